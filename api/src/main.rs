@@ -1,0 +1,15 @@
+//! The `api` binary: serves HTTP until it is told to stop.
+
+use api::config::Args;
+use clap::Parser;
+use shared::{postgres, shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    telemetry::init(&args.log)?;
+    let stop = shutdown::on_signal()?;
+    let pool = postgres::connect(&args.database).await?;
+    let listener = api::bind(&args.config).await?;
+    api::serve(listener, pool, stop).await
+}

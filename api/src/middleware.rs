@@ -1,0 +1,81 @@
+//! What every request goes through.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use axum::{
+    extract::Request,
+    http::{HeaderName, HeaderValue},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use tokio::time::{Instant, timeout};
+use tracing::Instrument;
+
+use crate::problem::Problem;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest request id taken over from a client, in bytes.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// The longest that a request may take. A statement takes 10 s at most.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+/// Gives the request an id, the client's own if it sent a sensible one: on every log line of the request, and in
+/// the answer.
+pub(crate) async fn request_id(request: Request, next: Next) -> Response {
+    let id = request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(|id| is_sensible(id))
+        .cloned()
+        .unwrap_or_else(random_id);
+    let span = tracing::info_span!(
+        "request",
+        id = id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    async {
+        let began = Instant::now();
+        let mut response = next.run(request).await;
+        let status = response.status().as_u16();
+        tracing::debug!(status, elapsed = ?began.elapsed(), "answered");
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+fn is_sensible(id: &HeaderValue) -> bool {
+    (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+fn random_id() -> HeaderValue {
+    let id = format!("{:032x}", fastrand::u128(..));
+    HeaderValue::from_maybe_shared(id).expect("hexadecimal digits are a valid header value")
+}
+
+/// Answers for a request that takes too long.
+pub(crate) async fn time_limit(request: Request, next: Next) -> Response {
+    timeout(TIME_LIMIT, next.run(request))
+        .await
+        .unwrap_or_else(|_| Problem::TimedOut.into_response())
+}
+
+/// Answers for a handler that panics: a defect, and no reason to drop the connection.
+pub(crate) async fn catch_panic(request: Request, next: Next) -> Response {
+    AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| {
+            let message = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            Problem::Panicked(message).into_response()
+        })
+}

@@ -1,0 +1,105 @@
+//! `/shows`
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header::LOCATION},
+    response::IntoResponse,
+};
+use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use garde::Validate;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use shared::{
+    booking::Refusal,
+    show::{self, DEFAULT_HOLD_SECONDS, MAX_SEATS, NewShow, Show},
+};
+
+use crate::{
+    AppState,
+    extract::{self, Id, Query, no_control_character},
+    page::{DEFAULT_LIMIT, Page},
+    problem::Problem,
+};
+
+#[derive(Debug, Deserialize, Validate)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CreateShow {
+    #[garde(length(chars, min = 1, max = 200), custom(no_control_character))]
+    name: String,
+    #[garde(skip)]
+    #[serde(deserialize_with = "start_time")]
+    start_time: DateTime<Utc>,
+    #[garde(range(min = 1, max = MAX_SEATS))]
+    seats: i32,
+    #[garde(range(min = 10, max = 86_400))]
+    #[serde(default = "default_hold_seconds")]
+    hold_seconds: i32,
+}
+
+fn default_hold_seconds() -> i32 {
+    DEFAULT_HOLD_SECONDS
+}
+
+/// Takes `2025-12-10 10:00:00`, which is UTC, or RFC 3339.
+fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D::Error> {
+    let text = String::deserialize(decoder)?;
+    NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S")
+        .map(|naive| naive.and_utc())
+        .or_else(|_| DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()))
+        .ok()
+        .filter(|time| (1..=9999).contains(&time.year()))
+        .ok_or_else(|| {
+            D::Error::custom(
+                "not a time: write 2025-12-10 10:00:00 (UTC) or 2025-12-10T10:00:00+01:00",
+            )
+        })
+}
+
+/// `POST /shows`
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    extract::Json(body): extract::Json<CreateShow>,
+) -> Result<impl IntoResponse, Problem> {
+    let new = NewShow {
+        name: body.name,
+        starts_at: body.start_time,
+        seats: body.seats,
+        hold_seconds: body.hold_seconds,
+    };
+    let show = show::create(&state.pool, &new).await?;
+    let location = [(LOCATION, format!("/shows/{}", show.id))];
+    Ok((StatusCode::CREATED, location, Json(show)))
+}
+
+/// `GET /shows/{id}`
+pub(crate) async fn find(
+    State(state): State<AppState>,
+    Id(show_id): Id,
+) -> Result<Json<Show>, Problem> {
+    let show = show::find(&state.pool, show_id).await?;
+    Ok(Json(show.ok_or(Refusal::ShowNotFound { show_id })?))
+}
+
+#[derive(Debug, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListShows {
+    #[garde(inner(range(min = 1, max = 1000)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<i64>,
+}
+
+/// `GET /shows`
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    Query(query): Query<ListShows>,
+) -> Result<Page<Show>, Problem> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    let shows = show::list(&state.pool, query.after.unwrap_or(0), limit + 1).await?;
+    Ok(Page::new(shows, limit, "/shows", |last| ListShows {
+        after: Some(last.id),
+        ..query
+    }))
+}

@@ -1,0 +1,37 @@
+//! The command `ticketing`.
+
+mod migrate;
+mod up;
+
+use clap::{Parser, Subcommand};
+
+/// The ticket-booking backend that does not oversell.
+#[derive(Debug, Parser)]
+#[command(name = "ticketing", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Args),
+    Migrate(migrate::Args),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match parse().command {
+        Command::Up(args) => up::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
+    }
+}
+
+/// Parses the command line. Without a command it is `up`.
+fn parse() -> Cli {
+    let mut args: Vec<_> = std::env::args_os().collect();
+    if args.len() < 2 {
+        args.push("up".into());
+    }
+    Cli::parse_from(args)
+}

@@ -1,0 +1,141 @@
+//! `ticketing up`
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use shared::{
+    local_postgres::{LocalPostgres, Mode},
+    postgres::{self, DatabaseArgs},
+    shutdown, telemetry,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Run the whole system: PostgreSQL, api and worker (the default)
+///
+/// Finds PostgreSQL at `DATABASE_URL`, or else starts a server of its own, which keeps its data for the next time;
+/// brings the schema up to date; runs api and worker in this process. Ctrl-C stops all of it, the database last.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The PostgreSQL database, such as `postgres://user:password@host/ticketing`. Without it, a private server is
+    /// started
+    #[arg(long, env, value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+
+    /// Where the private PostgreSQL server keeps its data [default: ~/.local/share/ticketing/postgres, or
+    /// /var/lib/ticketing/postgres for root]
+    #[arg(long, env = "TICKETING_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// The most connections to the database that api and worker each open
+    #[arg(long, env, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    database_connections: u32,
+
+    #[command(flatten)]
+    api: api::config::Config,
+    #[command(flatten)]
+    worker: worker::config::Config,
+    #[command(flatten)]
+    log: telemetry::LogArgs,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    telemetry::init(&args.log)?;
+    let stop = shutdown::on_signal()?;
+
+    let (database_url, server) = match args.database_url {
+        Some(url) => (url, None),
+        None => {
+            let data_dir = args.data_dir.map_or_else(default_data_dir, Ok)?;
+            let server = start_postgres(data_dir).await?;
+            (server.default_url(), Some(server))
+        }
+    };
+    let database = DatabaseArgs {
+        database_url,
+        database_connections: args.database_connections,
+    };
+    let result = serve(&database, server.as_ref(), &args.api, &args.worker, stop).await;
+
+    // The database goes last, and only when everything that uses it is gone.
+    tokio::task::spawn_blocking(|| drop(server)).await?;
+    result
+}
+
+async fn serve(
+    database: &DatabaseArgs,
+    server: Option<&LocalPostgres>,
+    api: &api::config::Config,
+    worker: &worker::config::Config,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let api_pool = postgres::connect(database).await?;
+    postgres::migrate(&api_pool).await?;
+    let worker_pool = postgres::connect(database).await?;
+    let listener = api::bind(api).await?;
+    println!("{}", banner(listener.local_addr()?, server));
+
+    // Either one that ends, for whatever reason, ends the other.
+    let ends = || stop.clone().drop_guard();
+    let (api_ends, worker_ends) = (ends(), ends());
+    let (api, worker) = tokio::join!(
+        async {
+            let _ends = api_ends;
+            api::serve(listener, api_pool, stop.clone()).await
+        },
+        async {
+            let _ends = worker_ends;
+            worker::run(worker_pool, worker, stop.clone()).await
+        },
+    );
+    api.and(worker)
+}
+
+/// What runs where, and a first request to try.
+fn banner(api: SocketAddr, server: Option<&LocalPostgres>) -> String {
+    let database = match server {
+        Some(server) => format!(
+            "{}\n              data in {}",
+            server.default_url(),
+            server.data_dir().display()
+        ),
+        None => "at DATABASE_URL".to_owned(),
+    };
+    format!(
+        r#"
+  PostgreSQL  {database}
+  api         http://{api}
+  worker      in this process
+
+Try it:
+
+  curl -i http://{api}/shows -H 'Content-Type: application/json' \
+    -d '{{"name":"Morning Show","startTime":"2025-12-10 10:00:00","seats":40}}'
+
+Ctrl-C stops everything; the data stays.
+"#
+    )
+}
+
+async fn start_postgres(data_dir: PathBuf) -> anyhow::Result<LocalPostgres> {
+    if !data_dir.exists() {
+        println!("Making a PostgreSQL database in {} …", data_dir.display());
+    }
+    tokio::task::spawn_blocking(move || LocalPostgres::start(&data_dir, Mode::Durable)).await?
+}
+
+/// Where a user's programs keep their data; for root, where the server's own user can get to it.
+fn default_data_dir() -> anyhow::Result<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(Path::new("/var/lib/ticketing/postgres").to_owned());
+    }
+    let data_home = match env::var_os("XDG_DATA_HOME") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(&env::var_os("HOME").context("HOME is not set: say --data-dir")?)
+            .join(".local/share"),
+    };
+    Ok(data_home.join("ticketing/postgres"))
+}

@@ -1,0 +1,67 @@
+//! Cancel: give the seats of a hold or of a sold booking back.
+
+use std::collections::BTreeMap;
+
+use sqlx::{PgConnection, PgPool};
+
+use super::{Booking, Effect, Refusal, query};
+use crate::{postgres, show};
+
+/// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: the
+/// cancelled booking, or why it can't be cancelled. A repeat on a cancelled booking succeeds.
+///
+/// # Errors
+///
+/// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
+pub async fn cancel(
+    pool: &PgPool,
+    booking_ids: &[i64],
+) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+    postgres::retry(async || {
+        let mut tx = pool.begin().await?;
+        let answers = cancel_in(&mut tx, booking_ids).await?;
+        postgres::commit(tx).await?;
+        Ok(answers)
+    })
+    .await
+}
+
+async fn cancel_in(
+    tx: &mut PgConnection,
+    booking_ids: &[i64],
+) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+    let show_ids = query::show_ids(tx, booking_ids).await?;
+    show::lock(tx, &show_ids).await?;
+    let locked = query::lock(tx, booking_ids).await?;
+    let now = postgres::clock(tx).await?;
+    let mut bookings: BTreeMap<i64, Booking> = locked.into_iter().map(|b| (b.id, b)).collect();
+
+    let mut changed = Vec::new();
+    let mut freed: BTreeMap<i64, i32> = BTreeMap::new();
+    let answers = booking_ids
+        .iter()
+        .map(|&booking_id| {
+            let booking = bookings
+                .get_mut(&booking_id)
+                .ok_or(Refusal::BookingNotFound { booking_id })?;
+            if booking.cancel(now)? == Effect::Changed {
+                changed.push(booking_id);
+                *freed.entry(booking.show_id).or_default() += booking.number_of_seats;
+            }
+            Ok(booking.clone())
+        })
+        .collect();
+
+    let updated = sqlx::query!(
+        "UPDATE bookings SET status = 'CANCELLED', resolved_at = $2
+         WHERE id = ANY($1) AND (status = 'CONFIRMED' OR status = 'PENDING' AND expires_at > $2)",
+        &changed,
+        now,
+    )
+    .execute(&mut *tx)
+    .await?
+    .rows_affected();
+    postgres::expect_rows("cancelled bookings", changed.len(), updated)?;
+    show::add_available_seats(tx, &freed).await?;
+    Ok(answers)
+}

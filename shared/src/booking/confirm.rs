@@ -1,0 +1,64 @@
+//! Confirm: sell the seats of a hold, before its deadline.
+
+use std::collections::BTreeMap;
+
+use sqlx::{PgConnection, PgPool};
+
+use super::{Booking, Effect, Refusal, query};
+use crate::postgres;
+
+/// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: the
+/// confirmed booking, or why it can't be confirmed. A repeat on a confirmed booking succeeds.
+///
+/// No seat counter changes, so only the bookings are locked, by id.
+///
+/// # Errors
+///
+/// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
+pub async fn confirm(
+    pool: &PgPool,
+    booking_ids: &[i64],
+) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+    postgres::retry(async || {
+        let mut tx = pool.begin().await?;
+        let answers = confirm_in(&mut tx, booking_ids).await?;
+        postgres::commit(tx).await?;
+        Ok(answers)
+    })
+    .await
+}
+
+async fn confirm_in(
+    tx: &mut PgConnection,
+    booking_ids: &[i64],
+) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+    let locked = query::lock(tx, booking_ids).await?;
+    let now = postgres::clock(tx).await?;
+    let mut bookings: BTreeMap<i64, Booking> = locked.into_iter().map(|b| (b.id, b)).collect();
+
+    let mut changed = Vec::new();
+    let answers = booking_ids
+        .iter()
+        .map(|&booking_id| {
+            let booking = bookings
+                .get_mut(&booking_id)
+                .ok_or(Refusal::BookingNotFound { booking_id })?;
+            if booking.confirm(now)? == Effect::Changed {
+                changed.push(booking_id);
+            }
+            Ok(booking.clone())
+        })
+        .collect();
+
+    let updated = sqlx::query!(
+        "UPDATE bookings SET status = 'CONFIRMED', resolved_at = $2
+         WHERE id = ANY($1) AND status = 'PENDING' AND expires_at > $2",
+        &changed,
+        now,
+    )
+    .execute(tx)
+    .await?
+    .rows_affected();
+    postgres::expect_rows("confirmed bookings", changed.len(), updated)?;
+    Ok(answers)
+}

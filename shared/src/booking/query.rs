@@ -1,0 +1,147 @@
+//! Reading bookings.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use super::{Booking, BookingStatus};
+use crate::postgres;
+
+/// A row of `bookings`. Its status is text until it is parsed.
+pub(super) struct Row {
+    pub id: i64,
+    pub show_id: i64,
+    pub user_name: String,
+    pub number_of_seats: i32,
+    pub status: String,
+    pub expires_at: DateTime<Utc>,
+    pub created_at: DateTime<Utc>,
+    pub resolved_at: Option<DateTime<Utc>>,
+    /// The database's clock when the statement began. Good for readers; a decision under a lock reads the
+    /// clock after it.
+    pub read_at: DateTime<Utc>,
+}
+
+impl TryFrom<Row> for Booking {
+    type Error = postgres::Error;
+
+    fn try_from(row: Row) -> Result<Self, postgres::Error> {
+        Ok(Self {
+            id: row.id,
+            show_id: row.show_id,
+            user_name: row.user_name,
+            number_of_seats: row.number_of_seats,
+            status: row
+                .status
+                .parse()
+                .map_err(|unknown| sqlx::Error::Decode(Box::new(unknown)))?,
+            expires_at: row.expires_at,
+            created_at: row.created_at,
+            resolved_at: row.resolved_at,
+        })
+    }
+}
+
+/// The booking as a reader sees it.
+fn view(row: Row) -> Result<Booking, postgres::Error> {
+    let read_at = row.read_at;
+    Ok(Booking::try_from(row)?.as_of(read_at))
+}
+
+/// Which bookings to list. What is `None` does not restrict.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this show.
+    pub show_id: Option<i64>,
+    /// In this status, as readers see it: see [`Booking::as_of`].
+    pub status: Option<BookingStatus>,
+    /// Of this user.
+    pub user_name: Option<String>,
+}
+
+/// Finds a booking, as of the database's clock.
+///
+/// # Errors
+///
+/// [`postgres::Error`].
+pub async fn find(pool: &PgPool, id: i64) -> Result<Option<Booking>, postgres::Error> {
+    sqlx::query_as!(
+        Row,
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at,
+                  now() AS "read_at!"
+           FROM bookings WHERE id = $1"#,
+        id,
+    )
+    .fetch_optional(pool)
+    .await?
+    .map(view)
+    .transpose()
+}
+
+/// At most `limit` bookings with an id above `after`, by id, as of the database's clock.
+///
+/// # Errors
+///
+/// [`postgres::Error`].
+pub async fn list(
+    pool: &PgPool,
+    filter: &Filter,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Booking>, postgres::Error> {
+    sqlx::query_as!(
+        Row,
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at,
+                  now() AS "read_at!"
+           FROM bookings
+           WHERE id > $1
+             AND ($2::bigint IS NULL OR show_id = $2)
+             AND ($3::text IS NULL OR user_name = $3)
+             AND ($4::text IS NULL
+                  OR CASE WHEN status = 'PENDING' AND expires_at <= now() THEN 'FAILED' ELSE status END = $4)
+           ORDER BY id LIMIT $5"#,
+        after,
+        filter.show_id,
+        filter.user_name,
+        filter.status.map(BookingStatus::as_str),
+        limit,
+    )
+    .fetch_all(pool)
+    .await?
+    .into_iter()
+    .map(view)
+    .collect()
+}
+
+/// Locks these bookings in the order of their ids until the transaction ends, and returns those that exist.
+/// Where the shows' counters change too, their rows must be locked already.
+pub(super) async fn lock(
+    tx: &mut PgConnection,
+    ids: &[i64],
+) -> Result<Vec<Booking>, postgres::Error> {
+    sqlx::query_as!(
+        Row,
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at,
+                  now() AS "read_at!"
+           FROM bookings WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"#,
+        ids,
+    )
+    .fetch_all(tx)
+    .await?
+    .into_iter()
+    .map(Booking::try_from)
+    .collect()
+}
+
+/// The ids of the shows that these bookings belong to, ascending. No lock is needed: a booking never moves.
+pub(super) async fn show_ids(
+    tx: &mut PgConnection,
+    booking_ids: &[i64],
+) -> Result<Vec<i64>, postgres::Error> {
+    let ids = sqlx::query_scalar!(
+        "SELECT DISTINCT show_id FROM bookings WHERE id = ANY($1) ORDER BY show_id",
+        booking_ids,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(ids)
+}

@@ -1,0 +1,159 @@
+//! Reserve: take seats of a show for a hold.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use super::{Booking, BookingStatus, Refusal, expire};
+use crate::{
+    jobs, postgres,
+    show::{self, Inventory},
+};
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Of which show.
+    pub show_id: i64,
+    /// Who books: 1 to 200 characters.
+    pub user_name: String,
+    /// How many seats: 1 to [`MAX_SEATS_PER_BOOKING`](super::MAX_SEATS_PER_BOOKING).
+    pub number_of_seats: i32,
+}
+
+/// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: a
+/// pending booking, or why there is none.
+///
+/// # Errors
+///
+/// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
+pub async fn reserve(
+    pool: &PgPool,
+    requests: &[Request],
+) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+    postgres::retry(async || {
+        let mut tx = pool.begin().await?;
+        let answers = reserve_in(&mut tx, requests).await?;
+        postgres::commit(tx).await?;
+        Ok(answers)
+    })
+    .await
+}
+
+/// [`reserve`], inside the caller's transaction.
+///
+/// # Errors
+///
+/// [`postgres::Error`]; the transaction must be rolled back.
+pub async fn reserve_in(
+    tx: &mut PgConnection,
+    requests: &[Request],
+) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+    let demand = demand(requests);
+    let mut inventories = show::lock(tx, &demand.keys().copied().collect::<Vec<_>>()).await?;
+    let now = postgres::clock(tx).await?;
+
+    let mut change = BTreeMap::new();
+    for (show_id, inventory) in &mut inventories {
+        let lacking = demand[show_id] - i64::from(inventory.available_seats);
+        if lacking > 0 {
+            let freed = expire::reclaim(tx, *show_id, now, lacking).await?;
+            inventory.available_seats += freed;
+            *change.entry(*show_id).or_default() += freed;
+        }
+    }
+
+    let decisions = decide(&mut inventories, requests, now);
+    for (request, decision) in requests.iter().zip(&decisions) {
+        if decision.is_ok() {
+            *change.entry(request.show_id).or_default() -= request.number_of_seats;
+        }
+    }
+    let answers = insert(tx, requests, decisions, now).await?;
+    show::add_available_seats(tx, &change).await?;
+    jobs::enqueue_expiry(tx, answers.iter().filter_map(|a| a.as_ref().ok())).await?;
+    Ok(answers)
+}
+
+/// The seats requested of each show.
+fn demand(requests: &[Request]) -> BTreeMap<i64, i64> {
+    let mut demand = BTreeMap::new();
+    for request in requests {
+        *demand.entry(request.show_id).or_default() += i64::from(request.number_of_seats);
+    }
+    demand
+}
+
+/// Who gets seats, first come first served, and until when. Pure.
+fn decide(
+    inventories: &mut BTreeMap<i64, Inventory>,
+    requests: &[Request],
+    now: DateTime<Utc>,
+) -> Vec<Result<DateTime<Utc>, Refusal>> {
+    requests
+        .iter()
+        .map(|request| {
+            inventories
+                .get_mut(&request.show_id)
+                .ok_or(Refusal::ShowNotFound {
+                    show_id: request.show_id,
+                })?
+                .take(request.number_of_seats, now)
+        })
+        .collect()
+}
+
+/// Writes a pending booking for each request that got a deadline.
+async fn insert(
+    tx: &mut PgConnection,
+    requests: &[Request],
+    deadlines: Vec<Result<DateTime<Utc>, Refusal>>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+    let mut answers: Vec<Result<Booking, Refusal>> = requests
+        .iter()
+        .zip(deadlines)
+        .map(|(request, deadline)| {
+            Ok(Booking {
+                id: 0,
+                show_id: request.show_id,
+                user_name: request.user_name.clone(),
+                number_of_seats: request.number_of_seats,
+                status: BookingStatus::Pending,
+                expires_at: deadline?,
+                created_at: now,
+                resolved_at: None,
+            })
+        })
+        .collect();
+    let mut new: Vec<&mut Booking> = answers.iter_mut().flatten().collect();
+    if new.is_empty() {
+        return Ok(answers);
+    }
+    let mut ids = sqlx::query_scalar!(
+        "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, created_at)
+         SELECT show_id, user_name, number_of_seats, 'PENDING', expires_at, $5
+         FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[])
+              WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, position)
+         ORDER BY position
+         RETURNING id",
+        &new.iter().map(|b| b.show_id).collect::<Vec<_>>(),
+        &new.iter().map(|b| b.user_name.clone()).collect::<Vec<_>>(),
+        &new.iter().map(|b| b.number_of_seats).collect::<Vec<_>>(),
+        &new.iter().map(|b| b.expires_at).collect::<Vec<_>>(),
+        now,
+    )
+    .fetch_all(tx)
+    .await?;
+    postgres::expect_rows("new bookings", new.len(), ids.len() as u64)?;
+    // Rows are inserted in order and ids ascend, but nothing promises the order of RETURNING.
+    ids.sort_unstable();
+    for (booking, id) in new.iter_mut().zip(ids) {
+        booking.id = id;
+    }
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! What the api and the worker both know: the domain, its transactions, the queue.
+//!
+//! A *show* has a number of seats. A *booking* takes some of them: it is a *hold* (`PENDING`) until
+//! its deadline, is confirmed in that time, or fails and its seats are available again.
+//!
+//! | for | see |
+//! | --- | --- |
+//! | shows and their seat counters | [`show`] |
+//! | the rules of a booking, pure | [`booking`] |
+//! | the transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::expire`] |
+//! | reading bookings | [`booking::query`] |
+//! | background jobs and how they are enqueued | [`jobs`] |
+//! | connections, migrations, which errors are worth a retry | [`postgres`] |
+//! | a private PostgreSQL server | [`local_postgres`] |
+//! | logs | [`telemetry`] |
+//! | when to stop | [`shutdown`] |
+//!
+//! # Invariants
+//!
+//! 1. `seats = available_seats + Σ number_of_seats` of a show's `PENDING` and `CONFIRMED` bookings, after
+//!    every commit.
+//! 2. A booking leaves `PENDING` once. It can only be confirmed before its deadline and only fails after it.
+//! 3. An expiry job exists if and only if the bookings that it names do: they are written in one transaction.
+//!
+//! # How a transaction is written
+//!
+//! Lock (shows by id, then bookings by id), read the database's clock *after* the locks are held, decide with
+//! a pure function of state, request and that time, write with the condition repeated in SQL, check the number
+//! of rows. Only the database's clock decides anything: hosts may disagree about the time.
+
+pub mod booking;
+pub mod jobs;
+pub mod local_postgres;
+pub mod postgres;
+pub mod show;
+pub mod shutdown;
+pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;

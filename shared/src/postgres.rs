@@ -1,0 +1,278 @@
+//! Connections, migrations, the database's clock, and which errors are worth a retry.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use chrono::{DateTime, Utc};
+use sqlx::{
+    Connection, PgConnection, PgPool, PgTransaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use thiserror::Error;
+
+use crate::jobs;
+
+/// How a database call failed, by what the caller can do about it.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Another transaction was in the way (serialization failure, deadlock, lock timeout). Nothing was
+    /// done; the same transaction may well succeed when it is run again.
+    #[error("the transaction collided with another one")]
+    Conflict(#[source] sqlx::Error),
+    /// The database can't be reached, is starting or stopping, or has no connection left. Nothing was done.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// The connection was lost during COMMIT: it may have been done or not. Never retried blindly.
+    #[error("the connection was lost during COMMIT")]
+    OutcomeUnknown(#[source] sqlx::Error),
+    /// A defect of this program or of the data.
+    #[error("unexpected database error")]
+    Unexpected(#[source] sqlx::Error),
+    /// A guarded statement touched another number of rows than was decided under the lock: a defect, and
+    /// the transaction was rolled back.
+    #[error("{what}: {expected} rows were to be written, {actual} were")]
+    Drift {
+        /// What was being written.
+        what: &'static str,
+        /// Rows that the decision named.
+        expected: usize,
+        /// Rows that the statement wrote.
+        actual: u64,
+    },
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        match (&error, code.as_deref()) {
+            (_, Some("40001" | "40P01" | "55P03")) => Self::Conflict(error),
+            // 08: connection; 57P01..57P03: shut down, crashed, starting; 53300: too many connections.
+            (_, Some("57P01" | "57P02" | "57P03" | "53300")) => Self::Unavailable(error),
+            (_, Some(code)) if code.starts_with("08") => Self::Unavailable(error),
+            (
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed,
+                _,
+            ) => Self::Unavailable(error),
+            _ => Self::Unexpected(error),
+        }
+    }
+}
+
+impl Error {
+    /// Whether running the same transaction again can help and can do no harm. A pool that had no
+    /// connection to give has already made its caller wait, so that is not waited for twice.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Conflict(_) => true,
+            Self::Unavailable(error) => !matches!(error, sqlx::Error::PoolTimedOut),
+            Self::OutcomeUnknown(_) | Self::Unexpected(_) | Self::Drift { .. } => false,
+        }
+    }
+}
+
+/// Fails the transaction when a guarded statement did not write exactly what was decided.
+///
+/// # Errors
+///
+/// [`Error::Drift`].
+pub fn expect_rows(what: &'static str, expected: usize, actual: u64) -> Result<(), Error> {
+    if u64::try_from(expected) == Ok(actual) {
+        return Ok(());
+    }
+    Err(Error::Drift {
+        what,
+        expected,
+        actual,
+    })
+}
+
+/// Commits, and tells a commit that failed from one whose outcome is unknown.
+///
+/// # Errors
+///
+/// [`Error::OutcomeUnknown`] when the connection was lost; otherwise nothing was committed.
+pub async fn commit(tx: PgTransaction<'_>) -> Result<(), Error> {
+    tx.commit().await.map_err(|error| match Error::from(error) {
+        Error::Unavailable(error) => Error::OutcomeUnknown(error),
+        other => other,
+    })
+}
+
+/// How often a transaction is run before its last transient error is passed on.
+const ATTEMPTS: u32 = 4;
+
+/// Runs a whole transaction, again when the database aborted it for a transient reason.
+///
+/// # Errors
+///
+/// The last attempt's.
+pub async fn retry<T, F>(mut transaction: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut attempt = 1;
+    loop {
+        match transaction().await {
+            Err(error) if error.is_transient() && attempt < ATTEMPTS => {
+                tracing::warn!(
+                    attempt,
+                    error = &error as &dyn std::error::Error,
+                    "transaction is run again"
+                );
+                // Lets the other side of a collision finish first: 5, 10, 20 ms.
+                tokio::time::sleep(Duration::from_millis(5 << (attempt - 1))).await;
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The database's clock. Read it after the locks are held: `now()` would be when the transaction began, which
+/// can be before a transaction that it waited for.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn clock(tx: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
+    let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#)
+        .fetch_one(tx)
+        .await?;
+    Ok(now)
+}
+
+/// Answers when the database does.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn ping(pool: &PgPool) -> Result<(), Error> {
+    sqlx::query!("SELECT 1 AS one").fetch_one(pool).await?;
+    Ok(())
+}
+
+/// Where the database is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DatabaseArgs {
+    /// The PostgreSQL database, such as `postgres://user:password@host/ticketing`
+    #[arg(long, env, value_name = "URL", hide_env_values = true)]
+    pub database_url: String,
+
+    /// The most connections that this process opens to it
+    #[arg(long, env, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_connections: u32,
+}
+
+/// How long a request waits for a free connection before the database counts as not available.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens a pool, and one connection at once, to see that the address is right.
+///
+/// A statement gives up after 10 s and a wait for a lock after 5 s, so that no request outlives its client for
+/// long and no lock is waited for without end.
+///
+/// # Errors
+///
+/// When the URL is malformed or the database does not answer.
+pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
+    let options = args
+        .database_url
+        .parse::<PgConnectOptions>()
+        .context("DATABASE_URL is not a PostgreSQL URL")?
+        .application_name("ticketing")
+        .options([
+            ("statement_timeout", "10s"),
+            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "30s"),
+        ]);
+    let place = format!("{}:{}", options.get_host(), options.get_port());
+    PgPoolOptions::new()
+        .max_connections(args.database_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+        .with_context(|| format!("cannot connect to PostgreSQL at {place}"))
+}
+
+/// The oldest server that the statements of this program are tested with.
+const MIN_VERSION: i32 = 15;
+
+/// Brings the schema up to date: apalis's tables first, then ours. Safe to run again, and by several processes
+/// at once, because each migrator holds an advisory lock.
+///
+/// # Errors
+///
+/// When the server is too old, lacks an extension that apalis needs, or a migration fails.
+pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    check_server(pool).await?;
+    jobs::migrate(pool)
+        .await
+        .context("cannot migrate the queue's tables (schema apalis)")?;
+    sqlx::migrate!("../migrations")
+        .run(pool)
+        .await
+        .context("cannot migrate the tables of ticketing")
+}
+
+async fn check_server(pool: &PgPool) -> anyhow::Result<()> {
+    let server = sqlx::query!(
+        r#"SELECT current_setting('server_version_num')::integer / 10000 AS "version!",
+                  ARRAY(SELECT wanted FROM unnest(ARRAY['hstore', 'pgcrypto']) AS wanted
+                        EXCEPT SELECT name FROM pg_available_extensions) AS "missing!: Vec<String>""#
+    )
+    .fetch_one(pool)
+    .await
+    .context("cannot ask the PostgreSQL server for its version")?;
+    ensure!(
+        server.version >= MIN_VERSION,
+        "PostgreSQL {MIN_VERSION} or newer is needed, this server is {}",
+        server.version,
+    );
+    ensure!(
+        server.missing.is_empty(),
+        "the PostgreSQL server lacks the extensions {}; they are in its contrib package (Debian: postgresql-contrib)",
+        server.missing.join(", "),
+    );
+    Ok(())
+}
+
+/// The leader among processes that share a database: the one that holds an advisory lock. Its connection holds
+/// the lock, so when the process dies, another one can lead at once.
+#[derive(Debug)]
+pub struct Leadership {
+    connection: PgConnection,
+}
+
+impl Leadership {
+    /// Takes the lead for `key`, unless another process has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn try_take(pool: &PgPool, key: i64) -> Result<Option<Self>, Error> {
+        let mut connection = pool.acquire().await?.detach();
+        let taken = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "taken!""#, key)
+            .fetch_one(&mut connection)
+            .await?;
+        if taken {
+            return Ok(Some(Self { connection }));
+        }
+        connection.close().await?;
+        Ok(None)
+    }
+
+    /// Fails when the connection was lost, and the lead with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn check(&mut self) -> Result<(), Error> {
+        Ok(self.connection.ping().await?)
+    }
+}

@@ -1,0 +1,224 @@
+//! For tests: a migrated database each, and builders of shows and bookings (feature `testing`).
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::sync::OnceCell;
+
+use crate::{
+    booking::{Booking, reserve},
+    local_postgres::{LocalPostgres, Mode},
+    postgres::{self, DatabaseArgs},
+    show::{self, NewShow, Show},
+};
+
+/// A database of one test's own, with all migrations, on a server that this process starts at its first use and
+/// that ends with it.
+pub struct TestDatabase {
+    /// A pool on it.
+    pub pool: PgPool,
+    /// Its URL, for processes that the test starts.
+    pub url: String,
+}
+
+/// The database that each test's is a copy of.
+const TEMPLATE: &str = "template_ticketing";
+
+static SERVER: OnceCell<LocalPostgres> = OnceCell::const_new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+impl TestDatabase {
+    /// Makes one.
+    ///
+    /// # Panics
+    ///
+    /// When no PostgreSQL server can be started, with the reason.
+    pub async fn new() -> Self {
+        Self::create().await.expect("a database for this test")
+    }
+
+    async fn create() -> anyhow::Result<Self> {
+        let server = SERVER.get_or_try_init(start_server).await?;
+        let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        execute(
+            &server.url("postgres"),
+            &format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"),
+        )
+        .await?;
+        let url = server.url(&name);
+        let pool = connect(&url).await?;
+        Ok(Self { pool, url })
+    }
+}
+
+async fn start_server() -> anyhow::Result<LocalPostgres> {
+    let data_dir = std::env::temp_dir().join(format!("ticketing-test-{}", std::process::id()));
+    if data_dir.exists() {
+        // Of an earlier process with our number, whose machine went down.
+        std::fs::remove_dir_all(&data_dir)?;
+    }
+    let server = LocalPostgres::start(&data_dir, Mode::Throwaway)?;
+    execute(
+        &server.url("postgres"),
+        &format!("CREATE DATABASE {TEMPLATE}"),
+    )
+    .await?;
+    let pool = connect(&server.url(TEMPLATE)).await?;
+    postgres::migrate(&pool).await?;
+    pool.close().await;
+    Ok(server)
+}
+
+async fn connect(url: &str) -> anyhow::Result<PgPool> {
+    postgres::connect(&DatabaseArgs {
+        database_url: url.to_owned(),
+        database_connections: 16,
+    })
+    .await
+}
+
+async fn execute(url: &str, sql: &str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await
+        .with_context(|| sql.to_owned())?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// A show with this many seats and holds of two minutes.
+///
+/// # Panics
+///
+/// When the database fails.
+pub async fn a_show(pool: &PgPool, seats: i32) -> Show {
+    a_show_with_hold(pool, seats, show::DEFAULT_HOLD_SECONDS).await
+}
+
+/// A show whose holds last this long; one second is allowed here, unlike for clients.
+///
+/// # Panics
+///
+/// When the database fails.
+pub async fn a_show_with_hold(pool: &PgPool, seats: i32, hold_seconds: i32) -> Show {
+    let new = NewShow {
+        name: "Morning Show".to_owned(),
+        starts_at: DateTime::UNIX_EPOCH,
+        seats,
+        hold_seconds,
+    };
+    show::create(pool, &new).await.expect("a show")
+}
+
+/// A pending booking of this show.
+///
+/// # Panics
+///
+/// When the show has not enough seats or the database fails.
+pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking {
+    let request = reserve::Request {
+        show_id: show.id,
+        user_name: "Alice".to_owned(),
+        number_of_seats,
+    };
+    let mut answers = reserve::reserve(pool, &[request]).await.expect("reserved");
+    answers.remove(0).expect("enough seats")
+}
+
+/// Lets `seconds` go by for every hold and every job: moves their times into the past.
+///
+/// # Panics
+///
+/// When the database fails.
+pub async fn let_pass(pool: &PgPool, seconds: i32) {
+    sqlx::query(
+        "WITH jobs AS (UPDATE apalis.jobs SET run_at = run_at - make_interval(secs => $1))
+         UPDATE bookings SET expires_at = expires_at - make_interval(secs => $1),
+                             created_at = created_at - make_interval(secs => $1)
+         WHERE status = 'PENDING'",
+    )
+    .bind(f64::from(seconds))
+    .execute(pool)
+    .await
+    .expect("moved");
+}
+
+/// The booking's row as stored, whatever the time.
+///
+/// # Panics
+///
+/// When there is none or the database fails.
+pub async fn stored_status(pool: &PgPool, booking_id: i64) -> String {
+    sqlx::query_scalar("SELECT status FROM bookings WHERE id = $1")
+        .bind(booking_id)
+        .fetch_one(pool)
+        .await
+        .expect("the booking")
+}
+
+/// Available seats of a show.
+///
+/// # Panics
+///
+/// When there is no such show or the database fails.
+pub async fn available_seats(pool: &PgPool, show_id: i64) -> i32 {
+    show::find(pool, show_id)
+        .await
+        .expect("found")
+        .expect("the show")
+        .available_seats
+}
+
+/// Checks invariant 1 on every show: no seat was lost and none was sold twice.
+///
+/// # Panics
+///
+/// When it is broken.
+pub async fn assert_seats_conserved(pool: &PgPool) {
+    let broken: Vec<(i64, i32, i32, i64)> = sqlx::query_as(
+        "SELECT id, seats, available_seats, taken FROM shows
+         CROSS JOIN LATERAL (
+             SELECT coalesce(sum(number_of_seats), 0) AS taken FROM bookings
+             WHERE show_id = shows.id AND status IN ('PENDING', 'CONFIRMED')) AS active
+         WHERE seats <> available_seats + taken",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("checked");
+    assert!(
+        broken.is_empty(),
+        "seats are not conserved (show, seats, available, taken): {broken:?}"
+    );
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+///
+/// When it does not within 30 seconds.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not within 30 s: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The database's clock.
+///
+/// # Panics
+///
+/// When the database fails.
+pub async fn now(pool: &PgPool) -> DateTime<Utc> {
+    let mut connection = pool.acquire().await.expect("a connection");
+    postgres::clock(&mut connection).await.expect("the time")
+}

@@ -1,0 +1,50 @@
+//! The settings of the worker.
+
+use std::time::Duration;
+
+use clap::Parser;
+use shared::{postgres::DatabaseArgs, telemetry::LogArgs};
+
+/// Runs the background jobs of ticketing: fails stale bookings and restores their seats.
+///
+/// Start as many workers as you like; each job is run by one of them. SIGTERM or Ctrl-C lets the jobs in hand
+/// finish.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "worker", version)]
+pub struct Args {
+    #[command(flatten)]
+    /// Where the database is.
+    pub database: DatabaseArgs,
+    #[command(flatten)]
+    /// How this worker works.
+    pub config: Config,
+    #[command(flatten)]
+    /// What it logs.
+    pub log: LogArgs,
+}
+
+/// How a worker works.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// The most jobs of a queue that one worker runs at the same time
+    #[arg(long, env = "WORKER_CONCURRENCY", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+
+    /// Seconds between two rounds of the janitor, which one of all workers runs
+    #[arg(long, env = "JANITOR_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub janitor_seconds: u16,
+
+    /// How many seconds a hold is overdue before the janitor expires it in its job's place
+    #[arg(long, env = "OVERDUE_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=3600))]
+    pub overdue_grace_seconds: u16,
+}
+
+impl Config {
+    pub(crate) fn janitor_interval(&self) -> Duration {
+        Duration::from_secs(self.janitor_seconds.into())
+    }
+
+    pub(crate) fn overdue_grace(&self) -> chrono::TimeDelta {
+        chrono::TimeDelta::seconds(self.overdue_grace_seconds.into())
+    }
+}

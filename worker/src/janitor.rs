@@ -1,0 +1,69 @@
+//! The janitor: one leader among all workers puts right what went wrong elsewhere.
+
+use chrono::TimeDelta;
+use shared::{
+    booking::expire,
+    postgres::{self, Leadership},
+};
+use sqlx::PgPool;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+
+/// The advisory lock of the leader: "janitor" in ASCII.
+const LEADER_KEY: i64 = 0x006a_616e_6974_6f72;
+
+/// How many overdue bookings one transaction expires at most: it bounds how long a show stays locked.
+const SWEEP_BATCH: usize = 500;
+
+/// Does a round now and then until `stop`, whenever this process leads.
+pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
+    let mut rounds = interval(config.janitor_interval());
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut leadership = None;
+    while stop.run_until_cancelled(rounds.tick()).await.is_some() {
+        if let Err(error) = round(&pool, config, &mut leadership).await {
+            leadership = None;
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the janitor's round failed"
+            );
+        }
+    }
+}
+
+async fn round(
+    pool: &PgPool,
+    config: &Config,
+    leadership: &mut Option<Leadership>,
+) -> Result<(), postgres::Error> {
+    match leadership {
+        Some(leadership) => leadership.check().await?,
+        None => *leadership = Leadership::try_take(pool, LEADER_KEY).await?,
+    }
+    if leadership.is_some() {
+        let expired = sweep(pool, config.overdue_grace()).await?;
+        if expired > 0 {
+            tracing::warn!(expired, "expired holds whose job did not come");
+        }
+    }
+    Ok(())
+}
+
+/// Expires the bookings that have been overdue for longer than `grace`, although their job did not come, and
+/// returns how many there were. There should be none.
+///
+/// # Errors
+///
+/// [`postgres::Error`]; what was swept before stays swept.
+pub async fn sweep(pool: &PgPool, grace: TimeDelta) -> Result<usize, postgres::Error> {
+    let mut expired = 0;
+    loop {
+        let overdue = expire::find_overdue(pool, grace, SWEEP_BATCH).await?;
+        expired += expire::expire(pool, &overdue).await?.expired;
+        if overdue.len() < SWEEP_BATCH {
+            return Ok(expired);
+        }
+    }
+}

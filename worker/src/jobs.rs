@@ -1,0 +1,3 @@
+//! What the jobs do: one file for each kind.
+
+pub mod expire_bookings;

@@ -1,0 +1,137 @@
+//! Runs the background jobs: one apalis worker for each queue, and the janitor.
+
+pub mod config;
+pub mod janitor;
+pub mod jobs;
+pub mod supervise;
+
+use std::time::Duration;
+
+use apalis::prelude::*;
+use apalis_postgres::PostgresStorage;
+use serde_json::Value;
+use shared::jobs::ExpireBookings;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Config, supervise::Handler};
+
+/// How often an idle worker looks for due jobs. Without it, apalis would only look at each heartbeat.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often a worker says that it lives, and after how many silent intervals its jobs go to another one: 30 s.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+const MISSED_HEARTBEATS: usize = 6;
+
+/// How long jobs in hand may take to finish once the worker is told to stop; longer than any job may take.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How long to wait before the workers are started again after a database error ended them.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// Runs jobs until `stop`; then those in hand finish.
+///
+/// # Errors
+///
+/// None at present: after a database error, work begins again.
+pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
+    tracing::info!(concurrency = config.concurrency, "worker started");
+    let janitor = janitor::run(pool.clone(), config, stop.clone());
+    let consumer = consume(&pool, config, &stop);
+    tokio::join!(janitor, consumer);
+    tracing::info!("worker stopped");
+    Ok(())
+}
+
+/// Runs the monitor, again after an error. Each time every worker gets a new name: under its old one, apalis
+/// would never give the jobs that it left behind to anybody.
+async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) {
+    let process = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
+    for restart in 0.. {
+        let stopped = stop.clone();
+        let ran = monitor(pool, config, &format!("{process}-{restart}"))
+            .run_with_signal(async move {
+                stopped.cancelled().await;
+                Ok(())
+            })
+            .await;
+        if stop.is_cancelled() {
+            return;
+        }
+        if let Err(error) = ran {
+            tracing::warn!(%error, "a worker ended, it will be started again");
+        }
+        if stop
+            .run_until_cancelled(tokio::time::sleep(RESTART_DELAY))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}
+
+/// All queues: one line each.
+fn monitor(pool: &PgPool, config: &Config, name: &str) -> Monitor {
+    let monitor = Monitor::new().shutdown_timeout(SHUTDOWN_TIMEOUT);
+    let expire_bookings = supervise::handler(jobs::expire_bookings::run);
+    register(
+        monitor,
+        pool,
+        config,
+        name,
+        ExpireBookings::QUEUE,
+        expire_bookings,
+    )
+}
+
+fn register(
+    monitor: Monitor,
+    pool: &PgPool,
+    config: &Config,
+    name: &str,
+    queue: &str,
+    handler: Handler,
+) -> Monitor {
+    let concurrency = usize::from(config.concurrency);
+    let name = format!("{queue}-{name}");
+    let pool = pool.clone();
+    let queue = apalis_postgres::Config::default()
+        .queue(queue)
+        // More in one fetch than can run at once would starve the heartbeat.
+        .batch_size(concurrency)
+        .heartbeat_interval(HEARTBEAT_INTERVAL)
+        .missed_heartbeats(MISSED_HEARTBEATS)
+        // It writes every job's row once more and guards nothing.
+        .lock_tasks(false);
+    monitor.register(move |_| {
+        // A `Value` always decodes: a payload that does not would end the worker each time it is fetched.
+        let backend = PostgresStorage::<Value>::new(&pool)
+            .with_config(queue.clone())
+            .poll_with_interval(POLL_INTERVAL);
+        WorkerBuilder::new(name.as_str())
+            .backend(backend)
+            .concurrency(concurrency)
+            .data(pool.clone())
+            .data(handler.clone())
+            .parallelize(tokio::spawn)
+            .build(run_job)
+    })
+}
+
+async fn run_job(
+    payload: Value,
+    id: TaskId,
+    attempt: Attempt,
+    pool: Data<PgPool>,
+    handler: Data<Handler>,
+) -> Result<(), BoxDynError> {
+    supervise::supervise(
+        &handler,
+        PgPool::clone(&pool),
+        &id.to_string(),
+        attempt.current(),
+        payload,
+    )
+    .await
+}

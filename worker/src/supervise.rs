@@ -1,0 +1,127 @@
+//! What every job gets without asking: decoding, a time limit, panic capture, and retries with backoff.
+//!
+//! apalis counts attempts and records results; when a job runs again is ours, because apalis would run it again
+//! at once. Time limit and panic are caught here, inside the handler: as layers around it, they would leave the
+//! job `Running` for ever.
+
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use apalis::prelude::{AbortError, BoxDynError, DeferredError};
+use chrono::{DateTime, Utc};
+use futures_util::{FutureExt, future::BoxFuture};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use shared::jobs::{self, RunAt};
+use sqlx::PgPool;
+
+/// Why a job is not done.
+#[derive(Debug)]
+pub enum JobError {
+    /// It is too early: run it again at this instant.
+    Snooze(DateTime<Utc>),
+    /// It may succeed when it is run again, after a while.
+    Retry(anyhow::Error),
+    /// It can never succeed: it is dead, for people to look at.
+    Fail(anyhow::Error),
+}
+
+/// Runs one payload of a queue.
+pub type Handler =
+    Arc<dyn Fn(PgPool, Value) -> BoxFuture<'static, Result<(), JobError>> + Send + Sync>;
+
+/// Turns the function that runs one kind of job into a [`Handler`]. A payload that does not decode is dead at
+/// once, with the reason.
+pub fn handler<Job, Running>(run: fn(PgPool, Job) -> Running) -> Handler
+where
+    Job: DeserializeOwned + 'static,
+    Running: Future<Output = Result<(), JobError>> + Send + 'static,
+{
+    Arc::new(move |pool, payload| {
+        match serde_json::from_value(payload).context("the payload does not decode") {
+            Ok(job) => run(pool, job).boxed(),
+            Err(error) => std::future::ready(Err(JobError::Fail(error))).boxed(),
+        }
+    })
+}
+
+/// The longest that a job may take. It must stay well below the time after which a worker counts as dead,
+/// because its jobs are then given to another one.
+const TIME_LIMIT: Duration = Duration::from_secs(15);
+
+/// Runs a job, and answers apalis with what its row is to become: `Ok` done, [`DeferredError`] pending,
+/// [`AbortError`] killed, any other error failed.
+///
+/// # Errors
+///
+/// As above.
+#[tracing::instrument(name = "job", skip_all, fields(job_id, attempt))]
+pub async fn supervise(
+    handler: &Handler,
+    pool: PgPool,
+    job_id: &str,
+    attempt: usize,
+    payload: Value,
+) -> Result<(), BoxDynError> {
+    let running = AssertUnwindSafe(async { handler(pool.clone(), payload).await }).catch_unwind();
+    let result = match tokio::time::timeout(TIME_LIMIT, running).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(JobError::Retry(anyhow!("panic: {}", panic_text(&*panic)))),
+        Err(_) => Err(JobError::Retry(anyhow!("not done within {TIME_LIMIT:?}"))),
+    };
+    match result {
+        Ok(()) => Ok(()),
+        Err(JobError::Snooze(until)) => {
+            jobs::reschedule(&pool, job_id, RunAt::Instant(until)).await?;
+            Err(DeferredError::new("not yet due").into())
+        }
+        Err(JobError::Retry(error)) => {
+            let delay = backoff(attempt);
+            tracing::warn!(
+                ?delay,
+                error = format!("{error:#}"),
+                "job failed, will be retried"
+            );
+            jobs::reschedule(&pool, job_id, RunAt::After(delay)).await?;
+            Err(error.into())
+        }
+        Err(JobError::Fail(error)) => {
+            tracing::error!(error = format!("{error:#}"), "job is dead");
+            Err(AbortError::new(error).into())
+        }
+    }
+}
+
+/// How long to wait after the given attempt (from 1): doubles from one second up to ten minutes, and up to a
+/// quarter is taken off at random, so that jobs that failed together do not come back together.
+fn backoff(attempt: usize) -> Duration {
+    let exponent = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+    let seconds = 2_u32.saturating_pow(exponent).min(600);
+    Duration::from_secs(seconds.into()).mul_f64(1.0 - fastrand::f64() / 4.0)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_ten_minutes() {
+        for (attempt, longest) in [(1, 1), (2, 2), (3, 4), (10, 512), (11, 600), (1000, 600)] {
+            let longest = Duration::from_secs(longest);
+            let delay = backoff(attempt);
+            assert!(delay <= longest, "attempt {attempt}: {delay:?}");
+            assert!(
+                delay >= longest.mul_f64(0.75),
+                "attempt {attempt}: {delay:?}"
+            );
+        }
+    }
+}
