@@ -25,6 +25,7 @@ pub struct Args {
 
 /// How the API is served.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "api")]
 pub struct Config {
     /// The address and port that the API listens on; port 0 takes a free one
     #[arg(

@@ -1,7 +1,7 @@
 //! Every refusal and failure, and what a client is told of it: RFC 9457 problem details.
 
 use axum::{
-    body::Body,
+    Json,
     http::{
         HeaderValue, StatusCode,
         header::{CONTENT_TYPE, RETRY_AFTER},
@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::{booking::Refusal, postgres};
+use shared::{booking::Refusal, postgres, telemetry::chain};
 
 /// Why a request did not get what it asked for.
 #[derive(Debug)]
@@ -156,10 +156,10 @@ impl Problem {
             Self::Database(
                 error @ (postgres::Error::Unexpected(_) | postgres::Error::Drift { .. }),
             ) => {
-                tracing::error!(error = error as &dyn std::error::Error, "request failed");
+                tracing::error!(error = chain(error), "request failed");
             }
             Self::Database(error) => {
-                tracing::warn!(error = error as &dyn std::error::Error, "request failed");
+                tracing::warn!(error = chain(error), "request failed");
             }
             Self::Panicked(message) => tracing::error!(message, "request panicked"),
             Self::TimedOut => tracing::warn!("request took too long"),
@@ -216,20 +216,29 @@ fn refused(refusal: &Refusal) -> (StatusCode, &'static str, &'static str, Value)
     }
 }
 
+/// The body, in the order in which people read it.
+#[derive(Serialize)]
+struct Document {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(flatten)]
+    facts: Value,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         self.log();
         let answer = self.answer();
-        let mut body = json!({
-            "type": format!("/problems/{}", answer.kind),
-            "title": answer.title,
-            "status": answer.status.as_u16(),
-            "detail": answer.detail,
-        });
-        if let (Value::Object(body), Value::Object(facts)) = (&mut body, answer.facts) {
-            body.extend(facts);
-        }
-        let mut response = (answer.status, Body::from(body.to_string())).into_response();
+        let document = Document {
+            r#type: format!("/problems/{}", answer.kind),
+            title: answer.title,
+            status: answer.status.as_u16(),
+            detail: answer.detail,
+            facts: answer.facts,
+        };
+        let mut response = (answer.status, Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

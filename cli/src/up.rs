@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -76,7 +77,7 @@ async fn serve(
     postgres::migrate(&api_pool).await?;
     let worker_pool = postgres::connect(database).await?;
     let listener = api::bind(api).await?;
-    println!("{}", banner(listener.local_addr()?, server));
+    say(&banner(listener.local_addr()?, server));
 
     // Either one that ends, for whatever reason, ends the other.
     let ends = || stop.clone().drop_guard();
@@ -92,6 +93,11 @@ async fn serve(
         },
     );
     api.and(worker)
+}
+
+/// Prints to standard output. Nobody reading it is no reason to stop.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// What runs where, and a first request to try.
@@ -122,7 +128,10 @@ Ctrl-C stops everything; the data stays.
 
 async fn start_postgres(data_dir: PathBuf) -> anyhow::Result<LocalPostgres> {
     if !data_dir.exists() {
-        println!("Making a PostgreSQL database in {} …", data_dir.display());
+        say(&format!(
+            "Making a PostgreSQL database in {} …",
+            data_dir.display()
+        ));
     }
     tokio::task::spawn_blocking(move || LocalPostgres::start(&data_dir, Mode::Durable)).await?
 }

@@ -10,7 +10,7 @@ use sqlx::{
 };
 use thiserror::Error;
 
-use crate::jobs;
+use crate::{jobs, telemetry};
 
 /// How a database call failed, by what the caller can do about it.
 #[derive(Debug, Error)]
@@ -122,7 +122,7 @@ where
             Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                 tracing::warn!(
                     attempt,
-                    error = &error as &dyn std::error::Error,
+                    error = telemetry::chain(&error),
                     "transaction is run again"
                 );
                 // Lets the other side of a collision finish first: 5, 10, 20 ms.
@@ -172,32 +172,43 @@ pub struct DatabaseArgs {
 /// How long a request waits for a free connection before the database counts as not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens a pool, and one connection at once, to see that the address is right.
+/// Opens a pool, after one connection that shows that the address is right.
 ///
 /// A statement gives up after 10 s and a wait for a lock after 5 s, so that no request outlives its client for
 /// long and no lock is waited for without end.
 ///
 /// # Errors
 ///
-/// When the URL is malformed or the database does not answer.
+/// When the URL is malformed or the database can't be connected to.
 pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
-    let options = args
-        .database_url
-        .parse::<PgConnectOptions>()
-        .context("DATABASE_URL is not a PostgreSQL URL")?
-        .application_name("ticketing")
-        .options([
-            ("statement_timeout", "10s"),
-            ("lock_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "30s"),
-        ]);
+    let options = parse_url(&args.database_url)?;
     let place = format!("{}:{}", options.get_host(), options.get_port());
-    PgPoolOptions::new()
+    // A pool would try again and again, and in the end not tell why.
+    PgConnection::connect_with(&options)
+        .await
+        .with_context(|| format!("cannot connect to PostgreSQL at {place}"))?
+        .close()
+        .await?;
+    Ok(PgPoolOptions::new()
         .max_connections(args.database_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_with(options)
-        .await
-        .with_context(|| format!("cannot connect to PostgreSQL at {place}"))
+        .connect_lazy_with(options))
+}
+
+fn parse_url(url: &str) -> anyhow::Result<PgConnectOptions> {
+    let scheme = url.split("://").next().unwrap_or_default();
+    ensure!(
+        ["postgres", "postgresql"].contains(&scheme),
+        "DATABASE_URL is not a PostgreSQL URL: it begins with neither postgres:// nor postgresql://"
+    );
+    let options = url
+        .parse::<PgConnectOptions>()
+        .context("DATABASE_URL is not a PostgreSQL URL")?;
+    Ok(options.application_name("ticketing").options([
+        ("statement_timeout", "10s"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "30s"),
+    ]))
 }
 
 /// The oldest server that the statements of this program are tested with.

@@ -1,6 +1,10 @@
 //! Logs.
 
-use std::io::{IsTerminal, stderr};
+use std::{
+    error::Error,
+    io::{IsTerminal, stderr},
+    iter::successors,
+};
 
 use anyhow::Context;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -22,7 +26,12 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 
     /// What is logged: a level, or levels by module such as `info,sqlx=debug`
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info,sqlx=warn"
+    )]
     pub log: String,
 }
 
@@ -45,4 +54,12 @@ pub fn init(args: &LogArgs) -> anyhow::Result<()> {
             .try_init()?,
     }
     Ok(())
+}
+
+/// An error and what caused it, in one line.
+pub fn chain(error: &dyn Error) -> String {
+    successors(Some(error), |&error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

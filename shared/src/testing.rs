@@ -39,15 +39,28 @@ impl TestDatabase {
     ///
     /// When no PostgreSQL server can be started, with the reason.
     pub async fn new() -> Self {
-        Self::create().await.expect("a database for this test")
+        Self::create(TEMPLATE)
+            .await
+            .expect("a database for this test")
     }
 
-    async fn create() -> anyhow::Result<Self> {
+    /// Makes one without any table.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub async fn empty() -> Self {
+        Self::create("template0")
+            .await
+            .expect("a database for this test")
+    }
+
+    async fn create(template: &str) -> anyhow::Result<Self> {
         let server = SERVER.get_or_try_init(start_server).await?;
         let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         execute(
             &server.url("postgres"),
-            &format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"),
+            &format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"),
         )
         .await?;
         let url = server.url(&name);

@@ -25,6 +25,7 @@ pub struct Args {
 
 /// How a worker works.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "worker")]
 pub struct Config {
     /// The most jobs of a queue that one worker runs at the same time
     #[arg(long, env = "WORKER_CONCURRENCY", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use shared::{
     booking::expire,
     postgres::{self, Leadership},
+    telemetry,
 };
 use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval};
@@ -26,7 +27,7 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
         if let Err(error) = round(&pool, config, &mut leadership).await {
             leadership = None;
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = telemetry::chain(&error),
                 "the janitor's round failed"
             );
         }

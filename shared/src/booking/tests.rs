@@ -1,1 +1,165 @@
+use super::*;
+use proptest::prelude::*;
 
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
+}
+
+/// A booking made at second 0 whose deadline is second 120.
+fn booking(status: BookingStatus) -> Booking {
+    Booking {
+        id: 50,
+        show_id: 1,
+        user_name: "Alice".to_owned(),
+        number_of_seats: 2,
+        status,
+        expires_at: at(120),
+        created_at: at(0),
+        resolved_at: (status != BookingStatus::Pending).then(|| at(60)),
+    }
+}
+
+const EXPIRED: Refusal = Refusal::HoldExpired {
+    booking_id: 50,
+    expires_at: DateTime::from_timestamp(1_700_000_120, 0).unwrap(),
+};
+const CANCELLED: Refusal = Refusal::BookingCancelled { booking_id: 50 };
+
+#[test]
+fn confirm_by_state_and_time() {
+    use BookingStatus::*;
+    use Effect::*;
+    for (status, now, expected) in [
+        (Pending, 0, Ok(Changed)),
+        (Pending, 119, Ok(Changed)),
+        (Pending, 120, Err(EXPIRED)),
+        (Pending, 121, Err(EXPIRED)),
+        (Confirmed, 119, Ok(Unchanged)),
+        (Confirmed, 121, Ok(Unchanged)),
+        (Failed, 119, Err(EXPIRED)),
+        (Cancelled, 119, Err(CANCELLED)),
+    ] {
+        let mut booking = booking(status);
+        assert_eq!(booking.confirm(at(now)), expected, "{status} at {now}");
+        if expected.is_ok() {
+            assert_eq!(booking.status, Confirmed);
+        }
+    }
+}
+
+#[test]
+fn cancel_by_state_and_time() {
+    use BookingStatus::*;
+    use Effect::*;
+    for (status, now, expected) in [
+        (Pending, 119, Ok(Changed)),
+        (Pending, 120, Err(EXPIRED)),
+        (Confirmed, 119, Ok(Changed)),
+        (Confirmed, 500, Ok(Changed)),
+        (Failed, 119, Err(EXPIRED)),
+        (Cancelled, 119, Ok(Unchanged)),
+        (Cancelled, 500, Ok(Unchanged)),
+    ] {
+        let mut booking = booking(status);
+        assert_eq!(booking.cancel(at(now)), expected, "{status} at {now}");
+        if expected.is_ok() {
+            assert_eq!(booking.status, Cancelled);
+        }
+    }
+}
+
+#[test]
+fn expire_by_state_and_time() {
+    use BookingStatus::*;
+    use Effect::*;
+    for (status, now, expected, after) in [
+        (Pending, 119, Unchanged, Pending),
+        (Pending, 120, Changed, Failed),
+        (Pending, 500, Changed, Failed),
+        (Confirmed, 500, Unchanged, Confirmed),
+        (Cancelled, 500, Unchanged, Cancelled),
+        (Failed, 500, Unchanged, Failed),
+    ] {
+        let mut booking = booking(status);
+        assert_eq!(booking.expire(at(now)), expected, "{status} at {now}");
+        assert_eq!(booking.status, after, "{status} at {now}");
+    }
+}
+
+#[test]
+fn a_hold_past_its_deadline_reads_as_failed_at_that_deadline() {
+    let early = booking(BookingStatus::Pending).as_of(at(119));
+    assert_eq!(early, booking(BookingStatus::Pending));
+
+    let late = booking(BookingStatus::Pending).as_of(at(500));
+    assert_eq!(late.status, BookingStatus::Failed);
+    assert_eq!(late.resolved_at, Some(at(120)));
+
+    // Nor does it look different once a worker has written it.
+    let mut written = booking(BookingStatus::Pending);
+    written.expire(at(500));
+    assert_eq!(written.as_of(at(501)), late);
+}
+
+#[test]
+fn every_status_has_its_word() {
+    for word in ["PENDING", "CONFIRMED", "FAILED", "CANCELLED"] {
+        let status: BookingStatus = word.parse().unwrap();
+        assert_eq!(status.to_string(), word);
+        assert_eq!(serde_json::to_value(status).unwrap(), word);
+    }
+    assert!("pending".parse::<BookingStatus>().is_err());
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Request {
+    Confirm,
+    Cancel,
+    Expire,
+}
+
+fn requests() -> impl Strategy<Value = Vec<(Request, i64)>> {
+    let request = prop_oneof![
+        Just(Request::Confirm),
+        Just(Request::Cancel),
+        Just(Request::Expire)
+    ];
+    // Times ascend as the database's clock does; they straddle the deadline at 120.
+    proptest::collection::vec((request, 0..240_i64), 1..12).prop_map(|mut requests| {
+        requests.sort_by_key(|(_, now)| *now);
+        requests
+    })
+}
+
+proptest! {
+    /// Invariant 2, for every history of requests.
+    #[test]
+    fn a_booking_leaves_pending_once_and_at_the_right_time(history in requests()) {
+        let mut booking = booking(BookingStatus::Pending);
+        let mut seats_given_back = 0;
+        for (request, now) in history {
+            let before = booking.clone();
+            let effect = match request {
+                Request::Confirm => booking.confirm(at(now)),
+                Request::Cancel => booking.cancel(at(now)),
+                Request::Expire => Ok(booking.expire(at(now))),
+            };
+            if effect != Ok(Effect::Changed) {
+                prop_assert_eq!(&booking, &before, "what is refused or a repeat changes nothing");
+                continue;
+            }
+            prop_assert_eq!(booking.resolved_at, Some(at(now)));
+            match (before.status, booking.status) {
+                (BookingStatus::Pending, BookingStatus::Confirmed) => prop_assert!(now < 120),
+                (BookingStatus::Pending, BookingStatus::Failed) => prop_assert!(now >= 120),
+                (BookingStatus::Pending, BookingStatus::Cancelled) => prop_assert!(now < 120),
+                (BookingStatus::Confirmed, BookingStatus::Cancelled) => {}
+                (from, to) => prop_assert!(false, "{} -> {}", from, to),
+            }
+            if matches!(booking.status, BookingStatus::Failed | BookingStatus::Cancelled) {
+                seats_given_back += booking.number_of_seats;
+            }
+        }
+        prop_assert!(seats_given_back <= booking.number_of_seats, "seats come back once");
+    }
+}

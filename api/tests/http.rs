@@ -1,0 +1,525 @@
+//! The API as a client sees it: real HTTP on a real database.
+
+use reqwest::{Client, Method, Response, StatusCode, header};
+use serde_json::{Value, json};
+use shared::testing::{TestDatabase, assert_seats_conserved, let_pass};
+use tokio_util::sync::DropGuard;
+
+/// A server in this process, on a port of its own.
+struct Api {
+    db: TestDatabase,
+    base: String,
+    client: Client,
+    _stop: DropGuard,
+}
+
+impl Api {
+    async fn start() -> Self {
+        let db = TestDatabase::new().await;
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let listener = api::bind(&api::config::Config { listen }).await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stop = tokio_util::sync::CancellationToken::new();
+        tokio::spawn(api::serve(listener, db.pool.clone(), stop.clone()));
+        Self {
+            db,
+            base,
+            client: Client::new(),
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        parse(self.request(Method::GET, path).send().await.unwrap()).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        let request = self.request(Method::POST, path).json(body);
+        parse(request.send().await.unwrap()).await
+    }
+
+    async fn available_seats(&self, show: i64) -> Value {
+        self.get(&format!("/shows/{show}")).await.1["availableSeats"].clone()
+    }
+}
+
+async fn parse(response: Response) -> (StatusCode, Value) {
+    (response.status(), response.json().await.unwrap())
+}
+
+fn the_show() -> Value {
+    json!({"name": "Morning Show", "startTime": "2025-12-10 10:00:00", "seats": 40})
+}
+
+fn alice(number_of_seats: i64) -> Value {
+    json!({"showId": 1, "userName": "Alice", "numberOfSeats": number_of_seats})
+}
+
+fn seconds_between(from: &Value, to: &Value) -> i64 {
+    let parse =
+        |time: &Value| chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
+    (parse(to) - parse(from)).num_seconds()
+}
+
+#[tokio::test]
+async fn the_documented_requests_work_as_written() {
+    let api = Api::start().await;
+    let response = api
+        .request(Method::POST, "/shows")
+        .json(&the_show())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.headers()[header::LOCATION], "/shows/1");
+    let (status, show) = parse(response).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(
+        show,
+        json!({
+            "id": 1, "name": "Morning Show", "startTime": "2025-12-10T10:00:00Z", "seats": 40,
+            "availableSeats": 40, "holdSeconds": 120, "createdAt": show["createdAt"],
+        })
+    );
+    assert_eq!(api.get("/shows").await, (StatusCode::OK, json!([show])));
+
+    let response = api
+        .request(Method::POST, "/bookings")
+        .json(&alice(2))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.headers()[header::LOCATION], "/bookings/1");
+    let (status, booking) = parse(response).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(
+        booking,
+        json!({
+            "id": 1, "showId": 1, "userName": "Alice", "numberOfSeats": 2, "status": "PENDING",
+            "expiresAt": booking["expiresAt"], "createdAt": booking["createdAt"], "resolvedAt": null,
+        })
+    );
+    assert_eq!(
+        seconds_between(&booking["createdAt"], &booking["expiresAt"]),
+        120
+    );
+    assert_eq!(api.available_seats(1).await, 38);
+    assert_eq!(
+        api.get("/bookings").await,
+        (StatusCode::OK, json!([booking]))
+    );
+    assert_eq!(api.get("/bookings/1").await, (StatusCode::OK, booking));
+
+    for _ in 0..2 {
+        let (status, confirmed) = api.post("/bookings/1/confirm", &json!({})).await;
+        assert_eq!(
+            (status, &confirmed["status"]),
+            (StatusCode::OK, &json!("CONFIRMED"))
+        );
+    }
+    let (status, problem) = api.post("/bookings/50/confirm", &json!({})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        problem,
+        json!({
+            "type": "/problems/booking-not-found", "title": "Booking not found", "status": 404,
+            "detail": "There is no booking 50.", "bookingId": 50,
+        })
+    );
+    for _ in 0..2 {
+        let (status, cancelled) = api.post("/bookings/1/cancel", &json!({})).await;
+        assert_eq!(
+            (status, &cancelled["status"]),
+            (StatusCode::OK, &json!("CANCELLED"))
+        );
+        assert_eq!(api.available_seats(1).await, 40);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_carries_what_a_machine_can_act_on() {
+    let api = Api::start().await;
+    api.post("/shows", &the_show()).await;
+    let (_, held) = api.post("/bookings", &alice(38)).await;
+
+    let (status, problem) = api.post("/bookings", &alice(3)).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(
+        problem,
+        json!({
+            "type": "/problems/not-enough-seats", "title": "Not enough seats", "status": 409,
+            "detail": "Show 1 has 2 seats available, 3 were requested.",
+            "showId": 1, "requested": 3, "available": 2,
+        })
+    );
+
+    let_pass(&api.db.pool, 200).await;
+    for act in ["confirm", "cancel"] {
+        let (status, problem) = api.post(&format!("/bookings/1/{act}"), &json!({})).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert_eq!(problem["type"], "/problems/hold-expired");
+        assert_eq!(
+            seconds_between(&problem["expiresAt"], &held["expiresAt"]),
+            200
+        );
+    }
+    let (_, stale) = api.get("/bookings/1").await;
+    assert_eq!(stale["status"], "FAILED");
+
+    // The seats of the stale hold are there for the next booking, although no worker runs.
+    let (status, _) = api.post("/bookings", &alice(40)).await;
+    assert_eq!(status, StatusCode::CREATED);
+    api.post("/bookings/2/cancel", &json!({})).await;
+    let (status, problem) = api.post("/bookings/2/confirm", &json!({})).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(problem["type"], "/problems/booking-cancelled");
+    assert_seats_conserved(&api.db.pool).await;
+}
+
+/// A body, and the kind of problem and the pointers that it gets.
+struct BadBody(
+    &'static str,
+    String,
+    u16,
+    &'static str,
+    &'static [&'static str],
+);
+
+#[tokio::test]
+async fn bad_bodies_get_clear_problems_and_change_nothing() {
+    let api = Api::start().await;
+    api.post("/shows", &the_show()).await;
+    let show = |name: &str, seats: &str| {
+        format!(r#"{{"name":{name},"startTime":"2025-12-10 10:00:00","seats":{seats}}}"#)
+    };
+    let booking = |seats: &str, user: &str| {
+        format!(r#"{{"showId":1,"userName":{user},"numberOfSeats":{seats}}}"#)
+    };
+    let (invalid, malformed) = ("/problems/invalid", "/problems/malformed");
+    let long = format!("{:?}", "x".repeat(201));
+    let cases = [
+        BadBody(
+            "/shows",
+            show(r#""a\u0000b""#, "1"),
+            422,
+            invalid,
+            &["/name"],
+        ),
+        BadBody("/shows", show(r#""a\nb""#, "1"), 422, invalid, &["/name"]),
+        BadBody("/shows", show(r#""""#, "1"), 422, invalid, &["/name"]),
+        BadBody("/shows", show(&long, "1"), 422, invalid, &["/name"]),
+        BadBody("/shows", show("7", "1"), 422, invalid, &["/name"]),
+        BadBody("/shows", show(r#""a""#, "0"), 422, invalid, &["/seats"]),
+        BadBody("/shows", show(r#""a""#, "-1"), 422, invalid, &["/seats"]),
+        BadBody(
+            "/shows",
+            show(r#""a""#, "1000001"),
+            422,
+            invalid,
+            &["/seats"],
+        ),
+        BadBody(
+            "/shows",
+            show(r#""a""#, "2147483648"),
+            422,
+            invalid,
+            &["/seats"],
+        ),
+        BadBody("/shows", show(r#""a""#, "1e400"), 400, malformed, &[]),
+        BadBody("/shows", show(r#""a""#, "1.5"), 422, invalid, &["/seats"]),
+        BadBody(
+            "/shows",
+            show(r#""""#, "0"),
+            422,
+            invalid,
+            &["/name", "/seats"],
+        ),
+        BadBody(
+            "/shows",
+            show(r#""a""#, r#"1,"holdSeconds":9"#),
+            422,
+            invalid,
+            &["/holdSeconds"],
+        ),
+        BadBody(
+            "/shows",
+            show(r#""a""#, r#"1,"hold":90"#),
+            422,
+            invalid,
+            &["/hold"],
+        ),
+        BadBody(
+            "/shows",
+            r#"{"name":"a","startTime":"tomorrow","seats":1}"#.into(),
+            422,
+            invalid,
+            &["/startTime"],
+        ),
+        BadBody(
+            "/shows",
+            r#"{"name":"a","seats":1}"#.into(),
+            422,
+            invalid,
+            &["/startTime"],
+        ),
+        BadBody("/shows", r#"{"name":"a","#.into(), 400, malformed, &[]),
+        BadBody("/shows", String::new(), 400, malformed, &[]),
+        BadBody("/shows", "[]".into(), 422, invalid, &[""]),
+        BadBody("/shows", "{} {}".into(), 422, invalid, &["/name"]),
+        BadBody(
+            "/bookings",
+            booking("0", r#""Alice""#),
+            422,
+            invalid,
+            &["/numberOfSeats"],
+        ),
+        BadBody(
+            "/bookings",
+            booking("1001", r#""Alice""#),
+            422,
+            invalid,
+            &["/numberOfSeats"],
+        ),
+        BadBody(
+            "/bookings",
+            booking("2147483648", r#""Alice""#),
+            422,
+            invalid,
+            &["/numberOfSeats"],
+        ),
+        BadBody(
+            "/bookings",
+            booking("1", r#""\u0000""#),
+            422,
+            invalid,
+            &["/userName"],
+        ),
+        BadBody(
+            "/bookings",
+            booking("1", r#""\ud800""#),
+            400,
+            malformed,
+            &[],
+        ),
+        BadBody(
+            "/bookings",
+            booking("1", "null"),
+            422,
+            invalid,
+            &["/userName"],
+        ),
+        BadBody(
+            "/bookings",
+            "x".repeat(1 << 20),
+            413,
+            "/problems/body-too-large",
+            &[],
+        ),
+    ];
+    for BadBody(path, body, status, kind, pointers) in cases {
+        let excerpt: String = body.chars().take(80).collect();
+        let response = api
+            .request(Method::POST, path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
+        let (answered, problem) = parse(response).await;
+        assert_eq!(answered, status, "{excerpt}: {problem}");
+        assert_eq!(problem["type"], kind, "{excerpt}: {problem}");
+        let found: Vec<&str> = problem["errors"]
+            .as_array()
+            .map(|errors| {
+                errors
+                    .iter()
+                    .map(|e| e["pointer"].as_str().unwrap())
+                    .collect()
+            })
+            .unwrap_or_default();
+        assert_eq!(found, pointers, "{excerpt}: {problem}");
+    }
+    let (_, shows) = api.get("/shows").await;
+    assert_eq!(shows.as_array().unwrap().len(), 1);
+    assert_eq!(shows[0]["availableSeats"], 40);
+}
+
+#[tokio::test]
+async fn bad_requests_get_clear_problems() {
+    let api = Api::start().await;
+    for (method, path, status, kind) in [
+        (Method::GET, "/", 404, "no-such-route"),
+        (Method::GET, "/show", 404, "no-such-route"),
+        (Method::GET, "/shows/1", 404, "show-not-found"),
+        (Method::GET, "/shows/-1", 404, "show-not-found"),
+        (Method::GET, "/shows/abc", 400, "malformed"),
+        (
+            Method::GET,
+            "/bookings/9223372036854775808",
+            400,
+            "malformed",
+        ),
+        (Method::POST, "/bookings/abc/confirm", 400, "malformed"),
+        (Method::POST, "/bookings/1/cancel", 404, "booking-not-found"),
+        (Method::GET, "/bookings/%00", 400, "malformed"),
+        (Method::GET, "/bookings?limit=0", 422, "invalid"),
+        (Method::GET, "/bookings?limit=1001", 422, "invalid"),
+        (Method::GET, "/bookings?limit=abc", 400, "malformed"),
+        (Method::GET, "/bookings?status=pending", 400, "malformed"),
+        (Method::GET, "/bookings?userName=%00", 422, "invalid"),
+        (Method::GET, "/bookings?user=x", 400, "malformed"),
+        (Method::GET, "/bookings?limit=1&limit=2", 400, "malformed"),
+        (Method::POST, "/shows", 415, "not-json"),
+        (Method::DELETE, "/shows", 405, "method-not-allowed"),
+        (
+            Method::GET,
+            "/bookings/1/confirm",
+            405,
+            "method-not-allowed",
+        ),
+    ] {
+        let response = api.request(method.clone(), path).send().await.unwrap();
+        let allow = response.headers().contains_key(header::ALLOW);
+        let (answered, problem) = parse(response).await;
+        assert_eq!(answered, status, "{method} {path}: {problem}");
+        assert_eq!(
+            problem["type"],
+            format!("/problems/{kind}"),
+            "{method} {path}"
+        );
+        assert_eq!(problem["status"], status, "{method} {path}");
+        assert_eq!(allow, status == 405, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn start_time_is_utc_or_rfc_3339() {
+    let api = Api::start().await;
+    for (given, expected) in [
+        ("2025-12-10 10:00:00", "2025-12-10T10:00:00Z"),
+        ("2025-12-10T10:00:00Z", "2025-12-10T10:00:00Z"),
+        ("2025-12-10T10:00:00+02:00", "2025-12-10T08:00:00Z"),
+    ] {
+        let body = json!({"name": "Ü 🎭", "startTime": given, "seats": 1, "holdSeconds": 600});
+        let (status, show) = api.post("/shows", &body).await;
+        assert_eq!(status, StatusCode::CREATED, "{show}");
+        assert_eq!(show["startTime"], expected);
+        assert_eq!(show["name"], "Ü 🎭");
+        assert_eq!(show["holdSeconds"], 600);
+    }
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_and_filtered() {
+    let api = Api::start().await;
+    api.post("/shows", &the_show()).await;
+    api.post("/shows", &the_show()).await;
+    for (show, user) in [
+        (1, "Alice"),
+        (2, "Bob & Co"),
+        (1, "Bob & Co"),
+        (2, "Bob & Co"),
+        (2, "Bob & Co"),
+    ] {
+        let body = json!({"showId": show, "userName": user, "numberOfSeats": 1});
+        assert_eq!(api.post("/bookings", &body).await.0, StatusCode::CREATED);
+    }
+    api.post("/bookings/4/confirm", &json!({})).await;
+
+    let follow = async |first: &str| {
+        let mut pages: Vec<Vec<i64>> = Vec::new();
+        let mut next = Some(first.to_owned());
+        while let Some(path) = next {
+            let response = api.request(Method::GET, &path).send().await.unwrap();
+            next = response.headers().get(header::LINK).map(|link| {
+                let link = link.to_str().unwrap();
+                let path = link.strip_prefix('<').unwrap();
+                path.strip_suffix(r#">; rel="next""#).unwrap().to_owned()
+            });
+            let (status, items) = parse(response).await;
+            assert_eq!(status, StatusCode::OK, "{items}");
+            pages.push(
+                items
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|b| b["id"].as_i64().unwrap())
+                    .collect(),
+            );
+        }
+        pages
+    };
+    assert_eq!(follow("/bookings").await, [vec![1, 2, 3, 4, 5]]);
+    assert_eq!(
+        follow("/bookings?limit=2").await,
+        [vec![1, 2], vec![3, 4], vec![5]]
+    );
+    assert_eq!(follow("/bookings?limit=5").await, [vec![1, 2, 3, 4, 5]]);
+    assert_eq!(follow("/bookings?after=5").await, [Vec::<i64>::new()]);
+    assert_eq!(
+        follow("/bookings?showId=2&userName=Bob+%26+Co&status=PENDING&limit=1").await,
+        [vec![2], vec![5]]
+    );
+    assert_eq!(follow("/bookings?status=CONFIRMED").await, [vec![4]]);
+    assert_eq!(follow("/shows?limit=1").await, [vec![1], vec![2]]);
+}
+
+#[tokio::test]
+async fn the_request_id_is_echoed_or_made() {
+    let api = Api::start().await;
+    let id = async |sent: Option<&str>| {
+        let mut request = api.request(Method::GET, "/nowhere");
+        if let Some(sent) = sent {
+            request = request.header("x-request-id", sent);
+        }
+        let response = request.send().await.unwrap();
+        response.headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(id(Some("order-77/a")).await, "order-77/a");
+    assert_eq!(id(None).await.len(), 32);
+    assert_ne!(id(None).await, id(None).await);
+    assert_eq!(id(Some("with space")).await.len(), 32, "not taken over");
+    assert_eq!(id(Some(&"x".repeat(129))).await.len(), 32, "not taken over");
+}
+
+#[tokio::test]
+async fn without_a_database_it_lives_but_is_not_ready() {
+    let api = Api::start().await;
+    assert_eq!(api.get("/health/live").await.0, StatusCode::OK);
+    assert_eq!(api.get("/health/ready").await.0, StatusCode::OK);
+    api.db.pool.close().await;
+    assert_eq!(api.get("/health/live").await.0, StatusCode::OK);
+    for path in ["/health/ready", "/shows", "/bookings/1"] {
+        let response = api.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let (status, problem) = parse(response).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(problem["type"], "/problems/unavailable");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_clients_cannot_oversell() {
+    let api = std::sync::Arc::new(Api::start().await);
+    api.post("/shows", &the_show()).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let api = api.clone();
+        clients.spawn(async move { api.post("/bookings", &alice(1)).await.0 });
+    }
+    let answers = clients.join_all().await;
+    let count = |status| answers.iter().filter(|answer| **answer == status).count();
+    assert_eq!(count(StatusCode::CREATED), 40);
+    assert_eq!(count(StatusCode::CONFLICT), 60);
+    assert_seats_conserved(&api.db.pool).await;
+}

@@ -1,0 +1,199 @@
+//! The real `ticketing` binary.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use shared::testing::{TestDatabase, eventually};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+fn ticketing() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ticketing"));
+    command
+        .env_remove("DATABASE_URL")
+        .env("RUST_BACKTRACE", "0")
+        .kill_on_drop(true);
+    command
+}
+
+/// A data directory that is removed when the test ends.
+struct DataDir(PathBuf);
+
+impl DataDir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("ticketing-up-{}-{name}", std::process::id()));
+        Self(dir)
+    }
+
+    fn server_runs(&self) -> bool {
+        self.0.join("postmaster.pid").exists()
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Up {
+    process: Child,
+    api: String,
+}
+
+impl Up {
+    async fn start(data_dir: &Path) -> Self {
+        let mut process = ticketing()
+            .args(["up", "--listen", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(data_dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        loop {
+            let line = lines.next_line().await.unwrap().expect("the address");
+            if let Some(api) = line.trim().strip_prefix("api ") {
+                let api = api.trim().to_owned();
+                return Self { process, api };
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.process.id().unwrap()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
+    }
+
+    async fn shows(&self) -> Value {
+        let response = reqwest::get(format!("{}/shows", self.api)).await.unwrap();
+        response.json().await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn up_runs_everything_keeps_its_data_and_stops_everything() {
+    let data = DataDir::new("keeps");
+    let mut up = Up::start(&data.0).await;
+    let show = json!({"name": "Morning Show", "startTime": "2025-12-10 10:00:00", "seats": 40});
+    let response = reqwest::Client::new()
+        .post(format!("{}/shows", up.api))
+        .json(&show)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 201);
+    assert!(data.server_runs());
+    up.signal(Signal::SIGINT);
+    assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
+    assert!(
+        !data.server_runs(),
+        "the database stopped, and before we did"
+    );
+
+    let mut up = Up::start(&data.0).await;
+    assert_eq!(up.shows().await[0]["name"], "Morning Show");
+    up.signal(Signal::SIGTERM);
+    assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_private_server_stops_even_when_up_is_killed() {
+    let data = DataDir::new("killed");
+    let mut up = Up::start(&data.0).await;
+    up.signal(Signal::SIGKILL);
+    up.process.wait().await.unwrap();
+    eventually("the server has stopped", async || !data.server_runs()).await;
+    // And the data is sound.
+    let mut up = Up::start(&data.0).await;
+    assert_eq!(up.shows().await, json!([]));
+    up.signal(Signal::SIGINT);
+    assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_up_on_the_same_data_says_so() {
+    let data = DataDir::new("twice");
+    let mut up = Up::start(&data.0).await;
+    let second = ticketing()
+        .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data.0)
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert!(text.contains("postmaster.pid"), "{text}");
+    assert_eq!(up.shows().await, json!([]), "the first one is unharmed");
+    up.signal(Signal::SIGINT);
+    assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn migrate_is_safe_twice_and_by_several_at_once() {
+    let db = TestDatabase::empty().await;
+    let migrate = async || {
+        let output = ticketing()
+            .arg("migrate")
+            .env("DATABASE_URL", &db.url)
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+    };
+    tokio::join!(migrate(), migrate(), migrate());
+    migrate().await;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM shows, bookings, apalis.jobs")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(tables, 0);
+}
+
+#[tokio::test]
+async fn without_a_server_to_start_it_says_where_it_looked_and_what_to_install() {
+    let output = ticketing()
+        .env("PG_BIN_DIR", "/nowhere")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    for expected in ["/nowhere", "DATABASE_URL", "apt-get install"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_and_the_database_stops() {
+    let data = DataDir::new("port");
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = tokio::time::timeout(
+        Duration::from_secs(60),
+        ticketing()
+            .args(["up", "--listen", &address, "--data-dir"])
+            .arg(&data.0)
+            .output(),
+    );
+    let output = output.await.expect("it ends").unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains(&format!("cannot listen on {address}")),
+        "{text}"
+    );
+    assert!(!data.server_runs());
+}

@@ -1,0 +1,415 @@
+//! The transactions on a real PostgreSQL, raced against each other.
+
+use std::sync::Arc;
+
+use shared::{
+    booking::{Booking, BookingStatus, Refusal, cancel, confirm, expire, query, reserve},
+    testing::{
+        TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, let_pass,
+        stored_status,
+    },
+};
+use sqlx::PgPool;
+use tokio::{sync::Barrier, task::JoinSet};
+
+fn request(show_id: i64, number_of_seats: i32) -> reserve::Request {
+    reserve::Request {
+        show_id,
+        user_name: "Alice".to_owned(),
+        number_of_seats,
+    }
+}
+
+async fn reserve_one(pool: &PgPool, show_id: i64, seats: i32) -> Result<Booking, Refusal> {
+    let mut answers = reserve::reserve(pool, &[request(show_id, seats)])
+        .await
+        .unwrap();
+    answers.remove(0)
+}
+
+async fn count(pool: &PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_oversell_under_contention() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 50).await;
+    let barrier = Arc::new(Barrier::new(200));
+    let mut clients = JoinSet::new();
+    for client in 0..200 {
+        let (pool, barrier) = (db.pool.clone(), barrier.clone());
+        clients.spawn(async move {
+            barrier.wait().await;
+            // 1, 2 or 3 seats: the single seats make sure that the last one is sold.
+            reserve_one(&pool, show.id, 1 + client % 3).await
+        });
+    }
+    let mut sold = 0;
+    for answer in clients.join_all().await {
+        match answer {
+            Ok(booking) => sold += booking.number_of_seats,
+            Err(Refusal::NotEnoughSeats {
+                requested,
+                available,
+                ..
+            }) => assert!(requested > available),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(sold, 50);
+    assert_eq!(available_seats(&db.pool, show.id).await, 0);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_over_several_shows_in_any_order_do_not_deadlock() {
+    let db = TestDatabase::new().await;
+    let (one, two) = (a_show(&db.pool, 1000).await, a_show(&db.pool, 1000).await);
+    let mut clients = JoinSet::new();
+    for client in 0..40 {
+        let pool = db.pool.clone();
+        let mut batch = vec![request(one.id, 1), request(two.id, 1)];
+        if client % 2 == 0 {
+            batch.reverse();
+        }
+        clients.spawn(async move {
+            // In this transaction and not in `reserve`, which would hide a deadlock by a retry.
+            let mut tx = pool.begin().await.unwrap();
+            let answers = reserve::reserve_in(&mut tx, &batch).await.unwrap();
+            tx.commit().await.unwrap();
+            answers
+        });
+    }
+    let answers = clients.join_all().await;
+    assert!(answers.iter().flatten().all(Result::is_ok));
+    assert_eq!(available_seats(&db.pool, one.id).await, 960);
+    assert_eq!(available_seats(&db.pool, two.id).await, 960);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test]
+async fn each_request_of_a_batch_gets_its_own_answer_in_order() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 5).await;
+    let batch = [
+        request(show.id, 4),
+        request(show.id + 1, 1),
+        request(show.id, 2),
+        request(show.id, 1),
+    ];
+    let answers = reserve::reserve(&db.pool, &batch).await.unwrap();
+    let first = answers[0].as_ref().unwrap();
+    let last = answers[3].as_ref().unwrap();
+    assert_eq!((first.number_of_seats, last.number_of_seats), (4, 1));
+    assert!(first.id < last.id);
+    assert_eq!(
+        answers[1],
+        Err(Refusal::ShowNotFound {
+            show_id: show.id + 1
+        })
+    );
+    assert_eq!(
+        answers[2],
+        Err(Refusal::NotEnoughSeats {
+            show_id: show.id,
+            requested: 2,
+            available: 1
+        })
+    );
+    for booking in [first, last] {
+        let found = query::find(&db.pool, booking.id).await.unwrap();
+        assert_eq!(found.as_ref(), Some(booking));
+        assert_eq!((booking.expires_at - booking.created_at).num_seconds(), 120);
+    }
+    assert_seats_conserved(&db.pool).await;
+}
+
+/// What can happen to a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Confirm,
+    Cancel,
+    Expire,
+}
+
+impl Act {
+    /// Does it; true when it was this that resolved the booking, or repeated it.
+    async fn run(self, pool: &PgPool, booking_id: i64) -> bool {
+        match self {
+            Self::Confirm => confirm::confirm(pool, &[booking_id]).await.unwrap()[0].is_ok(),
+            Self::Cancel => cancel::cancel(pool, &[booking_id]).await.unwrap()[0].is_ok(),
+            Self::Expire => expire::expire(pool, &[booking_id]).await.unwrap().expired == 1,
+        }
+    }
+}
+
+/// Races two acts on many holds whose deadline is just passing, and returns how often each won.
+async fn race(acts: [Act; 2]) -> (PgPool, Vec<(Booking, [bool; 2])>) {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 1000).await;
+    let mut races = Vec::new();
+    for round in 0..60 {
+        let hold = a_hold(&db.pool, &show, 2).await;
+        // The deadline comes 0 to 5 ms from now, in the middle of the race.
+        sqlx::query(
+            "UPDATE bookings SET expires_at = clock_timestamp() + make_interval(secs => $2 * 0.001),
+                                 created_at = clock_timestamp() - interval '1 minute'
+             WHERE id = $1",
+        )
+        .bind(hold.id)
+        .bind(f64::from(round % 6))
+        .execute(&db.pool)
+        .await
+        .unwrap();
+        let barrier = Barrier::new(2);
+        let act = async |act: Act| {
+            barrier.wait().await;
+            act.run(&db.pool, hold.id).await
+        };
+        let (first, second) = tokio::join!(act(acts[0]), act(acts[1]));
+        let booking = query::find(&db.pool, hold.id).await.unwrap().unwrap();
+        races.push((booking, [first, second]));
+        assert_seats_conserved(&db.pool).await;
+    }
+    (db.pool, races)
+}
+
+/// After a race: at most one of two different acts succeeded, and the row tells which.
+#[tokio::test]
+async fn a_booking_resolves_once() {
+    for acts in [
+        [Act::Confirm, Act::Expire],
+        [Act::Expire, Act::Confirm],
+        [Act::Cancel, Act::Expire],
+        [Act::Expire, Act::Cancel],
+    ] {
+        let (pool, races) = race(acts).await;
+        for (booking, won) in races {
+            // Neither wins when expire comes just before the deadline and the other just after it.
+            assert!(won != [true, true], "{acts:?}: {booking:?}");
+            let stored = stored_status(&pool, booking.id).await;
+            let expected = match (won[0], won[1]) {
+                (true, _) => Some(acts[0]),
+                (_, true) => Some(acts[1]),
+                _ => None,
+            };
+            let expected = match expected {
+                Some(Act::Confirm) => "CONFIRMED",
+                Some(Act::Cancel) => "CANCELLED",
+                Some(Act::Expire) => "FAILED",
+                None => "PENDING",
+            };
+            assert_eq!(stored, expected, "{acts:?}: {booking:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn seats_come_back_once_when_two_expire_the_same_booking() {
+    let (pool, races) = race([Act::Expire, Act::Expire]).await;
+    for (booking, won) in races {
+        assert!(won != [true, true], "{booking:?}");
+    }
+    assert_seats_conserved(&pool).await;
+}
+
+/// Confirming and cancelling can both succeed, in this order only.
+#[tokio::test]
+async fn confirm_and_cancel_end_in_one_state() {
+    let (pool, races) = race([Act::Confirm, Act::Cancel]).await;
+    for (booking, [confirmed, cancelled]) in races {
+        let stored = stored_status(&pool, booking.id).await;
+        let expected = match (confirmed, cancelled) {
+            (_, true) => "CANCELLED",
+            (true, false) => "CONFIRMED",
+            (false, false) => "PENDING",
+        };
+        assert_eq!(stored, expected, "{booking:?}");
+    }
+}
+
+/// The clock is read after the lock: a confirmation that waited for the row past the deadline is refused.
+#[tokio::test]
+async fn time_spent_waiting_for_a_lock_counts() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let hold = a_hold(&db.pool, &show, 1).await;
+    sqlx::query(
+        "UPDATE bookings SET expires_at = clock_timestamp() + interval '300 ms' WHERE id = $1",
+    )
+    .bind(hold.id)
+    .execute(&db.pool)
+    .await
+    .unwrap();
+
+    let mut blocker = db.pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM bookings WHERE id = $1 FOR UPDATE")
+        .bind(hold.id)
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    let ids = [hold.id];
+    let (answers, ()) = tokio::join!(confirm::confirm(&db.pool, &ids), async {
+        // Until it is past the deadline, on the clock that decides.
+        sqlx::query("SELECT pg_sleep_until(expires_at) FROM bookings WHERE id = $1")
+            .bind(hold.id)
+            .execute(&db.pool)
+            .await
+            .unwrap();
+        blocker.rollback().await.unwrap();
+    });
+    assert!(matches!(
+        answers.unwrap()[0],
+        Err(Refusal::HoldExpired { .. })
+    ));
+}
+
+#[tokio::test]
+async fn the_job_exists_if_and_only_if_the_booking_does() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let jobs = "SELECT count(*) FROM apalis.jobs";
+    let bookings = "SELECT count(*) FROM bookings";
+
+    let mut tx = db.pool.begin().await.unwrap();
+    let answers = reserve::reserve_in(&mut tx, &[request(show.id, 2)])
+        .await
+        .unwrap();
+    assert!(answers[0].is_ok());
+    tx.rollback().await.unwrap();
+    assert_eq!(count(&db.pool, bookings).await, 0);
+    assert_eq!(count(&db.pool, jobs).await, 0);
+    assert_eq!(available_seats(&db.pool, show.id).await, 10);
+
+    // A refusal enqueues nothing either.
+    assert!(reserve_one(&db.pool, show.id, 11).await.is_err());
+    assert_eq!(count(&db.pool, jobs).await, 0);
+
+    // One job for the whole batch, due when the deadline has come and not a second later than that.
+    let batch = [request(show.id, 2), request(show.id, 3)];
+    let answers = reserve::reserve(&db.pool, &batch).await.unwrap();
+    let (payload, lateness): (String, f64) = sqlx::query_as(
+        "SELECT convert_from(job, 'utf8'), extract(epoch FROM run_at - expires_at)::float8
+         FROM apalis.jobs, bookings LIMIT 1",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .unwrap();
+    let ids: Vec<i64> = answers.into_iter().map(|a| a.unwrap().id).collect();
+    assert_eq!(
+        payload,
+        format!(r#"{{"bookingIds":{ids:?}}}"#).replace(' ', "")
+    );
+    assert!((0.0..1.0).contains(&lateness), "{lateness}");
+    assert_eq!(count(&db.pool, jobs).await, 1);
+}
+
+#[tokio::test]
+async fn overdue_holds_are_reclaimed_when_a_show_lacks_seats() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let stale: Vec<Booking> = vec![
+        a_hold(&db.pool, &show, 4).await,
+        a_hold(&db.pool, &show, 4).await,
+    ];
+    let sold = a_hold(&db.pool, &show, 2).await;
+    confirm::confirm(&db.pool, &[sold.id]).await.unwrap()[0]
+        .as_ref()
+        .unwrap();
+    assert!(reserve_one(&db.pool, show.id, 1).await.is_err());
+
+    // No worker runs; the deadlines pass.
+    let_pass(&db.pool, 200).await;
+    let booking = reserve_one(&db.pool, show.id, 8).await.unwrap();
+    assert_eq!(booking.number_of_seats, 8);
+    for hold in stale {
+        assert_eq!(stored_status(&db.pool, hold.id).await, "FAILED");
+    }
+    assert_eq!(stored_status(&db.pool, sold.id).await, "CONFIRMED");
+    assert_eq!(available_seats(&db.pool, show.id).await, 0);
+    assert_seats_conserved(&db.pool).await;
+
+    // And what is reclaimed for a request that is refused all the same is not lost.
+    let_pass(&db.pool, 200).await;
+    assert_eq!(
+        reserve_one(&db.pool, show.id, 9).await,
+        Err(Refusal::NotEnoughSeats {
+            show_id: show.id,
+            requested: 9,
+            available: 8
+        })
+    );
+    assert_eq!(available_seats(&db.pool, show.id).await, 8);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test]
+async fn cancelling_gives_the_seats_back_once() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let (held, sold) = (
+        a_hold(&db.pool, &show, 3).await,
+        a_hold(&db.pool, &show, 4).await,
+    );
+    confirm::confirm(&db.pool, &[sold.id]).await.unwrap()[0]
+        .as_ref()
+        .unwrap();
+    // Twice in one batch, and once more.
+    let answers = cancel::cancel(&db.pool, &[held.id, sold.id, held.id])
+        .await
+        .unwrap();
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(available_seats(&db.pool, show.id).await, 10);
+    let again = cancel::cancel(&db.pool, &[sold.id]).await.unwrap();
+    assert_eq!(again[0].as_ref().unwrap().status, BookingStatus::Cancelled);
+    assert_eq!(available_seats(&db.pool, show.id).await, 10);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test]
+async fn readers_see_an_overdue_hold_as_failed() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let stale = a_hold(&db.pool, &show, 1).await;
+    let_pass(&db.pool, 200).await;
+    let fresh = a_hold(&db.pool, &show, 1).await;
+    assert_eq!(stored_status(&db.pool, stale.id).await, "PENDING");
+
+    let found = query::find(&db.pool, stale.id).await.unwrap().unwrap();
+    assert_eq!(found.status, BookingStatus::Failed);
+    assert_eq!(found.resolved_at, Some(found.expires_at));
+
+    for (status, expected) in [
+        (BookingStatus::Failed, stale.id),
+        (BookingStatus::Pending, fresh.id),
+    ] {
+        let filter = query::Filter {
+            status: Some(status),
+            ..query::Filter::default()
+        };
+        let listed = query::list(&db.pool, &filter, 0, 10).await.unwrap();
+        let ids: Vec<i64> = listed.iter().map(|b| b.id).collect();
+        assert_eq!(ids, [expected]);
+        assert_eq!(listed[0].status, status);
+    }
+}
+
+/// A counter that would leave its bounds fails loudly; it is never clamped.
+#[tokio::test]
+async fn drift_fails_the_transaction() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let hold = a_hold(&db.pool, &show, 3).await;
+    // As if a defect had given the seats back already.
+    sqlx::query("UPDATE shows SET available_seats = seats")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    let error = cancel::cancel(&db.pool, &[hold.id]).await.unwrap_err();
+    assert!(
+        matches!(error, shared::postgres::Error::Drift { .. }),
+        "{error:?}"
+    );
+    assert_eq!(stored_status(&db.pool, hold.id).await, "PENDING");
+}

@@ -1,0 +1,300 @@
+//! The jobs on a real queue: apalis, PostgreSQL, and workers that share it.
+
+use shared::{
+    booking::{Booking, confirm, expire},
+    jobs::ExpireBookings,
+    testing::{
+        TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
+        eventually, let_pass, now, stored_status,
+    },
+};
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use worker::{config::Config, janitor, jobs::expire_bookings, supervise::JobError};
+
+const CONFIG: Config = Config {
+    concurrency: 8,
+    janitor_seconds: 3600,
+    overdue_grace_seconds: 3600,
+};
+
+/// A worker in this process.
+struct Worker {
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Worker {
+    fn start(pool: &PgPool, config: Config) -> Self {
+        let stop = CancellationToken::new();
+        let (pool, stopped) = (pool.clone(), stop.clone());
+        let running = tokio::spawn(async move { worker::run(pool, &config, stopped).await });
+        Self { stop, running }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+fn job(bookings: &[&Booking]) -> ExpireBookings {
+    ExpireBookings {
+        booking_ids: bookings.iter().map(|b| b.id).collect(),
+    }
+}
+
+async fn jobs_in(pool: &PgPool, status: &str) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM apalis.jobs WHERE status = $1")
+        .bind(status)
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn the_handler_run_late_and_twice_expires_once() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let hold = a_hold(&db.pool, &show, 3).await;
+    let_pass(&db.pool, 500).await;
+    for _ in 0..2 {
+        expire_bookings::run(db.pool.clone(), job(&[&hold]))
+            .await
+            .unwrap();
+        assert_eq!(stored_status(&db.pool, hold.id).await, "FAILED");
+        assert_eq!(available_seats(&db.pool, show.id).await, 10);
+    }
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test]
+async fn the_handler_run_early_expires_what_is_due_and_waits_for_the_rest() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let due = a_hold(&db.pool, &show, 3).await;
+    let_pass(&db.pool, 500).await;
+    let held = a_hold(&db.pool, &show, 4).await;
+
+    let result = expire_bookings::run(db.pool.clone(), job(&[&held, &due])).await;
+    let Err(JobError::Snooze(until)) = result else {
+        panic!("{result:?}");
+    };
+    assert_eq!(until, held.expires_at);
+    assert_eq!(stored_status(&db.pool, due.id).await, "FAILED");
+    assert_eq!(stored_status(&db.pool, held.id).await, "PENDING");
+    assert_eq!(available_seats(&db.pool, show.id).await, 6);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test]
+async fn the_handler_leaves_unknown_and_confirmed_bookings_alone() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let sold = a_hold(&db.pool, &show, 3).await;
+    confirm::confirm(&db.pool, &[sold.id]).await.unwrap()[0]
+        .as_ref()
+        .unwrap();
+    let_pass(&db.pool, 500).await;
+    let mut job = job(&[&sold]);
+    job.booking_ids.push(sold.id + 1000);
+    expire_bookings::run(db.pool.clone(), job).await.unwrap();
+    assert_eq!(stored_status(&db.pool, sold.id).await, "CONFIRMED");
+    assert_eq!(available_seats(&db.pool, show.id).await, 7);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_have_each_jobs_effect_exactly_once() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 1000).await;
+    for _ in 0..200 {
+        a_hold(&db.pool, &show, 2).await;
+    }
+    let sold = a_hold(&db.pool, &show, 5).await;
+    confirm::confirm(&db.pool, &[sold.id]).await.unwrap()[0]
+        .as_ref()
+        .unwrap();
+    let_pass(&db.pool, 200).await;
+
+    // While the show is ours no job can finish, so each worker fills its hands.
+    let mut blocker = db.pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM shows FOR UPDATE")
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    let workers = [
+        Worker::start(&db.pool, CONFIG),
+        Worker::start(&db.pool, CONFIG),
+    ];
+    eventually("both workers have jobs in hand", async || {
+        sqlx::query_scalar("SELECT count(DISTINCT lock_by) = 2 FROM apalis.jobs")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap()
+    })
+    .await;
+    blocker.rollback().await.unwrap();
+    eventually("every job is done", async || {
+        jobs_in(&db.pool, "Done").await == 201
+    })
+    .await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    let attempts: i64 = sqlx::query_scalar("SELECT sum(attempts) FROM apalis.jobs")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(attempts, 201, "each job was run once");
+    assert_eq!(available_seats(&db.pool, show.id).await, 995);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_expire_by_themselves_and_never_before_their_deadline() {
+    let db = TestDatabase::new().await;
+    let show = a_show_with_hold(&db.pool, 100, 1).await;
+    let worker = Worker::start(&db.pool, CONFIG);
+    for _ in 0..100 {
+        a_hold(&db.pool, &show, 1).await;
+    }
+    eventually("all seats are back", async || {
+        available_seats(&db.pool, show.id).await == 100
+    })
+    .await;
+    worker.stop().await;
+    let early: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM bookings WHERE resolved_at < expires_at")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+    assert_eq!(early, 0);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_comes_too_early_is_put_back_until_the_deadline() {
+    let db = TestDatabase::new().await;
+    let show = a_show_with_hold(&db.pool, 10, 3).await;
+    let hold = a_hold(&db.pool, &show, 1).await;
+    sqlx::query("UPDATE apalis.jobs SET run_at = now()")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    let worker = Worker::start(&db.pool, CONFIG);
+    eventually("it is put back", async || {
+        sqlx::query_scalar("SELECT status = 'Pending' AND attempts = 1 FROM apalis.jobs")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap()
+    })
+    .await;
+    assert!(
+        now(&db.pool).await < hold.expires_at,
+        "this machine is too slow for this test"
+    );
+    assert_eq!(stored_status(&db.pool, hold.id).await, "PENDING");
+    eventually("it has expired", async || {
+        stored_status(&db.pool, hold.id).await == "FAILED"
+    })
+    .await;
+    eventually("the job is done", async || {
+        jobs_in(&db.pool, "Done").await == 1
+    })
+    .await;
+    worker.stop().await;
+    let attempts: i32 = sqlx::query_scalar("SELECT attempts FROM apalis.jobs")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(
+        attempts, 2,
+        "once too early, once in time, and no spinning in between"
+    );
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_does_not_decode_is_dead_and_the_queue_goes_on() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    a_hold(&db.pool, &show, 1).await;
+    sqlx::query("UPDATE apalis.jobs SET job = '{\"bookings\": 1}'")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    a_hold(&db.pool, &show, 1).await;
+    let_pass(&db.pool, 500).await;
+    let worker = Worker::start(&db.pool, CONFIG);
+    eventually("both jobs are finished", async || {
+        jobs_in(&db.pool, "Killed").await == 1 && jobs_in(&db.pool, "Done").await == 1
+    })
+    .await;
+    worker.stop().await;
+    let result: serde_json::Value =
+        sqlx::query_scalar("SELECT last_result FROM apalis.jobs WHERE status = 'Killed'")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+    assert!(result.to_string().contains("does not decode"), "{result}");
+}
+
+#[tokio::test]
+async fn the_sweep_returns_seats_whose_job_was_lost() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 2000).await;
+    for _ in 0..600 {
+        a_hold(&db.pool, &show, 1).await;
+    }
+    sqlx::query("DELETE FROM apalis.jobs")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    let_pass(&db.pool, 125).await;
+    let fresh = a_hold(&db.pool, &show, 1).await;
+    assert_eq!(available_seats(&db.pool, show.id).await, 1399);
+
+    let grace = chrono::TimeDelta::seconds;
+    assert_eq!(
+        janitor::sweep(&db.pool, grace(60)).await.unwrap(),
+        0,
+        "their jobs may still come"
+    );
+    assert_eq!(janitor::sweep(&db.pool, grace(0)).await.unwrap(), 600);
+    assert_eq!(janitor::sweep(&db.pool, grace(0)).await.unwrap(), 0);
+    assert_eq!(stored_status(&db.pool, fresh.id).await, "PENDING");
+    assert_eq!(available_seats(&db.pool, show.id).await, 1999);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_sweeps_by_itself() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    a_hold(&db.pool, &show, 1).await;
+    sqlx::query("DELETE FROM apalis.jobs")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    let_pass(&db.pool, 500).await;
+    let config = Config {
+        janitor_seconds: 1,
+        overdue_grace_seconds: 1,
+        ..CONFIG
+    };
+    let worker = Worker::start(&db.pool, config);
+    eventually("the seat is back", async || {
+        available_seats(&db.pool, show.id).await == 10
+    })
+    .await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn expiring_nothing_is_no_error() {
+    let db = TestDatabase::new().await;
+    let outcome = expire::expire(&db.pool, &[]).await.unwrap();
+    assert_eq!((outcome.expired, outcome.next_deadline), (0, None));
+}
