@@ -1,5 +1,7 @@
 //! Every refusal and failure, and what a client is told of it: RFC 9457 problem details.
 
+use std::borrow::Cow;
+
 use axum::{
     Json,
     http::{
@@ -11,6 +13,11 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{booking::Refusal, postgres, telemetry::chain};
+
+use crate::MAX_BODY_BYTES;
+
+/// When to come back after a 503: a database that restarts takes about this long.
+const RETRY_AFTER_SECONDS: &str = "1";
 
 /// Why a request did not get what it asked for.
 #[derive(Debug)]
@@ -46,19 +53,6 @@ pub(crate) struct Fault {
     pub(crate) detail: String,
 }
 
-/// What a client is told.
-struct Answer {
-    status: StatusCode,
-    /// The last part of the problem's `type`: never changes.
-    kind: &'static str,
-    title: &'static str,
-    detail: String,
-    /// Members that a machine can act on.
-    facts: Value,
-    /// Seconds.
-    retry_after: Option<u8>,
-}
-
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -71,82 +65,124 @@ impl From<postgres::Error> for Problem {
     }
 }
 
-impl Problem {
-    /// The one place that says what each problem looks like.
-    fn answer(&self) -> Answer {
-        use StatusCode as S;
+/// What a problem is called.
+struct Name {
+    status: StatusCode,
+    /// The last part of the problem's `type`. Never changes.
+    kind: &'static str,
+    title: &'static str,
+}
 
-        let answer = |status, kind, title, detail: String, facts| Answer {
-            status,
-            kind,
-            title,
-            detail,
-            facts,
-            retry_after: (status == S::SERVICE_UNAVAILABLE).then_some(1),
-        };
+const fn name(status: StatusCode, kind: &'static str, title: &'static str) -> Name {
+    Name {
+        status,
+        kind,
+        title,
+    }
+}
+
+impl Problem {
+    /// The one place that gives each problem its status and its name.
+    fn name(&self) -> Name {
+        use StatusCode as S;
+        use postgres::Error as Db;
+
         match self {
-            Self::Refused(refusal) => {
-                let (status, kind, title, facts) = refused(refusal);
-                answer(status, kind, title, refusal.to_string(), facts)
+            Self::Refused(Refusal::ShowNotFound { .. }) => {
+                name(S::NOT_FOUND, "show-not-found", "Show not found")
             }
-            Self::Malformed(detail) => answer(S::BAD_REQUEST, "malformed", "Malformed request", detail.clone(), json!({})),
-            Self::Invalid(faults) => answer(
-                S::UNPROCESSABLE_ENTITY,
-                "invalid",
-                "Invalid values",
-                "Some values are out of bounds: see `errors`.".into(),
-                json!({ "errors": faults }),
-            ),
-            Self::NoSuchRoute => answer(S::NOT_FOUND, "no-such-route", "No such route", "Nothing is served at this path.".into(), json!({})),
-            Self::MethodNotAllowed => answer(
+            Self::Refused(Refusal::BookingNotFound { .. }) => {
+                name(S::NOT_FOUND, "booking-not-found", "Booking not found")
+            }
+            Self::Refused(Refusal::NotEnoughSeats { .. }) => {
+                name(S::CONFLICT, "not-enough-seats", "Not enough seats")
+            }
+            Self::Refused(Refusal::HoldExpired { .. }) => {
+                name(S::CONFLICT, "hold-expired", "The hold has expired")
+            }
+            Self::Refused(Refusal::BookingCancelled { .. }) => {
+                name(S::CONFLICT, "booking-cancelled", "The booking is cancelled")
+            }
+            Self::Malformed(_) => name(S::BAD_REQUEST, "malformed", "Malformed request"),
+            Self::Invalid(_) => name(S::UNPROCESSABLE_ENTITY, "invalid", "Invalid values"),
+            Self::NoSuchRoute => name(S::NOT_FOUND, "no-such-route", "No such route"),
+            Self::MethodNotAllowed => name(
                 S::METHOD_NOT_ALLOWED,
                 "method-not-allowed",
                 "Method not allowed",
-                "This path is served with other methods: see the header `Allow`.".into(),
-                json!({}),
             ),
-            Self::BodyTooLarge => answer(
-                S::PAYLOAD_TOO_LARGE,
-                "body-too-large",
-                "Body too large",
-                format!("A body has at most {} bytes.", crate::MAX_BODY_BYTES),
-                json!({ "maxBytes": crate::MAX_BODY_BYTES }),
-            ),
-            Self::NotJson => answer(
+            Self::BodyTooLarge => name(S::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
+            Self::NotJson => name(
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "not-json",
                 "Unsupported media type",
-                "Send a JSON body with the header `Content-Type: application/json`.".into(),
-                json!({}),
             ),
-            Self::TimedOut => answer(
+            Self::TimedOut => name(
                 S::SERVICE_UNAVAILABLE,
                 "timed-out",
                 "The request took too long",
-                "It may have been done or not: look before you repeat it.".into(),
-                json!({}),
             ),
-            Self::Database(postgres::Error::Conflict(_) | postgres::Error::Unavailable(_)) => answer(
-                S::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "Service unavailable",
-                "Nothing was done. Try again shortly.".into(),
-                json!({}),
-            ),
-            Self::Database(postgres::Error::OutcomeUnknown(_)) => answer(
+            Self::Database(Db::Conflict(_) | Db::Unavailable(_)) => {
+                name(S::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
+            }
+            Self::Database(Db::OutcomeUnknown(_)) => name(
                 S::SERVICE_UNAVAILABLE,
                 "outcome-unknown",
                 "The outcome is unknown",
-                "The connection to the database was lost at the last step. The request may have been done or not: look before you repeat it.".into(),
-                json!({}),
             ),
-            Self::Database(postgres::Error::Unexpected(_) | postgres::Error::Drift { .. }) | Self::Panicked(_) => answer(
-                S::INTERNAL_SERVER_ERROR,
-                "internal",
-                "Internal error",
-                "This is a defect of the server. It is logged under the answer's `x-request-id`.".into(),
-                json!({}),
-            ),
+            Self::Database(Db::Unexpected(_) | Db::Drift { .. }) | Self::Panicked(_) => {
+                name(S::INTERNAL_SERVER_ERROR, "internal", "Internal error")
+            }
+        }
+    }
+
+    /// What happened this time, for people. Nothing of the inside.
+    fn detail(&self) -> Cow<'_, str> {
+        use postgres::Error as Db;
+
+        match self {
+            Self::Refused(refusal) => refusal.to_string().into(),
+            Self::Malformed(detail) => detail.into(),
+            Self::Invalid(_) => "Some values are out of bounds: see `errors`.".into(),
+            Self::NoSuchRoute => "Nothing is served at this path.".into(),
+            Self::MethodNotAllowed => {
+                "This path is served with other methods: see the header `Allow`.".into()
+            }
+            Self::BodyTooLarge => format!("A body has at most {MAX_BODY_BYTES} bytes.").into(),
+            Self::NotJson => {
+                "Send a JSON body with the header `Content-Type: application/json`.".into()
+            }
+            Self::Database(Db::Conflict(_) | Db::Unavailable(_)) => {
+                "Nothing was done. Try again shortly.".into()
+            }
+            Self::TimedOut | Self::Database(Db::OutcomeUnknown(_)) => {
+                "It may have been done or not: look before you repeat it.".into()
+            }
+            Self::Database(Db::Unexpected(_) | Db::Drift { .. }) | Self::Panicked(_) => {
+                "A defect of the server. It is logged under this answer's `x-request-id`.".into()
+            }
+        }
+    }
+
+    /// What happened this time, for machines.
+    fn facts(&self) -> Value {
+        match self {
+            Self::Refused(Refusal::ShowNotFound { show_id }) => json!({ "showId": show_id }),
+            Self::Refused(
+                Refusal::BookingNotFound { booking_id } | Refusal::BookingCancelled { booking_id },
+            ) => json!({ "bookingId": booking_id }),
+            Self::Refused(Refusal::NotEnoughSeats {
+                show_id,
+                requested,
+                available,
+            }) => json!({ "showId": show_id, "requested": requested, "available": available }),
+            Self::Refused(Refusal::HoldExpired {
+                booking_id,
+                expires_at,
+            }) => json!({ "bookingId": booking_id, "expiresAt": expires_at }),
+            Self::Invalid(faults) => json!({ "errors": faults }),
+            Self::BodyTooLarge => json!({ "maxBytes": MAX_BODY_BYTES }),
+            _ => json!({}),
         }
     }
 
@@ -174,55 +210,13 @@ impl Problem {
     }
 }
 
-fn refused(refusal: &Refusal) -> (StatusCode, &'static str, &'static str, Value) {
-    match *refusal {
-        Refusal::ShowNotFound { show_id } => (
-            StatusCode::NOT_FOUND,
-            "show-not-found",
-            "Show not found",
-            json!({ "showId": show_id }),
-        ),
-        Refusal::BookingNotFound { booking_id } => (
-            StatusCode::NOT_FOUND,
-            "booking-not-found",
-            "Booking not found",
-            json!({ "bookingId": booking_id }),
-        ),
-        Refusal::NotEnoughSeats {
-            show_id,
-            requested,
-            available,
-        } => (
-            StatusCode::CONFLICT,
-            "not-enough-seats",
-            "Not enough seats",
-            json!({ "showId": show_id, "requested": requested, "available": available }),
-        ),
-        Refusal::HoldExpired {
-            booking_id,
-            expires_at,
-        } => (
-            StatusCode::CONFLICT,
-            "hold-expired",
-            "The hold has expired",
-            json!({ "bookingId": booking_id, "expiresAt": expires_at }),
-        ),
-        Refusal::BookingCancelled { booking_id } => (
-            StatusCode::CONFLICT,
-            "booking-cancelled",
-            "The booking is cancelled",
-            json!({ "bookingId": booking_id }),
-        ),
-    }
-}
-
 /// The body, in the order in which people read it.
 #[derive(Serialize)]
-struct Document {
+struct Document<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
-    detail: String,
+    detail: Cow<'a, str>,
     #[serde(flatten)]
     facts: Value,
 }
@@ -230,22 +224,26 @@ struct Document {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         self.log();
-        let answer = self.answer();
+        let Name {
+            status,
+            kind,
+            title,
+        } = self.name();
         let document = Document {
-            r#type: format!("/problems/{}", answer.kind),
-            title: answer.title,
-            status: answer.status.as_u16(),
-            detail: answer.detail,
-            facts: answer.facts,
+            r#type: format!("/problems/{kind}"),
+            title,
+            status: status.as_u16(),
+            detail: self.detail(),
+            facts: self.facts(),
         };
-        let mut response = (answer.status, Json(document)).into_response();
+        let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Some(seconds) = answer.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         response
     }

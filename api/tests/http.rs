@@ -179,176 +179,121 @@ async fn a_refusal_carries_what_a_machine_can_act_on() {
     assert_seats_conserved(&api.db.pool).await;
 }
 
-/// A body, and the kind of problem and the pointers that it gets.
-struct BadBody(
-    &'static str,
-    String,
-    u16,
-    &'static str,
-    &'static [&'static str],
-);
+/// Sends a body and returns the status, the kind of problem and the pointers that it gets.
+async fn send_bad(api: &Api, path: &str, body: String) -> (u16, String, String) {
+    let response = api
+        .request(Method::POST, path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        response.headers()[header::CONTENT_TYPE],
+        "application/problem+json"
+    );
+    let (status, problem) = parse(response).await;
+    let kind = problem["type"].as_str().unwrap();
+    let pointers: Vec<&str> = problem["errors"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|fault| fault["pointer"].as_str().unwrap())
+        .collect();
+    (
+        status.as_u16(),
+        kind.trim_start_matches("/problems/").to_owned(),
+        pointers.join(" "),
+    )
+}
 
 #[tokio::test]
-async fn bad_bodies_get_clear_problems_and_change_nothing() {
+async fn bad_shows_get_clear_problems_and_change_nothing() {
+    let api = Api::start().await;
+    let show = |name: &str, rest: &str| {
+        format!(r#"{{"name":{name},"startTime":"2025-12-10 10:00:00","seats":{rest}}}"#)
+    };
+    let long_name = format!("{:?}", "x".repeat(201));
+    for (body, status, kind, pointers) in [
+        (show(r#""a\u0000b""#, "1"), 422, "invalid", "/name"),
+        (show(r#""a\nb""#, "1"), 422, "invalid", "/name"),
+        (show(r#""""#, "1"), 422, "invalid", "/name"),
+        (show(&long_name, "1"), 422, "invalid", "/name"),
+        (show("7", "1"), 422, "invalid", "/name"),
+        (show(r#""a""#, "0"), 422, "invalid", "/seats"),
+        (show(r#""a""#, "-1"), 422, "invalid", "/seats"),
+        (show(r#""a""#, "1000001"), 422, "invalid", "/seats"),
+        (show(r#""a""#, "2147483648"), 422, "invalid", "/seats"),
+        (show(r#""a""#, "1.5"), 422, "invalid", "/seats"),
+        (show(r#""a""#, "1e400"), 400, "malformed", ""),
+        (show(r#""""#, "0"), 422, "invalid", "/name /seats"),
+        (
+            show(r#""a""#, r#"1,"holdSeconds":9"#),
+            422,
+            "invalid",
+            "/holdSeconds",
+        ),
+        (show(r#""a""#, r#"1,"hold":90"#), 422, "invalid", "/hold"),
+        (
+            r#"{"name":"a","startTime":"tomorrow","seats":1}"#.into(),
+            422,
+            "invalid",
+            "/startTime",
+        ),
+        (
+            r#"{"name":"a","seats":1}"#.into(),
+            422,
+            "invalid",
+            "/startTime",
+        ),
+        (r#"{"name":"a","#.into(), 400, "malformed", ""),
+        (String::new(), 400, "malformed", ""),
+        ("[]".into(), 422, "invalid", ""),
+        ("{} {}".into(), 422, "invalid", "/name"),
+    ] {
+        let excerpt: String = body.chars().take(90).collect();
+        let expected = (status, kind.to_owned(), pointers.to_owned());
+        assert_eq!(send_bad(&api, "/shows", body).await, expected, "{excerpt}");
+    }
+    assert_eq!(api.get("/shows").await.1, json!([]));
+}
+
+#[tokio::test]
+async fn bad_bookings_get_clear_problems_and_change_nothing() {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
-    let show = |name: &str, seats: &str| {
-        format!(r#"{{"name":{name},"startTime":"2025-12-10 10:00:00","seats":{seats}}}"#)
-    };
     let booking = |seats: &str, user: &str| {
         format!(r#"{{"showId":1,"userName":{user},"numberOfSeats":{seats}}}"#)
     };
-    let (invalid, malformed) = ("/problems/invalid", "/problems/malformed");
-    let long = format!("{:?}", "x".repeat(201));
-    let cases = [
-        BadBody(
-            "/shows",
-            show(r#""a\u0000b""#, "1"),
-            422,
-            invalid,
-            &["/name"],
-        ),
-        BadBody("/shows", show(r#""a\nb""#, "1"), 422, invalid, &["/name"]),
-        BadBody("/shows", show(r#""""#, "1"), 422, invalid, &["/name"]),
-        BadBody("/shows", show(&long, "1"), 422, invalid, &["/name"]),
-        BadBody("/shows", show("7", "1"), 422, invalid, &["/name"]),
-        BadBody("/shows", show(r#""a""#, "0"), 422, invalid, &["/seats"]),
-        BadBody("/shows", show(r#""a""#, "-1"), 422, invalid, &["/seats"]),
-        BadBody(
-            "/shows",
-            show(r#""a""#, "1000001"),
-            422,
-            invalid,
-            &["/seats"],
-        ),
-        BadBody(
-            "/shows",
-            show(r#""a""#, "2147483648"),
-            422,
-            invalid,
-            &["/seats"],
-        ),
-        BadBody("/shows", show(r#""a""#, "1e400"), 400, malformed, &[]),
-        BadBody("/shows", show(r#""a""#, "1.5"), 422, invalid, &["/seats"]),
-        BadBody(
-            "/shows",
-            show(r#""""#, "0"),
-            422,
-            invalid,
-            &["/name", "/seats"],
-        ),
-        BadBody(
-            "/shows",
-            show(r#""a""#, r#"1,"holdSeconds":9"#),
-            422,
-            invalid,
-            &["/holdSeconds"],
-        ),
-        BadBody(
-            "/shows",
-            show(r#""a""#, r#"1,"hold":90"#),
-            422,
-            invalid,
-            &["/hold"],
-        ),
-        BadBody(
-            "/shows",
-            r#"{"name":"a","startTime":"tomorrow","seats":1}"#.into(),
-            422,
-            invalid,
-            &["/startTime"],
-        ),
-        BadBody(
-            "/shows",
-            r#"{"name":"a","seats":1}"#.into(),
-            422,
-            invalid,
-            &["/startTime"],
-        ),
-        BadBody("/shows", r#"{"name":"a","#.into(), 400, malformed, &[]),
-        BadBody("/shows", String::new(), 400, malformed, &[]),
-        BadBody("/shows", "[]".into(), 422, invalid, &[""]),
-        BadBody("/shows", "{} {}".into(), 422, invalid, &["/name"]),
-        BadBody(
-            "/bookings",
-            booking("0", r#""Alice""#),
-            422,
-            invalid,
-            &["/numberOfSeats"],
-        ),
-        BadBody(
-            "/bookings",
+    for (body, status, kind, pointers) in [
+        (booking("0", r#""Alice""#), 422, "invalid", "/numberOfSeats"),
+        (
             booking("1001", r#""Alice""#),
             422,
-            invalid,
-            &["/numberOfSeats"],
+            "invalid",
+            "/numberOfSeats",
         ),
-        BadBody(
-            "/bookings",
+        (
             booking("2147483648", r#""Alice""#),
             422,
-            invalid,
-            &["/numberOfSeats"],
+            "invalid",
+            "/numberOfSeats",
         ),
-        BadBody(
-            "/bookings",
-            booking("1", r#""\u0000""#),
-            422,
-            invalid,
-            &["/userName"],
-        ),
-        BadBody(
-            "/bookings",
-            booking("1", r#""\ud800""#),
-            400,
-            malformed,
-            &[],
-        ),
-        BadBody(
-            "/bookings",
-            booking("1", "null"),
-            422,
-            invalid,
-            &["/userName"],
-        ),
-        BadBody(
-            "/bookings",
-            "x".repeat(1 << 20),
-            413,
-            "/problems/body-too-large",
-            &[],
-        ),
-    ];
-    for BadBody(path, body, status, kind, pointers) in cases {
-        let excerpt: String = body.chars().take(80).collect();
-        let response = api
-            .request(Method::POST, path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .send()
-            .await
-            .unwrap();
+        (booking("1", r#""\u0000""#), 422, "invalid", "/userName"),
+        (booking("1", "null"), 422, "invalid", "/userName"),
+        (booking("1", r#""\ud800""#), 400, "malformed", ""),
+        ("x".repeat(1 << 20), 413, "body-too-large", ""),
+    ] {
+        let excerpt: String = body.chars().take(90).collect();
+        let expected = (status, kind.to_owned(), pointers.to_owned());
         assert_eq!(
-            response.headers()[header::CONTENT_TYPE],
-            "application/problem+json"
+            send_bad(&api, "/bookings", body).await,
+            expected,
+            "{excerpt}"
         );
-        let (answered, problem) = parse(response).await;
-        assert_eq!(answered, status, "{excerpt}: {problem}");
-        assert_eq!(problem["type"], kind, "{excerpt}: {problem}");
-        let found: Vec<&str> = problem["errors"]
-            .as_array()
-            .map(|errors| {
-                errors
-                    .iter()
-                    .map(|e| e["pointer"].as_str().unwrap())
-                    .collect()
-            })
-            .unwrap_or_default();
-        assert_eq!(found, pointers, "{excerpt}: {problem}");
     }
-    let (_, shows) = api.get("/shows").await;
-    assert_eq!(shows.as_array().unwrap().len(), 1);
-    assert_eq!(shows[0]["availableSeats"], 40);
+    assert_eq!(api.get("/bookings").await.1, json!([]));
+    assert_eq!(api.available_seats(1).await, 40);
 }
 
 #[tokio::test]

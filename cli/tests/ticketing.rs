@@ -182,7 +182,7 @@ async fn a_port_that_is_taken_is_told_and_the_database_stops() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = tokio::time::timeout(
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         ticketing()
             .args(["up", "--listen", &address, "--data-dir"])
             .arg(&data.0)

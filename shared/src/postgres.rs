@@ -8,12 +8,11 @@ use sqlx::{
     Connection, PgConnection, PgPool, PgTransaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use thiserror::Error;
 
 use crate::{jobs, telemetry};
 
 /// How a database call failed, by what the caller can do about it.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another transaction was in the way (serialization failure, deadlock, lock timeout). Nothing was
     /// done; the same transaction may well succeed when it is run again.

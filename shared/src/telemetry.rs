@@ -56,10 +56,14 @@ pub fn init(args: &LogArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An error and what caused it, in one line.
+/// An error and what caused it, in one line. Some errors tell their cause themselves; it is not told twice.
 pub fn chain(error: &dyn Error) -> String {
-    successors(Some(error), |&error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    let mut text = error.to_string();
+    for cause in successors(error.source(), |&cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

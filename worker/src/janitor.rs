@@ -7,7 +7,7 @@ use shared::{
     telemetry,
 };
 use sqlx::PgPool;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -20,7 +20,9 @@ const SWEEP_BATCH: usize = 500;
 
 /// Does a round now and then until `stop`, whenever this process leads.
 pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
-    let mut rounds = interval(config.janitor_interval());
+    // Not at once: after a time without workers, the jobs that waited should come first.
+    let every = config.janitor_interval();
+    let mut rounds = interval_at(Instant::now() + every, every);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leadership = None;
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
