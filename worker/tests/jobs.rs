@@ -118,15 +118,20 @@ async fn two_workers_have_each_jobs_effect_exactly_once() {
         .unwrap();
     let_pass(&db.pool, 200).await;
 
-    // While the show is ours no job can finish, so each worker fills its hands.
+    // While the show is ours no job can finish, so each worker fills its hands. They share this test's pool and
+    // must leave some of its connections.
+    let config = Config {
+        concurrency: 4,
+        ..CONFIG
+    };
     let mut blocker = db.pool.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM shows FOR UPDATE")
         .execute(&mut *blocker)
         .await
         .unwrap();
     let workers = [
-        Worker::start(&db.pool, CONFIG),
-        Worker::start(&db.pool, CONFIG),
+        Worker::start(&db.pool, config.clone()),
+        Worker::start(&db.pool, config),
     ];
     eventually("both workers have jobs in hand", async || {
         sqlx::query_scalar("SELECT count(DISTINCT lock_by) = 2 FROM apalis.jobs")
@@ -177,7 +182,7 @@ async fn holds_expire_by_themselves_and_never_before_their_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_comes_too_early_is_put_back_until_the_deadline() {
     let db = TestDatabase::new().await;
-    let show = a_show_with_hold(&db.pool, 10, 3).await;
+    let show = a_show_with_hold(&db.pool, 10, 5).await;
     let hold = a_hold(&db.pool, &show, 1).await;
     sqlx::query("UPDATE apalis.jobs SET run_at = now()")
         .execute(&db.pool)
