@@ -2,6 +2,7 @@
 
 pub mod config;
 mod extract;
+mod group_commit;
 mod middleware;
 mod page;
 mod problem;
@@ -16,12 +17,15 @@ use axum::{
     routing::{get, post},
     serve::ListenerExt,
 };
+use futures_util::FutureExt;
+use shared::booking::{Booking, Refusal, cancel, confirm, reserve};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
+    group_commit::{GroupCommit, Limits},
     problem::Problem,
     routes::{bookings, health, shows},
 };
@@ -32,14 +36,36 @@ const MAX_BODY_BYTES: usize = 16 * 1024;
 /// How long requests in hand may take to finish once the server is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
+type Answer = Result<Booking, Refusal>;
+
 /// What every handler can reach.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct AppState {
     pub(crate) pool: PgPool,
+    pub(crate) reserve: GroupCommit<reserve::Request, Answer>,
+    pub(crate) confirm: GroupCommit<i64, Answer>,
+    pub(crate) cancel: GroupCommit<i64, Answer>,
+}
+
+impl AppState {
+    fn new(pool: PgPool, limits: Limits) -> Self {
+        Self {
+            reserve: GroupCommit::start(limits, &pool, |pool, requests| {
+                async move { reserve::reserve(&pool, &requests).await }.boxed()
+            }),
+            confirm: GroupCommit::start(limits, &pool, |pool, ids| {
+                async move { confirm::confirm(&pool, &ids).await }.boxed()
+            }),
+            cancel: GroupCommit::start(limits, &pool, |pool, ids| {
+                async move { cancel::cancel(&pool, &ids).await }.boxed()
+            }),
+            pool,
+        }
+    }
 }
 
 /// All routes.
-pub fn router(pool: PgPool) -> Router {
+fn router(state: AppState) -> Router {
     Router::new()
         .route("/shows", get(shows::list).post(shows::create))
         .route("/shows/{id}", get(shows::find))
@@ -51,7 +77,7 @@ pub fn router(pool: PgPool) -> Router {
         .route("/health/ready", get(health::ready))
         .fallback(async || Problem::NoSuchRoute)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .with_state(AppState { pool })
+        .with_state(state)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(axum::middleware::from_fn(middleware::time_limit))
         .layer(axum::middleware::from_fn(middleware::catch_panic))
@@ -64,6 +90,7 @@ pub fn router(pool: PgPool) -> Router {
 ///
 /// When it is in use or not ours.
 pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+    shared::process::raise_open_files_limit();
     TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))
@@ -77,6 +104,7 @@ pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
 pub async fn serve(
     listener: TcpListener,
     pool: PgPool,
+    config: &Config,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "api listens");
@@ -86,8 +114,9 @@ pub async fn serve(
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
     });
-    let server = axum::serve(listener, router(pool.clone()))
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let state = AppState::new(pool.clone(), config.limits());
+    let server =
+        axum::serve(listener, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         result = server => result?,
         () = drain_timeout(stop) => tracing::warn!("requests were still in hand after {DRAIN_TIMEOUT:?}"),

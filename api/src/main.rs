@@ -11,5 +11,5 @@ async fn main() -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let pool = postgres::connect(&args.database).await?;
     let listener = api::bind(&args.config).await?;
-    api::serve(listener, pool, stop).await
+    api::serve(listener, pool, &args.config, stop).await
 }

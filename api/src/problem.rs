@@ -1,6 +1,6 @@
 //! Every refusal and failure, and what a client is told of it: RFC 9457 problem details.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Json,
@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{booking::Refusal, postgres, telemetry::chain};
 
-use crate::MAX_BODY_BYTES;
+use crate::{MAX_BODY_BYTES, group_commit::Unanswered};
 
 /// When to come back after a 503: a database that restarts takes about this long.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -38,9 +38,15 @@ pub(crate) enum Problem {
     NotJson,
     /// The request took too long; it may have been done or not.
     TimedOut,
-    /// The database failed.
-    Database(postgres::Error),
-    /// A defect: the handler panicked.
+    /// More requests wait than the server takes on. Nothing was done.
+    Overloaded,
+    /// The database is away or busy. Nothing was done.
+    Unavailable(Arc<postgres::Error>),
+    /// The database was lost during COMMIT: it may have been done or not.
+    OutcomeUnknown(Arc<postgres::Error>),
+    /// A defect that the database noticed.
+    Internal(Arc<postgres::Error>),
+    /// A defect: the handler, or the transaction that it shared with others, panicked.
     Panicked(String),
 }
 
@@ -61,7 +67,29 @@ impl From<Refusal> for Problem {
 
 impl From<postgres::Error> for Problem {
     fn from(error: postgres::Error) -> Self {
-        Self::Database(error)
+        Arc::new(error).into()
+    }
+}
+
+impl From<Arc<postgres::Error>> for Problem {
+    fn from(error: Arc<postgres::Error>) -> Self {
+        match *error {
+            postgres::Error::Conflict(_) | postgres::Error::Unavailable(_) => {
+                Self::Unavailable(error)
+            }
+            postgres::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
+            postgres::Error::Unexpected(_) | postgres::Error::Drift { .. } => Self::Internal(error),
+        }
+    }
+}
+
+impl From<Unanswered> for Problem {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Overloaded => Self::Overloaded,
+            Unanswered::Failed(error) => error.into(),
+            Unanswered::Lost => Self::Panicked("in a shared transaction".into()),
+        }
     }
 }
 
@@ -85,8 +113,6 @@ impl Problem {
     /// The one place that gives each problem its status and its name.
     fn name(&self) -> Name {
         use StatusCode as S;
-        use postgres::Error as Db;
-
         match self {
             Self::Refused(Refusal::ShowNotFound { .. }) => {
                 name(S::NOT_FOUND, "show-not-found", "Show not found")
@@ -122,15 +148,16 @@ impl Problem {
                 "timed-out",
                 "The request took too long",
             ),
-            Self::Database(Db::Conflict(_) | Db::Unavailable(_)) => {
+            Self::Overloaded => name(S::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
+            Self::Unavailable(_) => {
                 name(S::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
             }
-            Self::Database(Db::OutcomeUnknown(_)) => name(
+            Self::OutcomeUnknown(_) => name(
                 S::SERVICE_UNAVAILABLE,
                 "outcome-unknown",
                 "The outcome is unknown",
             ),
-            Self::Database(Db::Unexpected(_) | Db::Drift { .. }) | Self::Panicked(_) => {
+            Self::Internal(_) | Self::Panicked(_) => {
                 name(S::INTERNAL_SERVER_ERROR, "internal", "Internal error")
             }
         }
@@ -138,8 +165,6 @@ impl Problem {
 
     /// What happened this time, for people. Nothing of the inside.
     fn detail(&self) -> Cow<'_, str> {
-        use postgres::Error as Db;
-
         match self {
             Self::Refused(refusal) => refusal.to_string().into(),
             Self::Malformed(detail) => detail.into(),
@@ -152,13 +177,13 @@ impl Problem {
             Self::NotJson => {
                 "Send a JSON body with the header `Content-Type: application/json`.".into()
             }
-            Self::Database(Db::Conflict(_) | Db::Unavailable(_)) => {
+            Self::Overloaded | Self::Unavailable(_) => {
                 "Nothing was done. Try again shortly.".into()
             }
-            Self::TimedOut | Self::Database(Db::OutcomeUnknown(_)) => {
+            Self::TimedOut | Self::OutcomeUnknown(_) => {
                 "It may have been done or not: look before you repeat it.".into()
             }
-            Self::Database(Db::Unexpected(_) | Db::Drift { .. }) | Self::Panicked(_) => {
+            Self::Internal(_) | Self::Panicked(_) => {
                 "A defect of the server. It is logged under this answer's `x-request-id`.".into()
             }
         }
@@ -189,17 +214,14 @@ impl Problem {
     /// Failures are logged here, once each; refusals are the client's affair.
     fn log(&self) {
         match self {
-            Self::Database(
-                error @ (postgres::Error::Unexpected(_) | postgres::Error::Drift { .. }),
-            ) => {
-                tracing::error!(error = chain(error), "request failed");
-            }
-            Self::Database(error) => {
+            Self::Internal(error) => tracing::error!(error = chain(error), "request failed"),
+            Self::Unavailable(error) | Self::OutcomeUnknown(error) => {
                 tracing::warn!(error = chain(error), "request failed");
             }
             Self::Panicked(message) => tracing::error!(message, "request panicked"),
             Self::TimedOut => tracing::warn!("request took too long"),
-            Self::Refused(_)
+            Self::Overloaded
+            | Self::Refused(_)
             | Self::Malformed(_)
             | Self::Invalid(_)
             | Self::NoSuchRoute

@@ -16,11 +16,17 @@ struct Api {
 impl Api {
     async fn start() -> Self {
         let db = TestDatabase::new().await;
-        let listen = "127.0.0.1:0".parse().unwrap();
-        let listener = api::bind(&api::config::Config { listen }).await.unwrap();
+        let config = api::config::Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            batch_max: 500,
+            batch_lanes: 1,
+            queue_max: 100,
+        };
+        let listener = api::bind(&config).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = tokio_util::sync::CancellationToken::new();
-        tokio::spawn(api::serve(listener, db.pool.clone(), stop.clone()));
+        let (pool, stopped) = (db.pool.clone(), stop.clone());
+        tokio::spawn(async move { api::serve(listener, pool, &config, stopped).await });
         Self {
             db,
             base,

@@ -1,6 +1,7 @@
 //! The command `ticketing`.
 
 mod migrate;
+mod stress;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +18,7 @@ struct Cli {
 enum Command {
     Up(up::Args),
     Migrate(migrate::Args),
+    Stress(stress::Args),
 }
 
 #[tokio::main]
@@ -24,6 +26,7 @@ async fn main() -> anyhow::Result<()> {
     match parse().command {
         Command::Up(args) => up::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
+        Command::Stress(args) => stress::run(args).await,
     }
 }
 

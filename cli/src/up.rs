@@ -82,17 +82,17 @@ async fn serve(
     // Either one that ends, for whatever reason, ends the other.
     let ends = || stop.clone().drop_guard();
     let (api_ends, worker_ends) = (ends(), ends());
-    let (api, worker) = tokio::join!(
+    let results = tokio::join!(
         async {
             let _ends = api_ends;
-            api::serve(listener, api_pool, stop.clone()).await
+            api::serve(listener, api_pool, api, stop.clone()).await
         },
         async {
             let _ends = worker_ends;
             worker::run(worker_pool, worker, stop.clone()).await
         },
     );
-    api.and(worker)
+    results.0.and(results.1)
 }
 
 /// Prints to standard output. Nobody reading it is no reason to stop.

@@ -14,6 +14,7 @@
 //! | a private PostgreSQL server | [`local_postgres`] |
 //! | logs | [`telemetry`] |
 //! | when to stop | [`shutdown`] |
+//! | what a process asks of its system | [`process`] |
 //!
 //! # Invariants
 //!
@@ -32,6 +33,7 @@ pub mod booking;
 pub mod jobs;
 pub mod local_postgres;
 pub mod postgres;
+pub mod process;
 pub mod show;
 pub mod shutdown;
 pub mod telemetry;

@@ -171,6 +171,9 @@ pub struct DatabaseArgs {
 /// How long a request waits for a free connection before the database counts as not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection may have been idle to be used without a test.
+const TRUSTED_WHEN_IDLE: Duration = Duration::from_secs(1);
+
 /// Opens a pool, after one connection that shows that the address is right.
 ///
 /// A statement gives up after 10 s and a wait for a lock after 5 s, so that no request outlives its client for
@@ -191,6 +194,14 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
     Ok(PgPoolOptions::new()
         .max_connections(args.database_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A ping for every acquisition would cost a busy process a round trip; a connection that was idle for a
+        // while may have gone bad, though, such as by a restart of the database.
+        .test_before_acquire(false)
+        .before_acquire(|connection, usage| {
+            Box::pin(async move {
+                Ok(usage.idle_for < TRUSTED_WHEN_IDLE || connection.ping().await.is_ok())
+            })
+        })
         .connect_lazy_with(options))
 }
 

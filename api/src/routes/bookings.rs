@@ -8,9 +8,7 @@ use axum::{
 };
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use shared::booking::{
-    Booking, BookingStatus, MAX_SEATS_PER_BOOKING, Refusal, cancel, confirm, query, reserve,
-};
+use shared::booking::{Booking, BookingStatus, MAX_SEATS_PER_BOOKING, Refusal, query, reserve};
 
 use crate::{
     AppState,
@@ -40,7 +38,7 @@ pub(crate) async fn reserve(
         user_name: body.user_name,
         number_of_seats: body.number_of_seats,
     };
-    let booking = only(reserve::reserve(&state.pool, &[request]).await?)?;
+    let booking = state.reserve.submit(request.show_id, request).await??;
     let location = [(LOCATION, format!("/bookings/{}", booking.id))];
     Ok((StatusCode::CREATED, location, Json(booking)))
 }
@@ -50,7 +48,7 @@ pub(crate) async fn confirm(
     State(state): State<AppState>,
     Id(booking_id): Id,
 ) -> Result<Json<Booking>, Problem> {
-    let booking = only(confirm::confirm(&state.pool, &[booking_id]).await?)?;
+    let booking = state.confirm.submit(booking_id, booking_id).await??;
     Ok(Json(booking))
 }
 
@@ -59,13 +57,8 @@ pub(crate) async fn cancel(
     State(state): State<AppState>,
     Id(booking_id): Id,
 ) -> Result<Json<Booking>, Problem> {
-    let booking = only(cancel::cancel(&state.pool, &[booking_id]).await?)?;
+    let booking = state.cancel.submit(booking_id, booking_id).await??;
     Ok(Json(booking))
-}
-
-/// The answer to a batch of one request.
-fn only(mut answers: Vec<Result<Booking, Refusal>>) -> Result<Booking, Refusal> {
-    answers.remove(0)
 }
 
 /// `GET /bookings/{id}`

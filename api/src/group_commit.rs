@@ -1,0 +1,210 @@
+//! Group commit: concurrent requests share one transaction.
+//!
+//! A row lock held across a COMMIT limits a hot show to one booking per flush of the write-ahead log. So requests
+//! gather: while one transaction is at the database, those that arrive wait together, and the next transaction
+//! takes them all. A lone request is a batch of one and waits for nobody; there is no timer.
+//!
+//! Measured: batches feed on each other, so few lanes with big batches are faster than many lanes.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use shared::postgres;
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot};
+
+/// Runs some requests in one transaction and answers each, in their order. An error means that none was done, but
+/// for [`postgres::Error::OutcomeUnknown`].
+pub(crate) type Transaction<Request, Answer> =
+    fn(PgPool, Arc<[Request]>) -> BoxFuture<'static, Result<Vec<Answer>, postgres::Error>>;
+
+/// How requests are gathered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The most requests that share a transaction. With 1, every request has its own, and as many run at the same
+    /// time as there are connections to the database.
+    pub(crate) batch_max: usize,
+    /// How many transactions of one kind may be at the database at the same time.
+    pub(crate) lanes: usize,
+    /// The most requests that wait in front of a lane; bounds memory.
+    pub(crate) queue_max: usize,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// Too many requests wait already. Nothing was done.
+    Overloaded,
+    /// Its transaction failed, perhaps together with others.
+    Failed(Arc<postgres::Error>),
+    /// Its transaction panicked.
+    Lost,
+}
+
+struct Member<Request, Answer> {
+    request: Request,
+    answer: oneshot::Sender<Result<Answer, Unanswered>>,
+}
+
+/// Gathers the requests of one kind. Clones share the lanes.
+pub(crate) struct GroupCommit<Request, Answer> {
+    pool: PgPool,
+    transaction: Transaction<Request, Answer>,
+    /// None when every request has its own transaction.
+    lanes: Vec<mpsc::Sender<Member<Request, Answer>>>,
+}
+
+impl<Request, Answer> Clone for GroupCommit<Request, Answer> {
+    fn clone(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            transaction: self.transaction,
+            lanes: self.lanes.clone(),
+        }
+    }
+}
+
+impl<Request, Answer> GroupCommit<Request, Answer>
+where
+    Request: Clone + Send + Sync + 'static,
+    Answer: Send + 'static,
+{
+    /// Starts the lanes. They end with the last clone.
+    pub(crate) fn start(
+        limits: Limits,
+        pool: &PgPool,
+        transaction: Transaction<Request, Answer>,
+    ) -> Self {
+        let count = if limits.batch_max == 1 {
+            0
+        } else {
+            limits.lanes
+        };
+        let lanes = (0..count)
+            .map(|_| {
+                let (sender, queue) = mpsc::channel(limits.queue_max);
+                tokio::spawn(run_lane(queue, limits.batch_max, pool.clone(), transaction));
+                sender
+            })
+            .collect();
+        Self {
+            pool: pool.clone(),
+            transaction,
+            lanes,
+        }
+    }
+
+    /// Does the request in a transaction with others, and waits for its answer. Requests with the same key are done
+    /// in the order in which they came.
+    ///
+    /// A caller that goes away takes its request back if no transaction has taken it yet; the others don't notice.
+    ///
+    /// # Errors
+    ///
+    /// [`Unanswered`].
+    pub(crate) async fn submit(&self, key: i64, request: Request) -> Result<Answer, Unanswered> {
+        if self.lanes.is_empty() {
+            return alone(&self.pool, self.transaction, request).await;
+        }
+        let lane = &self.lanes[lane_of(key, self.lanes.len())];
+        let (answer, answered) = oneshot::channel();
+        lane.try_send(Member { request, answer })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Unanswered::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => Unanswered::Lost,
+            })?;
+        answered.await.unwrap_or(Err(Unanswered::Lost))
+    }
+}
+
+fn lane_of(key: i64, lanes: usize) -> usize {
+    usize::try_from(key.unsigned_abs()).unwrap_or_default() % lanes
+}
+
+async fn run_lane<Request, Answer>(
+    mut queue: mpsc::Receiver<Member<Request, Answer>>,
+    batch_max: usize,
+    pool: PgPool,
+    transaction: Transaction<Request, Answer>,
+) where
+    Request: Clone + Send + Sync + 'static,
+    Answer: Send + 'static,
+{
+    let mut batch = Vec::with_capacity(batch_max);
+    while queue.recv_many(&mut batch, batch_max).await > 0 {
+        let (requests, answers): (Vec<Request>, Vec<_>) = batch
+            .drain(..)
+            .filter(|member| !member.answer.is_closed())
+            .map(|member| (member.request, member.answer))
+            .unzip();
+        // In a task of its own, so that a panic loses this batch and not the lane.
+        let batch = tokio::spawn(run_batch(pool.clone(), transaction, requests.into()));
+        let Ok(results) = batch.await else {
+            continue;
+        };
+        for (answer, result) in answers.into_iter().zip(results) {
+            // A caller that went away meanwhile does not want its answer.
+            let _ = answer.send(result);
+        }
+    }
+}
+
+async fn run_batch<Request, Answer>(
+    pool: PgPool,
+    transaction: Transaction<Request, Answer>,
+    requests: Arc<[Request]>,
+) -> Vec<Result<Answer, Unanswered>>
+where
+    Request: Clone,
+{
+    if requests.is_empty() {
+        return Vec::new();
+    }
+    match transaction(pool.clone(), requests.clone()).await {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) if requests.len() > 1 && may_be_one_members_fault(&error) => {
+            tracing::warn!(
+                members = requests.len(),
+                error = shared::telemetry::chain(&error),
+                "a batch failed, its members are run one by one"
+            );
+            let mut results = Vec::with_capacity(requests.len());
+            for request in requests.iter() {
+                results.push(alone(&pool, transaction, request.clone()).await);
+            }
+            results
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            requests
+                .iter()
+                .map(|_| Err(Unanswered::Failed(error.clone())))
+                .collect()
+        }
+    }
+}
+
+/// Whether running the members of a failed batch one by one can help and can do no harm: not while the database is
+/// away, and never when the batch may have been committed.
+fn may_be_one_members_fault(error: &postgres::Error) -> bool {
+    match error {
+        postgres::Error::Conflict(_)
+        | postgres::Error::Unexpected(_)
+        | postgres::Error::Drift { .. } => true,
+        postgres::Error::Unavailable(_) | postgres::Error::OutcomeUnknown(_) => false,
+    }
+}
+
+async fn alone<Request, Answer>(
+    pool: &PgPool,
+    transaction: Transaction<Request, Answer>,
+    request: Request,
+) -> Result<Answer, Unanswered> {
+    let answers = transaction(pool.clone(), Arc::new([request]))
+        .await
+        .map_err(|error| Unanswered::Failed(Arc::new(error)))?;
+    answers.into_iter().next().ok_or(Unanswered::Lost)
+}
+
+#[cfg(test)]
+mod tests;

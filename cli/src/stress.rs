@@ -1,0 +1,180 @@
+//! `ticketing stress`
+
+mod clients;
+mod http;
+mod report;
+mod verify;
+
+use std::{io::IsTerminal, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    clients::Load,
+    http::{Connection, Target, post},
+    report::Report,
+};
+
+/// Put load on a server, and verify that it neither oversells nor loses a seat
+///
+/// Makes shows of its own and books them from many connections at once, each sending its next request when the last
+/// one is answered. Then it asks the server for every booking and adds up the seats. Exits with 1 when they don't
+/// add up, or when an acknowledged booking is missing.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// What the clients do
+    #[arg(value_enum, default_value_t = Mode::Hot)]
+    pub(crate) mode: Mode,
+
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:5000")]
+    pub(crate) url: String,
+
+    /// How many connections, all open at the same time
+    #[arg(long, short, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub(crate) connections: u32,
+
+    /// For how many seconds; `sellout` ends by itself
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) duration: u64,
+
+    /// Over how many shows: of `spread`
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) shows: u32,
+
+    /// Seats of the show: of `sellout`
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=1_000_000))]
+    pub(crate) seats: i32,
+
+    /// Requests for one seat each: of `sellout`; more than there are seats
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub(crate) requests: u32,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What the clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// Everybody books one show with plenty of seats
+    Hot,
+    /// More requests than the show has seats: exactly the seats are sold
+    Sellout,
+    /// Bookings over many shows
+    Spread,
+    /// Book, then confirm
+    Confirm,
+    /// Book; then confirm three in five, cancel one, let one expire
+    Mixed,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let report = stress(&args).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    if !report.verified() {
+        bail!("the seats do not add up");
+    }
+    Ok(())
+}
+
+/// Runs the load and verifies the result.
+pub(crate) async fn stress(args: &Args) -> anyhow::Result<Report> {
+    shared::process::raise_open_files_limit();
+    if args.mode == Mode::Sellout && u64::from(args.requests) <= args.seats.unsigned_abs().into() {
+        bail!("a sellout needs more requests than seats");
+    }
+    let target: Target = args.url.parse()?;
+    let shows = make_shows(&target, args).await?;
+    let stop = CancellationToken::new();
+    let load = Arc::new(Load::new(args, target, shows, stop.clone()));
+
+    let mut connections = JoinSet::new();
+    for _ in 0..args.connections {
+        let load = load.clone();
+        connections.spawn(async move { Connection::open(&load.target).await });
+    }
+    let mut open = Vec::new();
+    while let Some(connection) = connections.join_next().await {
+        open.push(connection??);
+    }
+
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for (index, connection) in open.into_iter().enumerate() {
+        clients.spawn(clients::run(load.clone(), connection, index));
+    }
+    let finished = async { while clients.join_next().await.is_some() {} };
+    let time_is_up = async {
+        if args.mode != Mode::Sellout {
+            watch(&load, Duration::from_secs(args.duration)).await;
+            stop.cancel();
+        }
+    };
+    tokio::join!(finished, time_is_up);
+    let took = began.elapsed();
+
+    let verification = verify::verify(&load, args).await?;
+    Ok(Report::new(args, &load, took, verification))
+}
+
+async fn make_shows(target: &Target, args: &Args) -> anyhow::Result<Vec<i64>> {
+    let (count, seats) = match args.mode {
+        Mode::Sellout => (1, args.seats),
+        Mode::Spread => (args.shows, shared::show::MAX_SEATS),
+        Mode::Hot | Mode::Confirm | Mode::Mixed => (1, shared::show::MAX_SEATS),
+    };
+    // Short where holds are to expire during the run.
+    let hold_seconds = if args.mode == Mode::Mixed { 10 } else { 120 };
+    let show = json!({
+        "name": "Stress",
+        "startTime": "2030-01-01 20:00:00",
+        "seats": seats,
+        "holdSeconds": hold_seconds,
+    });
+    let request = post(target, "/shows", &show.to_string());
+    let mut connection = Connection::open(target).await?;
+    let mut shows = Vec::new();
+    for _ in 0..count {
+        let reply = connection.send(&request).await?;
+        if reply.status != 201 {
+            bail!(
+                "POST /shows was answered with {}: {}",
+                reply.status,
+                String::from_utf8_lossy(reply.body)
+            );
+        }
+        shows.push(reply.id().context("the show has no id")?);
+    }
+    Ok(shows)
+}
+
+/// Shows how it goes, until the time is up.
+async fn watch(load: &Load, duration: Duration) {
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new(duration.as_secs())
+    } else {
+        ProgressBar::hidden()
+    };
+    if let Ok(style) = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {msg}") {
+        bar.set_style(style);
+    }
+    let mut before = 0;
+    for _ in 0..duration.as_secs() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let booked = load.booked();
+        bar.set_message(format!("{} bookings/s", booked - before));
+        bar.inc(1);
+        before = booked;
+    }
+    bar.finish_and_clear();
+}

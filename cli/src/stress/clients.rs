@@ -1,0 +1,204 @@
+//! The clients: each has a connection, and sends its next request when the last one is answered.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hdrhistogram::Histogram;
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Args, Mode,
+    http::{Connection, Target, post},
+};
+
+/// What all clients share.
+pub(crate) struct Load {
+    pub(crate) target: Target,
+    pub(crate) shows: Vec<i64>,
+    mode: Mode,
+    stop: CancellationToken,
+    /// Requests still to be sent, of a sellout.
+    remaining: AtomicI64,
+    counts: Counts,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: AtomicU64,
+    booked: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What needs a lock to be written down.
+pub(crate) struct Seen {
+    /// Of every request, in microseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// Answers that are neither success nor refusal, by what they were.
+    pub(crate) errors: BTreeMap<String, u64>,
+}
+
+impl Load {
+    pub(crate) fn new(
+        args: &Args,
+        target: Target,
+        shows: Vec<i64>,
+        stop: CancellationToken,
+    ) -> Self {
+        let latency = Histogram::new(3).expect("three significant digits are allowed");
+        Self {
+            target,
+            shows,
+            mode: args.mode,
+            stop,
+            remaining: AtomicI64::new(args.requests.into()),
+            counts: Counts::default(),
+            seen: Mutex::new(Seen {
+                latency,
+                errors: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// Requests answered, of all kinds.
+    pub(crate) fn requests(&self) -> u64 {
+        self.counts.requests.load(Relaxed)
+    }
+
+    /// Bookings acknowledged.
+    pub(crate) fn booked(&self) -> u64 {
+        self.counts.booked.load(Relaxed)
+    }
+
+    /// Bookings refused for want of seats.
+    pub(crate) fn refused(&self) -> u64 {
+        self.counts.refused.load(Relaxed)
+    }
+
+    /// What was seen of latencies and errors.
+    pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+        let mut seen = self
+            .seen
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        look(&mut seen)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.is_cancelled()
+            || self.mode == Mode::Sellout && self.remaining.fetch_sub(1, Relaxed) <= 0
+    }
+
+    fn count_error(&self, what: String) {
+        self.seen(|seen| *seen.errors.entry(what).or_default() += 1);
+    }
+}
+
+/// One client, until the load is over.
+pub(crate) async fn run(load: std::sync::Arc<Load>, connection: Connection, index: usize) {
+    let show_id = load.shows[index % load.shows.len()];
+    let body = json!({"showId": show_id, "userName": format!("user {index}"), "numberOfSeats": 1});
+    let book = post(&load.target, "/bookings", &body.to_string());
+    let mut client = Client {
+        load: &load,
+        connection,
+    };
+    while !load.is_over() {
+        client.turn(&book).await;
+    }
+}
+
+struct Client<'a> {
+    load: &'a Load,
+    connection: Connection,
+}
+
+impl Client<'_> {
+    /// Books, and does with the booking what the mode says.
+    async fn turn(&mut self, book: &[u8]) {
+        let Some(booking_id) = self.book(book).await else {
+            return;
+        };
+        let act = match self.load.mode {
+            Mode::Hot | Mode::Sellout | Mode::Spread => None,
+            Mode::Confirm => Some("confirm"),
+            Mode::Mixed => match fastrand::u8(0..5) {
+                0..3 => Some("confirm"),
+                3 => Some("cancel"),
+                _ => None,
+            },
+        };
+        if let Some(act) = act {
+            let request = post(
+                &self.load.target,
+                &format!("/bookings/{booking_id}/{act}"),
+                "",
+            );
+            if let Some((status, _)) = self.send(&request).await
+                && status != 200
+            {
+                self.load.count_error(format!("{act}: {status}"));
+            }
+        }
+    }
+
+    async fn book(&mut self, request: &[u8]) -> Option<i64> {
+        let (status, id) = self.send(request).await?;
+        match status {
+            201 => {
+                self.load.counts.booked.fetch_add(1, Relaxed);
+                return id;
+            }
+            409 => {
+                self.load.counts.refused.fetch_add(1, Relaxed);
+            }
+            _ => self.load.count_error(format!("book: {status}")),
+        }
+        None
+    }
+
+    /// Sends a request and returns its status and the id in its body. After a lost connection, opens another one.
+    async fn send(&mut self, request: &[u8]) -> Option<(u16, Option<i64>)> {
+        let began = Instant::now();
+        let answer = match self.connection.send(request).await {
+            Ok(reply) => Ok((reply.status, reply.id())),
+            Err(error) => Err(error),
+        };
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match answer {
+            Ok(answer) => {
+                self.load.counts.requests.fetch_add(1, Relaxed);
+                self.load
+                    .seen(|seen| seen.latency.saturating_record(micros));
+                Some(answer)
+            }
+            Err(error) => {
+                self.load
+                    .count_error(format!("connection: {}", error.kind()));
+                self.reconnect().await;
+                None
+            }
+        }
+    }
+
+    async fn reconnect(&mut self) {
+        while !self.load.stop.is_cancelled() {
+            match Connection::open(&self.load.target).await {
+                Ok(connection) => {
+                    self.connection = connection;
+                    return;
+                }
+                // The server is away: look again shortly.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A bare HTTP/1.1 client, which costs little beside the server that it shares a machine with.
+
+use std::{fmt::Write, io, str::FromStr};
+
+use anyhow::Context;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Where the server is.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// `host:port`
+    address: String,
+}
+
+impl FromStr for Target {
+    type Err = anyhow::Error;
+
+    fn from_str(url: &str) -> anyhow::Result<Self> {
+        let address = url
+            .strip_prefix("http://")
+            .map(|rest| rest.trim_end_matches('/'))
+            .filter(|rest| !rest.is_empty() && !rest.contains('/'))
+            .with_context(|| format!("{url:?} is not of the form http://host:port"))?;
+        let address = match address.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => address.to_owned(),
+            _ => format!("{address}:80"),
+        };
+        Ok(Self { address })
+    }
+}
+
+/// A GET request.
+pub(crate) fn get(target: &Target, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", target.address).into_bytes()
+}
+
+/// A POST request.
+pub(crate) fn post(target: &Target, path: &str, body: &str) -> Vec<u8> {
+    let mut request = format!("POST {path} HTTP/1.1\r\nhost: {}\r\n", target.address);
+    if !body.is_empty() {
+        request.push_str("content-type: application/json\r\n");
+    }
+    // Writing to a string can't fail.
+    let _ = write!(request, "content-length: {}\r\n\r\n{body}", body.len());
+    request.into_bytes()
+}
+
+/// A kept-alive connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What the server answered.
+pub(crate) struct Reply<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: &'a [u8],
+    /// Where the next page is.
+    pub(crate) next: Option<String>,
+}
+
+impl Reply<'_> {
+    /// The `id` in the body.
+    pub(crate) fn id(&self) -> Option<i64> {
+        #[derive(Deserialize)]
+        struct WithId {
+            id: i64,
+        }
+        let with_id: WithId = serde_json::from_slice(self.body).ok()?;
+        Some(with_id.id)
+    }
+}
+
+impl Connection {
+    pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(&target.address)
+            .await
+            .with_context(|| format!("cannot connect to {}", target.address))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(1024),
+        })
+    }
+
+    /// Sends a request and waits for its reply.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> io::Result<Reply<'_>> {
+        self.buffer.clear();
+        self.stream.write_all(request).await?;
+        let head = loop {
+            if let Some(head) = parse_head(&self.buffer)? {
+                break head;
+            }
+            self.read_more().await?;
+        };
+        while self.buffer.len() < head.length + head.body_length {
+            self.read_more().await?;
+        }
+        Ok(Reply {
+            status: head.status,
+            body: &self.buffer[head.length..head.length + head.body_length],
+            next: head.next,
+        })
+    }
+
+    async fn read_more(&mut self) -> io::Result<()> {
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+}
+
+struct Head {
+    status: u16,
+    /// Bytes up to the body.
+    length: usize,
+    body_length: usize,
+    next: Option<String>,
+}
+
+/// Parses the head of a reply; none while it is not all there.
+fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut reply = httparse::Response::new(&mut headers);
+    let length = match reply.parse(bytes).map_err(io::Error::other)? {
+        httparse::Status::Complete(length) => length,
+        httparse::Status::Partial => return Ok(None),
+    };
+    let header = |name: &str| {
+        reply
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name))
+            .and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    let body_length = header("content-length")
+        .and_then(|value| value.parse().ok())
+        .ok_or_else(|| io::Error::other("the reply has no content-length"))?;
+    let next = header("link")
+        .and_then(|link| link.strip_prefix('<')?.strip_suffix(">; rel=\"next\""))
+        .map(str::to_owned);
+    Ok(Some(Head {
+        status: reply.code.unwrap_or_default(),
+        length,
+        body_length,
+        next,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_parsed_when_it_is_all_there() {
+        let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nLink: </a?b=1>; rel=\"next\"\r\n\r\n[1,2,3,4,5,6";
+        for end in 0..=bytes.len() {
+            match parse_head(&bytes[..end]).unwrap() {
+                None => assert!(end < bytes.len() - 12),
+                Some(head) => {
+                    assert_eq!((head.status, head.body_length), (200, 12));
+                    assert_eq!(head.length, bytes.len() - 12);
+                    assert_eq!(head.next.as_deref(), Some("/a?b=1"));
+                }
+            }
+        }
+        assert!(parse_head(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert!(parse_head(b"SSH-2.0\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_target_is_host_and_port() {
+        let address = |url: &str| url.parse::<Target>().map(|target| target.address).ok();
+        assert_eq!(address("http://a:1/").as_deref(), Some("a:1"));
+        assert_eq!(address("http://a").as_deref(), Some("a:80"));
+        assert_eq!(address("https://a"), None);
+        assert_eq!(address("http://a/b"), None);
+    }
+}

@@ -1,0 +1,116 @@
+//! After the load: do the seats add up, by what the server itself says?
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+use shared::booking::BookingStatus;
+use tokio::time::Instant;
+
+use super::{
+    Args, Mode,
+    clients::Load,
+    http::{Connection, get},
+};
+
+/// What the server's shows and bookings come to.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Verification {
+    /// Seats of all shows.
+    pub(crate) seats: i64,
+    /// Seats that the shows say are available.
+    pub(crate) available: i64,
+    /// Seats of pending and confirmed bookings.
+    pub(crate) taken: i64,
+    /// Bookings listed, in whatever status.
+    pub(crate) bookings: u64,
+    /// What does not add up; empty when all is well.
+    pub(crate) faults: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Show {
+    seats: i64,
+    available_seats: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Booking {
+    number_of_seats: i64,
+    status: BookingStatus,
+}
+
+/// How long seats may be under way: a hold that has just run out is listed as failed a moment before its seats are
+/// back. After the longest hold and this time everything has come to rest.
+const AT_REST_AFTER: Duration = Duration::from_secs(135);
+
+/// Adds up the seats, until they agree or until everything must have come to rest.
+pub(crate) async fn verify(load: &Load, args: &Args) -> anyhow::Result<Verification> {
+    let deadline = Instant::now() + AT_REST_AFTER;
+    loop {
+        let mut verification = add_up(load).await?;
+        verification.faults = faults(&verification, load, args);
+        if verification.faults.is_empty() || Instant::now() > deadline {
+            return Ok(verification);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn add_up(load: &Load) -> anyhow::Result<Verification> {
+    let mut connection = Connection::open(&load.target).await?;
+    let mut sum = Verification::default();
+    for show_id in &load.shows {
+        let mut next = Some(format!("/bookings?showId={show_id}&limit=1000"));
+        while let Some(page) = next {
+            let reply = connection.send(&get(&load.target, &page)).await?;
+            ensure!(reply.status == 200, "GET {page}: {}", reply.status);
+            let bookings: Vec<Booking> = serde_json::from_slice(reply.body)?;
+            sum.bookings += bookings.len() as u64;
+            sum.taken += bookings
+                .iter()
+                .filter(|b| matches!(b.status, BookingStatus::Pending | BookingStatus::Confirmed))
+                .map(|b| b.number_of_seats)
+                .sum::<i64>();
+            next = reply.next;
+        }
+        let path = format!("/shows/{show_id}");
+        let reply = connection.send(&get(&load.target, &path)).await?;
+        let show: Show = serde_json::from_slice(reply.body).with_context(|| path)?;
+        sum.seats += show.seats;
+        sum.available += show.available_seats;
+    }
+    Ok(sum)
+}
+
+fn faults(sum: &Verification, load: &Load, args: &Args) -> Vec<String> {
+    let mut faults = Vec::new();
+    if sum.seats != sum.available + sum.taken {
+        faults.push(format!(
+            "{} seats, but {} are available and {} taken",
+            sum.seats, sum.available, sum.taken
+        ));
+    }
+    if sum.bookings < load.booked() {
+        faults.push(format!(
+            "{} bookings were acknowledged, {} are there",
+            load.booked(),
+            sum.bookings
+        ));
+    }
+    let errors = load.seen(|seen| seen.errors.values().sum::<u64>());
+    if args.mode == Mode::Sellout
+        && errors == 0
+        && load.booked() != u64::from(args.seats.unsigned_abs())
+    {
+        faults.push(format!(
+            "{} seats were for sale, {} were sold",
+            args.seats,
+            load.booked()
+        ));
+    }
+    faults
+}
