@@ -1,1 +1,206 @@
+use std::sync::Mutex;
 
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// What a fake transaction does and sees; the requests carry it.
+struct World {
+    /// Each transaction takes one permit.
+    gate: Semaphore,
+    /// The requests of each transaction that was run.
+    transactions: Mutex<Vec<Vec<i64>>>,
+    /// How a transaction fails that has the request `POISON` among others or alone.
+    failure: fn() -> postgres::Error,
+}
+
+type Request = (Arc<World>, i64);
+
+const POISON: i64 = 13;
+const PANIC: i64 = 14;
+
+fn unexpected() -> postgres::Error {
+    postgres::Error::Unexpected(sqlx::Error::RowNotFound)
+}
+
+fn unknown() -> postgres::Error {
+    postgres::Error::OutcomeUnknown(sqlx::Error::WorkerCrashed)
+}
+
+impl World {
+    fn new(failure: fn() -> postgres::Error) -> Arc<Self> {
+        Arc::new(Self {
+            gate: Semaphore::new(0),
+            transactions: Mutex::default(),
+            failure,
+        })
+    }
+
+    fn open(&self) {
+        self.gate.add_permits(1000);
+    }
+
+    fn transactions(&self) -> Vec<Vec<i64>> {
+        self.transactions.lock().unwrap().clone()
+    }
+}
+
+/// Answers each request with ten times its number.
+fn transaction(
+    _: PgPool,
+    requests: Arc<[Request]>,
+) -> BoxFuture<'static, Result<Vec<i64>, postgres::Error>> {
+    Box::pin(async move {
+        let world = requests[0].0.clone();
+        let numbers: Vec<i64> = requests.iter().map(|request| request.1).collect();
+        world.transactions.lock().unwrap().push(numbers.clone());
+        world.gate.acquire().await.unwrap().forget();
+        assert!(!numbers.contains(&PANIC), "as asked");
+        if numbers.contains(&POISON) {
+            return Err((world.failure)());
+        }
+        Ok(numbers.into_iter().map(|number| number * 10).collect())
+    })
+}
+
+fn start(batch_max: usize, queue_max: usize) -> GroupCommit<Request, i64> {
+    let limits = Limits {
+        batch_max,
+        lanes: 1,
+        queue_max,
+    };
+    let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
+    GroupCommit::start(limits, &pool, transaction)
+}
+
+/// Submits each number from a task of its own, one after the other; the first one is at the gate before the
+/// second one comes.
+async fn submit(
+    group: &GroupCommit<Request, i64>,
+    world: &Arc<World>,
+    numbers: &[i64],
+) -> Vec<tokio::task::JoinHandle<Result<i64, Unanswered>>> {
+    let mut tasks = Vec::new();
+    for &number in numbers {
+        let (group, request) = (group.clone(), (world.clone(), number));
+        tasks.push(tokio::spawn(async move { group.submit(1, request).await }));
+        // The test's runtime has one thread: when we are back, the task has submitted and the lane has looked.
+        while world.transactions().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+    }
+    tasks
+}
+
+async fn answers(
+    tasks: Vec<tokio::task::JoinHandle<Result<i64, Unanswered>>>,
+) -> Vec<Result<i64, Unanswered>> {
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    answers
+}
+
+#[tokio::test]
+async fn requests_that_wait_together_share_the_next_transaction_in_order() {
+    let (world, group) = (World::new(unexpected), start(3, 100));
+    let tasks = submit(&group, &world, &[1, 5, 4, 3, 2]).await;
+    world.open();
+    let answers: Vec<i64> = answers(tasks)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(answers, [10, 50, 40, 30, 20]);
+    assert_eq!(world.transactions(), [vec![1], vec![5, 4, 3], vec![2]]);
+}
+
+#[tokio::test]
+async fn with_a_batch_of_one_every_request_has_its_own_transaction_at_once() {
+    let (world, group) = (World::new(unexpected), start(1, 100));
+    let tasks = submit(&group, &world, &[1, 2, 3]).await;
+    assert_eq!(
+        world.transactions(),
+        [vec![1], vec![2], vec![3]],
+        "none waits for another"
+    );
+    world.open();
+    assert!(answers(tasks).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn a_poisoned_member_fails_alone() {
+    let (world, group) = (World::new(unexpected), start(10, 100));
+    let tasks = submit(&group, &world, &[1, 2, POISON, 3]).await;
+    world.open();
+    let answers = answers(tasks).await;
+    assert!(matches!(answers[2], Err(Unanswered::Failed(_))));
+    for (answer, expected) in [(0, 10), (1, 20), (3, 30)] {
+        assert_eq!(*answers[answer].as_ref().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_told_to_all_and_never_repeated() {
+    let (world, group) = (World::new(unknown), start(10, 100));
+    let tasks = submit(&group, &world, &[1, 2, POISON]).await;
+    world.open();
+    let answers = answers(tasks).await;
+    assert!(answers[0].is_ok());
+    for answer in &answers[1..] {
+        let Err(Unanswered::Failed(error)) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(matches!(**error, postgres::Error::OutcomeUnknown(_)));
+    }
+    assert_eq!(world.transactions(), [vec![1], vec![2, POISON]]);
+}
+
+#[tokio::test]
+async fn a_full_queue_sheds_at_once() {
+    let (world, group) = (World::new(unexpected), start(10, 2));
+    let tasks = submit(&group, &world, &[1, 2, 3]).await;
+    for _ in 0..3 {
+        let shed = group.submit(1, (world.clone(), 4)).await;
+        assert!(matches!(shed, Err(Unanswered::Overloaded)), "{shed:?}");
+    }
+    world.open();
+    assert!(answers(tasks).await.iter().all(Result::is_ok));
+    assert!(
+        group.submit(1, (world, 5)).await.is_ok(),
+        "there is room again"
+    );
+}
+
+#[tokio::test]
+async fn callers_that_go_away_change_nothing_for_the_rest() {
+    let (world, group) = (World::new(unexpected), start(10, 100));
+    let tasks = submit(&group, &world, &[1, 2, 3, 4, 5]).await;
+    // The first one is in a transaction already, the third and the fifth still wait.
+    for gone in [0, 2, 4] {
+        tasks[gone].abort();
+    }
+    tokio::task::yield_now().await;
+    world.open();
+    for (task, expected) in tasks
+        .into_iter()
+        .zip([None, Some(20), None, Some(40), None])
+    {
+        assert_eq!(task.await.ok().map(Result::unwrap), expected);
+    }
+    assert_eq!(world.transactions(), [vec![1], vec![2, 4]]);
+}
+
+#[tokio::test]
+async fn a_panic_loses_its_batch_and_not_the_lane() {
+    let (world, group) = (World::new(unexpected), start(10, 100));
+    let tasks = submit(&group, &world, &[1, PANIC, 2]).await;
+    world.open();
+    let answers = answers(tasks).await;
+    assert!(answers[0].is_ok());
+    assert!(matches!(answers[1], Err(Unanswered::Lost)));
+    assert!(matches!(answers[2], Err(Unanswered::Lost)));
+    assert_eq!(group.submit(1, (world, 3)).await.unwrap(), 30);
+}

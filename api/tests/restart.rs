@@ -1,0 +1,130 @@
+//! The database is restarted under load: what was acknowledged is there, nothing is there twice.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use serde_json::json;
+use shared::{
+    local_postgres::{LocalPostgres, Mode},
+    postgres::{self, DatabaseArgs},
+    testing::{a_show, assert_seats_conserved, eventually},
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// A data directory that is removed when the test ends.
+struct DataDir(PathBuf);
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_twice() {
+    let data =
+        DataDir(std::env::temp_dir().join(format!("ticketing-restart-{}", std::process::id())));
+    let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
+    let pool = postgres::connect(&DatabaseArgs {
+        database_url: server.default_url(),
+        database_connections: 8,
+    })
+    .await
+    .unwrap();
+    postgres::migrate(&pool).await.unwrap();
+    let show = a_show(&pool, 1_000_000).await;
+
+    let config = api::config::Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        batch_max: 500,
+        batch_lanes: 1,
+        queue_max: 1000,
+    };
+    let listener = api::bind(&config).await.unwrap();
+    let url = format!("http://{}/bookings", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let serving = {
+        let (pool, stop) = (pool.clone(), stop.clone());
+        tokio::spawn(async move { api::serve(listener, pool, &config, stop).await })
+    };
+
+    let over = Arc::new(AtomicBool::new(false));
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let mut clients = JoinSet::new();
+    for client in 0..40 {
+        let (url, over, acknowledged) = (url.clone(), over.clone(), acknowledged.clone());
+        clients.spawn(async move {
+            let http = reqwest::Client::new();
+            let mut answers = BTreeMap::new();
+            for request in 0.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                // Each request has a name of its own, so that its booking can be found.
+                let user = format!("{client}-{request}");
+                let body = json!({"showId": show.id, "userName": user, "numberOfSeats": 1});
+                let answer = http
+                    .post(&url)
+                    .json(&body)
+                    .send()
+                    .await
+                    .unwrap()
+                    .status()
+                    .as_u16();
+                acknowledged.fetch_add(u64::from(answer == 201), Ordering::Relaxed);
+                answers.insert(user, answer);
+            }
+            answers
+        });
+    }
+    let goes_on = async |what: &str| {
+        let before = acknowledged.load(Ordering::Relaxed);
+        eventually(what, async || {
+            acknowledged.load(Ordering::Relaxed) > before + 200
+        })
+        .await;
+    };
+    goes_on("bookings come in").await;
+    let server = tokio::task::spawn_blocking({
+        let data = data.0.clone();
+        move || {
+            drop(server);
+            LocalPostgres::start(&data, Mode::Durable).unwrap()
+        }
+    })
+    .await
+    .unwrap();
+    goes_on("bookings come in again, by themselves").await;
+    over.store(true, Ordering::Relaxed);
+
+    let mut answers = BTreeMap::new();
+    for client in clients.join_all().await {
+        answers.extend(client);
+    }
+    let booked: Vec<(String, i64)> =
+        sqlx::query_as("SELECT user_name, count(*) FROM bookings GROUP BY user_name")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    let booked: BTreeMap<String, i64> = booked.into_iter().collect();
+    for (user, answer) in &answers {
+        let bookings = booked.get(user).copied().unwrap_or_default();
+        match answer {
+            201 => assert_eq!(bookings, 1, "{user} was acknowledged"),
+            503 => assert!(bookings <= 1, "{user} got an error"),
+            other => panic!("{user} was answered with {other}"),
+        }
+    }
+    assert!(booked.keys().all(|user| answers.contains_key(user)));
+    assert_seats_conserved(&pool).await;
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+    drop(server);
+}
