@@ -6,12 +6,15 @@
 //!
 //! Measured: batches feed on each other, so few lanes with big batches are faster than many lanes.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use shared::postgres;
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::{self, Handle, Runtime},
+    sync::{mpsc, oneshot},
+};
 
 /// Runs some requests in one transaction and answers each, in their order. An error means that none was done, but
 /// for [`postgres::Error::OutcomeUnknown`].
@@ -29,6 +32,56 @@ pub(crate) struct Limits {
     /// The most requests that wait in front of a lane; bounds memory.
     pub(crate) queue_max: usize,
 }
+
+/// Where the lanes run: a thread of their own, with connections of their own.
+///
+/// Among the tasks that serve HTTP, each of a transaction's round trips would wait until dozens of them had their
+/// turn, while the show stays locked.
+pub(crate) struct Lanes {
+    limits: Limits,
+    pool: PgPool,
+    thread: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Lanes {
+    /// Starts the thread. Its connections are opened when they are needed.
+    pub(crate) fn start(pool: &PgPool, limits: Limits) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("lanes")
+            .enable_all()
+            .build()?;
+        let thread = runtime.handle().clone();
+        let pool = if limits.batch_max == 1 {
+            pool.clone()
+        } else {
+            let _entered = thread.enter();
+            let connections = u32::try_from(limits.lanes * KINDS).unwrap_or(u32::MAX);
+            pool.options()
+                .clone()
+                .max_connections(connections)
+                .connect_lazy_with(pool.connect_options().as_ref().clone())
+        };
+        Ok(Self {
+            limits,
+            pool,
+            thread,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Ends the thread, with whatever is still at the database.
+    pub(crate) async fn stop(mut self) {
+        self.pool.close().await;
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Reserve, confirm and cancel each have their lanes.
+const KINDS: usize = 3;
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -71,8 +124,12 @@ where
 {
     /// Starts the lanes. They end with the last clone.
     pub(crate) fn start(
-        limits: Limits,
-        pool: &PgPool,
+        Lanes {
+            limits,
+            pool,
+            thread,
+            ..
+        }: &Lanes,
         transaction: Transaction<Request, Answer>,
     ) -> Self {
         let count = if limits.batch_max == 1 {
@@ -83,7 +140,7 @@ where
         let lanes = (0..count)
             .map(|_| {
                 let (sender, queue) = mpsc::channel(limits.queue_max);
-                tokio::spawn(run_lane(queue, limits.batch_max, pool.clone(), transaction));
+                thread.spawn(run_lane(queue, limits.batch_max, pool.clone(), transaction));
                 sender
             })
             .collect();

@@ -8,7 +8,7 @@ mod page;
 mod problem;
 mod routes;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    group_commit::{GroupCommit, Limits},
+    group_commit::{GroupCommit, Lanes},
     problem::Problem,
     routes::{bookings, health, shows},
 };
@@ -39,7 +39,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 type Answer = Result<Booking, Refusal>;
 
 /// What every handler can reach.
-#[derive(Clone)]
 pub(crate) struct AppState {
     pub(crate) pool: PgPool,
     pub(crate) reserve: GroupCommit<reserve::Request, Answer>,
@@ -48,15 +47,15 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    fn new(pool: PgPool, limits: Limits) -> Self {
+    fn new(pool: PgPool, lanes: &Lanes) -> Self {
         Self {
-            reserve: GroupCommit::start(limits, &pool, |pool, requests| {
+            reserve: GroupCommit::start(lanes, |pool, requests| {
                 async move { reserve::reserve(&pool, &requests).await }.boxed()
             }),
-            confirm: GroupCommit::start(limits, &pool, |pool, ids| {
+            confirm: GroupCommit::start(lanes, |pool, ids| {
                 async move { confirm::confirm(&pool, &ids).await }.boxed()
             }),
-            cancel: GroupCommit::start(limits, &pool, |pool, ids| {
+            cancel: GroupCommit::start(lanes, |pool, ids| {
                 async move { cancel::cancel(&pool, &ids).await }.boxed()
             }),
             pool,
@@ -77,11 +76,9 @@ fn router(state: AppState) -> Router {
         .route("/health/ready", get(health::ready))
         .fallback(async || Problem::NoSuchRoute)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .with_state(state)
+        .with_state(Arc::new(state))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(axum::middleware::from_fn(middleware::time_limit))
-        .layer(axum::middleware::from_fn(middleware::catch_panic))
-        .layer(axum::middleware::from_fn(middleware::request_id))
+        .layer(axum::middleware::from_fn(middleware::guard))
 }
 
 /// Takes the address to listen on.
@@ -114,13 +111,15 @@ pub async fn serve(
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
     });
-    let state = AppState::new(pool.clone(), config.limits());
+    let lanes = Lanes::start(&pool, config.limits())?;
+    let state = AppState::new(pool.clone(), &lanes);
     let server =
         axum::serve(listener, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         result = server => result?,
         () = drain_timeout(stop) => tracing::warn!("requests were still in hand after {DRAIN_TIMEOUT:?}"),
     }
+    lanes.stop().await;
     pool.close().await;
     tracing::info!("api stopped");
     Ok(())

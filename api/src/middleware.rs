@@ -1,6 +1,6 @@
 //! What every request goes through.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     extract::Request,
@@ -22,9 +22,11 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// The longest that a request may take. A statement takes 10 s at most.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Gives the request an id, the client's own if it sent a sensible one: on every log line of the request, and in
-/// the answer.
-pub(crate) async fn request_id(request: Request, next: Next) -> Response {
+/// Gives the request an id, the client's own if it sent a sensible one: it is on every log line of the request, and
+/// in the answer. Answers for a handler that takes too long or panics.
+///
+/// It is one function because each middleware costs every request an allocation or two.
+pub(crate) async fn guard(request: Request, next: Next) -> Response {
     let id = request
         .headers()
         .get(REQUEST_ID)
@@ -39,7 +41,14 @@ pub(crate) async fn request_id(request: Request, next: Next) -> Response {
     );
     async {
         let began = Instant::now();
-        let mut response = next.run(request).await;
+        let answered = AssertUnwindSafe(timeout(TIME_LIMIT, next.run(request)))
+            .catch_unwind()
+            .await;
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => Problem::TimedOut.into_response(),
+            Err(panic) => Problem::Panicked(panic_message(&*panic)).into_response(),
+        };
         let status = response.status().as_u16();
         tracing::debug!(status, elapsed = ?began.elapsed(), "answered");
         response.headers_mut().insert(REQUEST_ID, id);
@@ -49,6 +58,14 @@ pub(crate) async fn request_id(request: Request, next: Next) -> Response {
     .await
 }
 
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}
+
 fn is_sensible(id: &HeaderValue) -> bool {
     (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
 }
@@ -56,26 +73,4 @@ fn is_sensible(id: &HeaderValue) -> bool {
 fn random_id() -> HeaderValue {
     let id = format!("{:032x}", fastrand::u128(..));
     HeaderValue::from_maybe_shared(id).expect("hexadecimal digits are a valid header value")
-}
-
-/// Answers for a request that takes too long.
-pub(crate) async fn time_limit(request: Request, next: Next) -> Response {
-    timeout(TIME_LIMIT, next.run(request))
-        .await
-        .unwrap_or_else(|_| Problem::TimedOut.into_response())
-}
-
-/// Answers for a handler that panics: a defect, and no reason to drop the connection.
-pub(crate) async fn catch_panic(request: Request, next: Next) -> Response {
-    AssertUnwindSafe(next.run(request))
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|panic| {
-            let message = panic
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            Problem::Panicked(message).into_response()
-        })
 }

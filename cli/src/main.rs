@@ -1,5 +1,6 @@
 //! The command `ticketing`.
 
+mod bench;
 mod migrate;
 mod stress;
 mod up;
@@ -19,6 +20,7 @@ enum Command {
     Up(up::Args),
     Migrate(migrate::Args),
     Stress(stress::Args),
+    Bench(bench::Args),
 }
 
 #[tokio::main]
@@ -27,6 +29,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Up(args) => up::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Stress(args) => stress::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
     }
 }
 

@@ -57,6 +57,10 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Show no progress bar
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 /// What the clients do.
@@ -116,7 +120,7 @@ pub(crate) async fn stress(args: &Args) -> anyhow::Result<Report> {
     let finished = async { while clients.join_next().await.is_some() {} };
     let time_is_up = async {
         if args.mode != Mode::Sellout {
-            watch(&load, Duration::from_secs(args.duration)).await;
+            watch(&load, args).await;
             stop.cancel();
         }
     };
@@ -159,9 +163,9 @@ async fn make_shows(target: &Target, args: &Args) -> anyhow::Result<Vec<i64>> {
 }
 
 /// Shows how it goes, until the time is up.
-async fn watch(load: &Load, duration: Duration) {
-    let bar = if std::io::stderr().is_terminal() {
-        ProgressBar::new(duration.as_secs())
+async fn watch(load: &Load, args: &Args) {
+    let bar = if std::io::stderr().is_terminal() && !args.quiet {
+        ProgressBar::new(args.duration)
     } else {
         ProgressBar::hidden()
     };
@@ -169,7 +173,7 @@ async fn watch(load: &Load, duration: Duration) {
         bar.set_style(style);
     }
     let mut before = 0;
-    for _ in 0..duration.as_secs() {
+    for _ in 0..args.duration {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let booked = load.booked();
         bar.set_message(format!("{} bookings/s", booked - before));

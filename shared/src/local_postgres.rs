@@ -11,6 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use sqlx::{Connection, PgConnection};
+
+use crate::postgres::{self, DatabaseArgs};
 
 /// What becomes of the server's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,7 @@ const KEEPER: &str = r#"
 pub struct LocalPostgres {
     keeper: Child,
     data_dir: PathBuf,
+    programs: PathBuf,
 }
 
 impl LocalPostgres {
@@ -109,7 +113,11 @@ impl LocalPostgres {
                 last_lines(&log, 15),
             );
         }
-        Ok(Self { keeper, data_dir })
+        Ok(Self {
+            keeper,
+            data_dir,
+            programs,
+        })
     }
 
     /// The URL of a database in this server, for us and for `psql`.
@@ -125,6 +133,66 @@ impl LocalPostgres {
     #[must_use]
     pub fn default_url(&self) -> String {
         self.url(DATABASE)
+    }
+
+    /// Makes a database with the schema of ticketing, and returns its URL.
+    ///
+    /// # Errors
+    ///
+    /// When it exists already, or the server fails.
+    pub async fn create_database(&self, name: &str) -> anyhow::Result<String> {
+        self.execute(&format!("CREATE DATABASE {name}")).await?;
+        let database = DatabaseArgs {
+            database_url: self.url(name),
+            database_connections: 2,
+        };
+        let pool = postgres::connect(&database).await?;
+        postgres::migrate(&pool).await?;
+        pool.close().await;
+        Ok(database.database_url)
+    }
+
+    /// Removes a database, whoever is connected to it.
+    ///
+    /// # Errors
+    ///
+    /// When the server fails.
+    pub async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
+        self.execute(&format!("DROP DATABASE {name} WITH (FORCE)"))
+            .await
+    }
+
+    /// Runs a statement in the database `postgres`.
+    pub(crate) async fn execute(&self, sql: &str) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .with_context(|| sql.to_owned())?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// The server's name and version.
+    ///
+    /// # Errors
+    ///
+    /// When the server fails.
+    pub async fn version(&self) -> anyhow::Result<String> {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        let version = sqlx::query_scalar!(
+            r#"SELECT 'PostgreSQL ' || current_setting('server_version') AS "version!""#
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        connection.close().await?;
+        Ok(version)
+    }
+
+    /// One of the programs that come with the server.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
     }
 
     /// Where its data is.

@@ -5,9 +5,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -58,11 +57,11 @@ impl TestDatabase {
     async fn create(template: &str) -> anyhow::Result<Self> {
         let server = SERVER.get_or_try_init(start_server).await?;
         let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-        execute(
-            &server.url("postgres"),
-            &format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"),
-        )
-        .await?;
+        server
+            .execute(&format!(
+                "CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"
+            ))
+            .await?;
         let url = server.url(&name);
         let pool = connect(&url).await?;
         Ok(Self { pool, url })
@@ -76,14 +75,7 @@ async fn start_server() -> anyhow::Result<LocalPostgres> {
         std::fs::remove_dir_all(&data_dir)?;
     }
     let server = LocalPostgres::start(&data_dir, Mode::Throwaway)?;
-    execute(
-        &server.url("postgres"),
-        &format!("CREATE DATABASE {TEMPLATE}"),
-    )
-    .await?;
-    let pool = connect(&server.url(TEMPLATE)).await?;
-    postgres::migrate(&pool).await?;
-    pool.close().await;
+    server.create_database(TEMPLATE).await?;
     Ok(server)
 }
 
@@ -93,16 +85,6 @@ async fn connect(url: &str) -> anyhow::Result<PgPool> {
         database_connections: 16,
     })
     .await
-}
-
-async fn execute(url: &str, sql: &str) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect(url).await?;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-        .execute(&mut connection)
-        .await
-        .with_context(|| sql.to_owned())?;
-    connection.close().await?;
-    Ok(())
 }
 
 /// A show with this many seats and holds of two minutes.

@@ -64,13 +64,18 @@ fn transaction(
 }
 
 fn start(batch_max: usize, queue_max: usize) -> GroupCommit<Request, i64> {
-    let limits = Limits {
-        batch_max,
-        lanes: 1,
-        queue_max,
+    // On the test's own thread, so that it knows what the lanes have done.
+    let lanes = Lanes {
+        limits: Limits {
+            batch_max,
+            lanes: 1,
+            queue_max,
+        },
+        pool: PgPool::connect_lazy("postgres:///never-connected").unwrap(),
+        thread: Handle::current(),
+        runtime: None,
     };
-    let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
-    GroupCommit::start(limits, &pool, transaction)
+    GroupCommit::start(&lanes, transaction)
 }
 
 /// Submits each number from a task of its own, one after the other; the first one is at the gate before the

@@ -1,5 +1,7 @@
 //! `/bookings`
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -30,7 +32,7 @@ pub(crate) struct ReserveSeats {
 
 /// `POST /bookings`
 pub(crate) async fn reserve(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     extract::Json(body): extract::Json<ReserveSeats>,
 ) -> Result<impl IntoResponse, Problem> {
     let request = reserve::Request {
@@ -45,7 +47,7 @@ pub(crate) async fn reserve(
 
 /// `POST /bookings/{id}/confirm`
 pub(crate) async fn confirm(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
 ) -> Result<Json<Booking>, Problem> {
     let booking = state.confirm.submit(booking_id, booking_id).await??;
@@ -54,7 +56,7 @@ pub(crate) async fn confirm(
 
 /// `POST /bookings/{id}/cancel`
 pub(crate) async fn cancel(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
 ) -> Result<Json<Booking>, Problem> {
     let booking = state.cancel.submit(booking_id, booking_id).await??;
@@ -63,7 +65,7 @@ pub(crate) async fn cancel(
 
 /// `GET /bookings/{id}`
 pub(crate) async fn find(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
 ) -> Result<Json<Booking>, Problem> {
     let booking = query::find(&state.pool, booking_id).await?;
@@ -94,7 +96,7 @@ pub(crate) struct ListBookings {
 
 /// `GET /bookings`
 pub(crate) async fn list(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Query(mut query): Query<ListBookings>,
 ) -> Result<Page<Booking>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);

@@ -1,5 +1,7 @@
 //! `/health`: for load balancers and orchestrators.
 
+use std::sync::Arc;
+
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 use shared::postgres;
@@ -12,7 +14,7 @@ pub(crate) async fn live() -> Json<Value> {
 }
 
 /// `GET /health/ready`: the database answers too. If it does not, send requests elsewhere.
-pub(crate) async fn ready(State(state): State<AppState>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Value>, Problem> {
     postgres::ping(&state.pool).await?;
     Ok(Json(json!({ "status": "ready" })))
 }

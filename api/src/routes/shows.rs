@@ -1,5 +1,7 @@
 //! `/shows`
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -57,7 +59,7 @@ fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D:
 
 /// `POST /shows`
 pub(crate) async fn create(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     extract::Json(body): extract::Json<CreateShow>,
 ) -> Result<impl IntoResponse, Problem> {
     let new = NewShow {
@@ -73,7 +75,7 @@ pub(crate) async fn create(
 
 /// `GET /shows/{id}`
 pub(crate) async fn find(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Id(show_id): Id,
 ) -> Result<Json<Show>, Problem> {
     let show = show::find(&state.pool, show_id).await?;
@@ -93,7 +95,7 @@ pub(crate) struct ListShows {
 
 /// `GET /shows`
 pub(crate) async fn list(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Query(query): Query<ListShows>,
 ) -> Result<Page<Show>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);

@@ -11,6 +11,9 @@ use crate::{
     show::{self, Inventory},
 };
 
+/// For `pgbench`: what a batch of 100 requests for one show asks of the database.
+pub const PGBENCH_BATCH_OF_100: &str = include_str!("reserve.pgbench.sql");
+
 /// What a client asks for.
 #[derive(Debug, Clone)]
 pub struct Request {

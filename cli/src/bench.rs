@@ -1,0 +1,162 @@
+//! `ticketing bench`
+
+mod api_process;
+mod chart;
+mod database_limit;
+mod report;
+
+use std::{env, fs, path::PathBuf};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use shared::local_postgres::{LocalPostgres, Mode as Durability};
+
+use self::{
+    api_process::ApiProcess,
+    report::{Case, Measured, Report},
+};
+use crate::stress::{self, Mode};
+
+/// Measure group commit against a transaction per booking, and both against the database alone
+///
+/// Starts a PostgreSQL of its own with durable settings, and for each measurement a fresh database and the `api`
+/// program beside this one (build all of them with --release first). The two ways take turns: A B A B …; medians
+/// are reported. Prints a table; writes bench.json and bench.svg.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How often each way is measured
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
+    runs: u8,
+
+    /// How long each measurement takes
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+
+    /// Where the database is made, on the disk to be measured; removed at the end
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp/ticketing-bench")]
+    data_dir: PathBuf,
+
+    /// Where bench.json and bench.svg are written
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+
+    /// The most requests that share a transaction, of the way that is compared with 1
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    batch_max: u16,
+}
+
+/// What is measured: mode and connections.
+const CASES: [(Mode, u32); 7] = [
+    (Mode::Hot, 1),
+    (Mode::Hot, 8),
+    (Mode::Hot, 32),
+    (Mode::Hot, 128),
+    (Mode::Hot, 512),
+    (Mode::Spread, 128),
+    (Mode::Confirm, 128),
+];
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let data_dir = DataDir(args.data_dir.clone());
+    let server = LocalPostgres::start(&data_dir.0, Durability::Durable)?;
+    let report = measure(&args, &server).await;
+    tokio::task::spawn_blocking(move || {
+        drop(server);
+        drop(data_dir);
+    })
+    .await?;
+    let report = report?;
+    println!("{report}");
+    fs::write(
+        args.output.join("bench.json"),
+        serde_json::to_string_pretty(&report)? + "\n",
+    )
+    .context("cannot write bench.json")?;
+    chart::draw(&report, &args.output.join("bench.svg"))
+}
+
+/// A directory that goes away with this.
+struct DataDir(PathBuf);
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, "cannot remove {}", self.0.display());
+        }
+    }
+}
+
+async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> {
+    let steps = CASES.len() * usize::from(args.runs) * 2 + usize::from(args.runs);
+    let bar = ProgressBar::new(steps as u64).with_style(
+        ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}")
+            .context("the progress bar's template")?,
+    );
+    let mut limit = Vec::new();
+    for _ in 0..args.runs {
+        bar.set_message("database alone");
+        limit.push(database_limit::measure(server, args.seconds).await?);
+        bar.inc(1);
+    }
+    let mut cases = Vec::new();
+    for (mode, connections) in CASES {
+        let mut case = Case::new(mode, connections);
+        for _ in 0..args.runs {
+            for batch_max in [1, args.batch_max] {
+                bar.set_message(
+                    format!("{mode:?}, {connections} connections, batches of {batch_max}")
+                        .to_lowercase(),
+                );
+                let measured = measure_once(args, server, mode, connections, batch_max).await?;
+                case.add(batch_max == 1, measured);
+                bar.inc(1);
+            }
+        }
+        cases.push(case);
+    }
+    bar.finish_and_clear();
+    Report::new(args.batch_max, cases, limit, server).await
+}
+
+/// One run of the load on a fresh database and a fresh api.
+async fn measure_once(
+    args: &Args,
+    server: &LocalPostgres,
+    mode: Mode,
+    connections: u32,
+    batch_max: u16,
+) -> anyhow::Result<Measured> {
+    let database = server.create_database("bench").await?;
+    let api = ApiProcess::start(&database, batch_max).await?;
+    let load = stress::Args {
+        mode,
+        url: api.url.clone(),
+        connections,
+        duration: args.seconds,
+        shows: 100,
+        seats: 1000,
+        requests: 10_000,
+        json: false,
+        quiet: true,
+    };
+    let report = stress::stress(&load).await?;
+    api.stop().await?;
+    server.drop_database("bench").await?;
+    anyhow::ensure!(report.verified(), "the seats do not add up:\n{report}");
+    Ok(Measured {
+        bookings_per_second: report.bookings_per_second,
+        p50_ms: report.latency_ms.p50,
+        p99_ms: report.latency_ms.p99,
+    })
+}
+
+/// The directory of this program, where `api` is too.
+fn beside_this_program(name: &str) -> anyhow::Result<PathBuf> {
+    let path = env::current_exe()?.with_file_name(name);
+    anyhow::ensure!(
+        path.is_file(),
+        "{} is not there: build all programs with `cargo build --release`",
+        path.display()
+    );
+    Ok(path)
+}

@@ -1,0 +1,59 @@
+//! How fast the database alone takes the same rows: `pgbench`, in batches of 100.
+
+use anyhow::{Context, ensure};
+use shared::{
+    booking::reserve,
+    local_postgres::LocalPostgres,
+    postgres::{self, DatabaseArgs},
+    show::{self, MAX_SEATS, NewShow},
+};
+use tokio::process::Command;
+
+/// Bookings of one show in a second.
+pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Result<f64> {
+    let url = server.create_database("bench").await?;
+    let pool = postgres::connect(&DatabaseArgs {
+        database_url: url.clone(),
+        database_connections: 2,
+    })
+    .await?;
+    let new = NewShow {
+        name: "Limit".to_owned(),
+        starts_at: chrono::DateTime::UNIX_EPOCH,
+        seats: MAX_SEATS,
+        hold_seconds: 120,
+    };
+    show::create(&pool, &new).await?;
+    pool.close().await;
+
+    let script = server.data_dir().join("reserve.pgbench.sql");
+    std::fs::write(&script, reserve::PGBENCH_BATCH_OF_100)?;
+    let output = Command::new(server.program("pgbench"))
+        .args([
+            "--no-vacuum",
+            "--protocol=prepared",
+            "--client=2",
+            "--jobs=1",
+        ])
+        .arg(format!("--time={seconds}"))
+        .arg("--file")
+        .arg(&script)
+        .arg(&url)
+        .output()
+        .await
+        .context("cannot start pgbench")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success(),
+        "pgbench failed: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let transactions_per_second: f64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = "))
+        .and_then(|rest| rest.split(' ').next())
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("pgbench printed no tps: {text}"))?;
+    server.drop_database("bench").await?;
+    Ok(transactions_per_second * 100.0)
+}

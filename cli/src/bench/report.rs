@@ -1,0 +1,197 @@
+//! What was measured, as a table and as JSON.
+
+use std::{fmt, process::Command};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use shared::local_postgres::LocalPostgres;
+
+use crate::stress::Mode;
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Measured {
+    pub(super) bookings_per_second: f64,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+}
+
+/// One mode and number of connections, measured both ways.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Case {
+    pub(super) mode: String,
+    pub(super) connections: u32,
+    one_by_one: Vec<Measured>,
+    grouped: Vec<Measured>,
+}
+
+impl Case {
+    pub(super) fn new(mode: Mode, connections: u32) -> Self {
+        Self {
+            mode: format!("{mode:?}").to_lowercase(),
+            connections,
+            one_by_one: Vec::new(),
+            grouped: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, one_by_one: bool, measured: Measured) {
+        if one_by_one {
+            self.one_by_one.push(measured);
+        } else {
+            self.grouped.push(measured);
+        }
+    }
+
+    /// Medians of a transaction per booking.
+    pub(super) fn one_by_one(&self) -> Measured {
+        medians(&self.one_by_one)
+    }
+
+    /// Medians of group commit.
+    pub(super) fn grouped(&self) -> Measured {
+        medians(&self.grouped)
+    }
+}
+
+fn medians(all: &[Measured]) -> Measured {
+    let of = |value: fn(&Measured) -> f64| median(all.iter().map(value).collect());
+    Measured {
+        bookings_per_second: of(|m| m.bookings_per_second),
+        p50_ms: of(|m| m.p50_ms),
+        p99_ms: of(|m| m.p99_ms),
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    }
+}
+
+/// All of it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    machine: String,
+    postgres: String,
+    version: &'static str,
+    commit: String,
+    batch_max: u16,
+    pub(super) cases: Vec<Case>,
+    /// Bookings a second that the database alone takes, in batches of 100.
+    database_alone: Vec<f64>,
+}
+
+impl Report {
+    pub(super) async fn new(
+        batch_max: u16,
+        cases: Vec<Case>,
+        database_alone: Vec<f64>,
+        server: &LocalPostgres,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            machine: machine(),
+            postgres: server.version().await?,
+            version: env!("CARGO_PKG_VERSION"),
+            commit: commit(),
+            batch_max,
+            cases,
+            database_alone,
+        })
+    }
+
+    /// Median of what the database alone takes, in bookings a second.
+    pub(super) fn database_alone(&self) -> f64 {
+        median(self.database_alone.clone())
+    }
+}
+
+/// Processor and number of cores.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{processor}, {cores} cores")
+}
+
+/// Of the working directory, when it is a git checkout.
+fn commit() -> String {
+    Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())
+        .map_or_else(
+            || "unknown".to_owned(),
+            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_style(presets::ASCII_MARKDOWN);
+        table.set_header([
+            "load",
+            "connections",
+            "one by one/s",
+            "grouped/s",
+            "ratio",
+            "p50 ms",
+            "grouped p50",
+            "p99 ms",
+            "grouped p99",
+        ]);
+        for case in &self.cases {
+            let (one, group) = (case.one_by_one(), case.grouped());
+            table.add_row([
+                case.mode.clone(),
+                case.connections.to_string(),
+                format!("{:.0}", one.bookings_per_second),
+                format!("{:.0}", group.bookings_per_second),
+                format!("{:.1}", group.bookings_per_second / one.bookings_per_second),
+                format!("{:.2}", one.p50_ms),
+                format!("{:.2}", group.p50_ms),
+                format!("{:.2}", one.p99_ms),
+                format!("{:.2}", group.p99_ms),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        writeln!(f, "{table}\n")?;
+        writeln!(
+            f,
+            "database alone, batches of 100: {:.0} bookings/s",
+            self.database_alone()
+        )?;
+        write!(
+            f,
+            "{} · {} · ticketing {} ({})",
+            self.machine, self.postgres, self.version, self.commit
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+    }
+}
