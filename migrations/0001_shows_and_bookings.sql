@@ -33,9 +33,12 @@ COMMENT ON COLUMN shows.available_seats IS 'Seats that no PENDING or CONFIRMED b
 COMMENT ON COLUMN shows.hold_seconds    IS 'How long a new booking of this show holds its seats unconfirmed, in seconds.';
 COMMENT ON COLUMN shows.created_at      IS 'When the row was written.';
 
+-- show_id has no foreign key. Its check would lock the show's row once more for each booking, although the
+-- reserving transaction holds that lock already, and cost a fifth of a hot show's bookings a second. The lock is the
+-- guard: only a show that exists can be locked, and shows are never deleted.
 CREATE TABLE bookings (
     id              bigint GENERATED ALWAYS AS IDENTITY,
-    show_id         bigint      NOT NULL REFERENCES shows (id),
+    show_id         bigint      NOT NULL,
     user_name       text        NOT NULL CHECK (char_length(user_name) BETWEEN 1 AND 200),
     number_of_seats integer     NOT NULL CHECK (number_of_seats BETWEEN 1 AND 1000),
     status          text        NOT NULL CHECK (status IN ('PENDING', 'CONFIRMED', 'FAILED', 'CANCELLED')),

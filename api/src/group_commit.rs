@@ -6,9 +6,9 @@
 //!
 //! Measured: batches feed on each other, so few lanes with big batches are faster than many lanes.
 
-use std::{io, sync::Arc};
+use std::{io, panic::AssertUnwindSafe, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use shared::postgres;
 use sqlx::PgPool;
 use tokio::{
@@ -140,7 +140,13 @@ where
         let lanes = (0..count)
             .map(|_| {
                 let (sender, queue) = mpsc::channel(limits.queue_max);
-                thread.spawn(run_lane(queue, limits.batch_max, pool.clone(), transaction));
+                thread.spawn(run_lane(
+                    queue,
+                    limits.batch_max,
+                    pool.clone(),
+                    transaction,
+                    Handle::current(),
+                ));
                 sender
             })
             .collect();
@@ -183,6 +189,7 @@ async fn run_lane<Request, Answer>(
     batch_max: usize,
     pool: PgPool,
     transaction: Transaction<Request, Answer>,
+    callers: Handle,
 ) where
     Request: Clone + Send + Sync + 'static,
     Answer: Send + 'static,
@@ -194,14 +201,23 @@ async fn run_lane<Request, Answer>(
             .filter(|member| !member.answer.is_closed())
             .map(|member| (member.request, member.answer))
             .unzip();
-        // In a task of its own, so that a panic loses this batch and not the lane.
-        let batch = tokio::spawn(run_batch(pool.clone(), transaction, requests.into()));
-        let Ok(results) = batch.await else {
+        let answers_many = answers.len() > 1;
+        let batch = run_batch(pool.clone(), transaction, requests.into());
+        // A panic loses this batch and not the lane.
+        let Ok(results) = AssertUnwindSafe(batch).catch_unwind().await else {
             continue;
         };
-        for (answer, result) in answers.into_iter().zip(results) {
-            // A caller that went away meanwhile does not want its answer.
-            let _ = answer.send(result);
+        let deliver = move || {
+            for (answer, result) in answers.into_iter().zip(results) {
+                // A caller that went away meanwhile does not want its answer.
+                let _ = answer.send(result);
+            }
+        };
+        // Many callers are woken from their own threads, since each wake across threads costs more than one task.
+        if answers_many {
+            callers.spawn(async move { deliver() });
+        } else {
+            deliver();
         }
     }
 }

@@ -197,3 +197,54 @@ async fn a_port_that_is_taken_is_told_and_the_database_stops() {
     );
     assert!(!data.server_runs());
 }
+
+async fn stress(api: &str, args: &[&str]) -> (Option<i32>, Value) {
+    let output = ticketing()
+        .args(["stress", "--json", "--url", api])
+        .args(args)
+        .output()
+        .await
+        .unwrap();
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), report)
+}
+
+#[tokio::test]
+async fn stress_sells_exactly_the_seats_and_verifies_it() {
+    let data = DataDir::new("stress");
+    let mut up = Up::start(&data.0).await;
+    let sellout = [
+        "sellout",
+        "--seats",
+        "100",
+        "--requests",
+        "500",
+        "--connections",
+        "20",
+    ];
+    let (code, report) = stress(&up.api, &sellout).await;
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(report["bookings"], 100);
+    assert_eq!(report["refusals"], 400);
+    assert_eq!(report["errors"], json!({}));
+    assert_eq!(report["verification"]["available"], 0);
+
+    for mode in ["hot", "spread", "confirm", "mixed"] {
+        let short = [
+            mode,
+            "--duration",
+            "1",
+            "--connections",
+            "10",
+            "--shows",
+            "7",
+        ];
+        let (code, report) = stress(&up.api, &short).await;
+        assert_eq!(code, Some(0), "{report}");
+        assert_eq!(report["errors"], json!({}), "{report}");
+        assert!(report["bookings"].as_u64().unwrap() > 0, "{report}");
+    }
+    up.signal(Signal::SIGINT);
+    assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
+}

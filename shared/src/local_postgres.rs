@@ -339,7 +339,8 @@ fn find_programs() -> anyhow::Result<PathBuf> {
     places
         .iter()
         .find(|dir| dir.join("initdb").is_file() && dir.join("postgres").is_file())
-        .cloned()
+        // Where they really are: a directory of links may lack some of them.
+        .and_then(|dir| Some(fs::canonicalize(dir.join("initdb")).ok()?.parent()?.to_owned()))
         .with_context(|| {
             let searched: String = places
                 .iter()

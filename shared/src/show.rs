@@ -104,6 +104,15 @@ pub async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Show>, po
     Ok(shows)
 }
 
+/// Shows whose rows are locked until the transaction ends.
+#[derive(Debug)]
+pub struct Locked {
+    /// Those that exist, by id.
+    pub inventories: BTreeMap<i64, Inventory>,
+    /// The database's clock, read when all of them were locked; none when no show exists.
+    pub locked_at: Option<DateTime<Utc>>,
+}
+
 /// What reserving must know of a show whose row is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inventory {
@@ -134,27 +143,40 @@ impl Inventory {
     }
 }
 
-/// Locks the rows of these shows, in the order of their ids, until the transaction ends, and returns those
-/// that exist.
+/// Locks the rows of these shows, in the order of their ids, until the transaction ends, and reads the clock.
 ///
 /// The lock leaves the key alone (`NO KEY`), so that a booking's reference to its show need not wait for it.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`].
-pub async fn lock(
-    tx: &mut PgConnection,
-    ids: &[i64],
-) -> Result<BTreeMap<i64, Inventory>, postgres::Error> {
-    let rows = sqlx::query_as!(
-        Inventory,
-        "SELECT id AS show_id, available_seats, hold_seconds
-         FROM shows WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
+pub async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres::Error> {
+    // A row leaves the materialized query when it is locked, and only then the clock is read beside it: so the last
+    // row's time is after all the locks.
+    let rows = sqlx::query!(
+        r#"WITH locked AS MATERIALIZED (
+               SELECT id, available_seats, hold_seconds
+               FROM shows WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
+           SELECT id AS show_id, available_seats, hold_seconds, clock_timestamp() AS "read_at!"
+           FROM locked"#,
         ids,
     )
     .fetch_all(tx)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.show_id, row)).collect())
+    Ok(Locked {
+        locked_at: rows.iter().map(|row| row.read_at).max(),
+        inventories: rows
+            .into_iter()
+            .map(|row| {
+                let inventory = Inventory {
+                    show_id: row.show_id,
+                    available_seats: row.available_seats,
+                    hold_seconds: row.hold_seconds,
+                };
+                (row.show_id, inventory)
+            })
+            .collect(),
+    })
 }
 
 /// Adds to each show's available seats, or takes from them where the number is negative. The shows must be

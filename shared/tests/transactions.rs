@@ -5,8 +5,8 @@ use std::sync::Arc;
 use shared::{
     booking::{Booking, BookingStatus, Refusal, cancel, confirm, expire, query, reserve},
     testing::{
-        TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, let_pass,
-        stored_status,
+        TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, eventually,
+        let_pass, now, stored_status,
     },
 };
 use sqlx::PgPool;
@@ -263,6 +263,46 @@ async fn time_spent_waiting_for_a_lock_counts() {
         answers.unwrap()[0],
         Err(Refusal::HoldExpired { .. })
     ));
+}
+
+/// A hold begins when its seats were taken, not when the request began to wait for them.
+#[tokio::test]
+async fn a_hold_is_as_long_as_promised_however_long_the_lock_took() {
+    let db = TestDatabase::new().await;
+    let (one, two) = (a_show(&db.pool, 10).await, a_show(&db.pool, 10).await);
+    for (locked, wanted) in [(one.id, one.id), (two.id, two.id), (two.id, one.id)] {
+        let mut blocker = db.pool.begin().await.unwrap();
+        sqlx::query("SELECT 1 FROM shows WHERE id = $1 FOR UPDATE")
+            .bind(locked)
+            .execute(&mut *blocker)
+            .await
+            .unwrap();
+        // Of both shows in one batch, so that each lock is waited for as the first and as the last.
+        let batch = [request(wanted, 1), request(one.id + two.id - wanted, 1)];
+        let (answers, released_at) = tokio::join!(reserve::reserve(&db.pool, &batch), async {
+            eventually("the lock is waited for", async || {
+                count(
+                    &db.pool,
+                    "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'",
+                )
+                .await
+                    == 1
+            })
+            .await;
+            let released_at = now(&db.pool).await;
+            blocker.rollback().await.unwrap();
+            released_at
+        });
+        for answer in answers.unwrap() {
+            let booking = answer.unwrap();
+            assert!(
+                booking.created_at >= released_at,
+                "{booking:?}, {released_at}"
+            );
+            assert_eq!((booking.expires_at - booking.created_at).num_seconds(), 120);
+        }
+    }
 }
 
 #[tokio::test]

@@ -87,30 +87,64 @@ async fn add_up(load: &Load) -> anyhow::Result<Verification> {
 }
 
 fn faults(sum: &Verification, load: &Load, args: &Args) -> Vec<String> {
+    let without_errors = load.seen(|seen| seen.errors.is_empty());
+    let for_sale = (args.mode == Mode::Sellout && without_errors)
+        .then_some(u64::from(args.seats.unsigned_abs()));
+    find_faults(sum, load.booked(), for_sale)
+}
+
+/// What is wrong with `sum`, when so many bookings were acknowledged. `for_sale` is how many should have been sold, if
+/// that is certain.
+fn find_faults(sum: &Verification, acknowledged: u64, for_sale: Option<u64>) -> Vec<String> {
+    let Verification {
+        seats,
+        available,
+        taken,
+        bookings,
+        ..
+    } = sum;
     let mut faults = Vec::new();
-    if sum.seats != sum.available + sum.taken {
+    if *seats != available + taken {
         faults.push(format!(
-            "{} seats, but {} are available and {} taken",
-            sum.seats, sum.available, sum.taken
+            "{seats} seats, but {available} are available and {taken} taken"
         ));
     }
-    if sum.bookings < load.booked() {
+    if *bookings < acknowledged {
         faults.push(format!(
-            "{} bookings were acknowledged, {} are there",
-            load.booked(),
-            sum.bookings
+            "{acknowledged} bookings were acknowledged, {bookings} are there"
         ));
     }
-    let errors = load.seen(|seen| seen.errors.values().sum::<u64>());
-    if args.mode == Mode::Sellout
-        && errors == 0
-        && load.booked() != u64::from(args.seats.unsigned_abs())
-    {
+    if let Some(for_sale) = for_sale.filter(|for_sale| *for_sale != acknowledged) {
         faults.push(format!(
-            "{} seats were for sale, {} were sold",
-            args.seats,
-            load.booked()
+            "{for_sale} seats were for sale, {acknowledged} were sold"
         ));
     }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_add_up_is_told() {
+        let sum = |available, bookings| Verification {
+            seats: 100,
+            available,
+            taken: 60,
+            bookings,
+            faults: Vec::new(),
+        };
+        let count = |sum, for_sale| find_faults(&sum, 60, for_sale).len();
+        assert_eq!(count(sum(40, 60), None), 0);
+        assert_eq!(count(sum(40, 75), Some(60)), 0);
+        assert_eq!(count(sum(39, 60), None), 1, "a seat was lost");
+        assert_eq!(count(sum(41, 60), None), 1, "a seat was sold twice");
+        assert_eq!(
+            count(sum(40, 59), None),
+            1,
+            "an acknowledged booking is missing"
+        );
+        assert_eq!(count(sum(40, 60), Some(61)), 1, "a seat was not sold");
+    }
 }

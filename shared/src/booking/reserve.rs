@@ -54,8 +54,11 @@ pub async fn reserve_in(
     requests: &[Request],
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     let demand = demand(requests);
-    let mut inventories = show::lock(tx, &demand.keys().copied().collect::<Vec<_>>()).await?;
-    let now = postgres::clock(tx).await?;
+    let locked = show::lock(tx, &demand.keys().copied().collect::<Vec<_>>()).await?;
+    let Some(now) = locked.locked_at else {
+        return Ok(requests.iter().map(show_not_found).collect());
+    };
+    let mut inventories = locked.inventories;
 
     let mut change = BTreeMap::new();
     for (show_id, inventory) in &mut inventories {
@@ -77,6 +80,12 @@ pub async fn reserve_in(
     show::add_available_seats(tx, &change).await?;
     jobs::enqueue_expiry(tx, answers.iter().filter_map(|a| a.as_ref().ok())).await?;
     Ok(answers)
+}
+
+fn show_not_found(request: &Request) -> Result<Booking, Refusal> {
+    Err(Refusal::ShowNotFound {
+        show_id: request.show_id,
+    })
 }
 
 /// The seats requested of each show.
