@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use chrono::{DateTime, Utc};
 use sqlx::{
     Connection, PgConnection, PgPool, PgTransaction,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -131,19 +130,6 @@ where
             result => return result,
         }
     }
-}
-
-/// The database's clock. Read it after the locks are held: `now()` would be when the transaction began, which
-/// can be before a transaction that it waited for.
-///
-/// # Errors
-///
-/// [`Error`].
-pub async fn clock(tx: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
-    let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#)
-        .fetch_one(tx)
-        .await?;
-    Ok(now)
 }
 
 /// Answers when the database does.

@@ -214,6 +214,8 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 ///
 /// When the database fails.
 pub async fn now(pool: &PgPool) -> DateTime<Utc> {
-    let mut connection = pool.acquire().await.expect("a connection");
-    postgres::clock(&mut connection).await.expect("the time")
+    sqlx::query_scalar("SELECT clock_timestamp()")
+        .fetch_one(pool)
+        .await
+        .expect("the time")
 }

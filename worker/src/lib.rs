@@ -7,6 +7,7 @@ pub mod supervise;
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
 use serde_json::Value;
@@ -26,6 +27,10 @@ const MISSED_HEARTBEATS: usize = 6;
 /// How long jobs in hand may take to finish once the worker is told to stop; longer than any job may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// What a worker needs beside one connection for each job that it runs: polling, heartbeat, janitor. Without them,
+/// jobs that wait for a lock would keep it from saying that it lives.
+const OTHER_CONNECTIONS: u32 = 4;
+
 /// How long to wait before the workers are started again after a database error ended them.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
@@ -33,8 +38,18 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// None at present: after a database error, work begins again.
+/// When the pool has too few connections for the jobs that may run at the same time. After a database error, work
+/// begins again.
 pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let (connections, needed) = (
+        pool.options().get_max_connections(),
+        u32::from(config.concurrency) + OTHER_CONNECTIONS,
+    );
+    ensure!(
+        connections >= needed,
+        "{} jobs at the same time need at least {needed} connections to the database, {connections} are allowed",
+        config.concurrency,
+    );
     tracing::info!(concurrency = config.concurrency, "worker started");
     let janitor = janitor::run(pool.clone(), config, stop.clone());
     let consumer = consume(&pool, config, &stop);

@@ -303,3 +303,16 @@ async fn expiring_nothing_is_no_error() {
     let outcome = expire::expire(&db.pool, &[]).await.unwrap();
     assert_eq!((outcome.expired, outcome.next_deadline), (0, None));
 }
+
+#[tokio::test]
+async fn a_worker_with_too_few_connections_says_so_at_once() {
+    let db = TestDatabase::new().await;
+    let config = Config {
+        concurrency: 200,
+        ..CONFIG
+    };
+    let error = worker::run(db.pool.clone(), &config, CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("204 connections"), "{error}");
+}

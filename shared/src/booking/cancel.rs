@@ -32,9 +32,13 @@ async fn cancel_in(
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     let show_ids = query::show_ids(tx, booking_ids).await?;
     show::lock(tx, &show_ids).await?;
-    let locked = query::lock(tx, booking_ids).await?;
-    let now = postgres::clock(tx).await?;
-    let mut bookings: BTreeMap<i64, Booking> = locked.into_iter().map(|b| (b.id, b)).collect();
+    let query::Locked {
+        mut bookings,
+        locked_at,
+    } = query::lock(tx, booking_ids).await?;
+    let Some(now) = locked_at else {
+        return Ok(booking_ids.iter().copied().map(query::not_found).collect());
+    };
 
     let mut changed = Vec::new();
     let mut freed: BTreeMap<i64, i32> = BTreeMap::new();

@@ -1,7 +1,5 @@
 //! Confirm: sell the seats of a hold, before its deadline.
 
-use std::collections::BTreeMap;
-
 use sqlx::{PgConnection, PgPool};
 
 use super::{Booking, Effect, Refusal, query};
@@ -32,9 +30,13 @@ async fn confirm_in(
     tx: &mut PgConnection,
     booking_ids: &[i64],
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    let locked = query::lock(tx, booking_ids).await?;
-    let now = postgres::clock(tx).await?;
-    let mut bookings: BTreeMap<i64, Booking> = locked.into_iter().map(|b| (b.id, b)).collect();
+    let query::Locked {
+        mut bookings,
+        locked_at,
+    } = query::lock(tx, booking_ids).await?;
+    let Some(now) = locked_at else {
+        return Ok(booking_ids.iter().copied().map(query::not_found).collect());
+    };
 
     let mut changed = Vec::new();
     let answers = booking_ids

@@ -9,7 +9,7 @@ use super::{Booking, BookingStatus, Effect, query};
 use crate::{postgres, show};
 
 /// What expiring a set of bookings came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// How many bookings failed.
     pub expired: usize,
@@ -36,20 +36,20 @@ pub async fn expire(pool: &PgPool, booking_ids: &[i64]) -> Result<Outcome, postg
 async fn expire_in(tx: &mut PgConnection, booking_ids: &[i64]) -> Result<Outcome, postgres::Error> {
     let show_ids = query::show_ids(tx, booking_ids).await?;
     show::lock(tx, &show_ids).await?;
-    let mut bookings = query::lock(tx, booking_ids).await?;
-    let now = postgres::clock(tx).await?;
-
-    let overdue: Vec<&Booking> = bookings
-        .iter_mut()
-        .filter_map(|booking| (booking.expire(now) == Effect::Changed).then_some(&*booking))
-        .collect();
-    let expired = overdue.len();
+    let query::Locked {
+        mut bookings,
+        locked_at,
+    } = query::lock(tx, booking_ids).await?;
+    let Some(now) = locked_at else {
+        return Ok(Outcome::default());
+    };
+    let overdue = expire_each(&mut bookings, now);
     let freed = fail(tx, &overdue, now).await?;
     show::add_available_seats(tx, &freed).await?;
     Ok(Outcome {
-        expired,
+        expired: overdue.len(),
         next_deadline: bookings
-            .iter()
+            .values()
             .filter(|booking| booking.status == BookingStatus::Pending)
             .map(|booking| booking.expires_at)
             .min(),
@@ -88,19 +88,24 @@ pub(super) async fn reclaim(
     if ids.is_empty() {
         return Ok(0);
     }
-    let mut bookings = query::lock(tx, &ids).await?;
-    let overdue: Vec<&Booking> = bookings
-        .iter_mut()
-        .filter_map(|booking| (booking.expire(now) == Effect::Changed).then_some(&*booking))
-        .collect();
+    let mut bookings = query::lock(tx, &ids).await?.bookings;
+    let overdue = expire_each(&mut bookings, now);
     let freed = fail(tx, &overdue, now).await?;
     Ok(freed.values().sum())
+}
+
+/// Expires those that are due, and returns them. Pure.
+fn expire_each(bookings: &mut BTreeMap<i64, Booking>, now: DateTime<Utc>) -> Vec<Booking> {
+    bookings
+        .values_mut()
+        .filter_map(|booking| (booking.expire(now) == Effect::Changed).then(|| booking.clone()))
+        .collect()
 }
 
 /// Writes the failure of locked, overdue holds. Returns the seats freed of each show.
 async fn fail(
     tx: &mut PgConnection,
-    overdue: &[&Booking],
+    overdue: &[Booking],
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<i64, i32>, postgres::Error> {
     let ids: Vec<i64> = overdue.iter().map(|booking| booking.id).collect();

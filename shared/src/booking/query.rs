@@ -1,9 +1,11 @@
 //! Reading bookings.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
-use super::{Booking, BookingStatus};
+use super::{Booking, BookingStatus, Refusal};
 use crate::postgres;
 
 /// A row of `bookings`. Its status is text until it is parsed.
@@ -16,8 +18,7 @@ pub(super) struct Row {
     pub expires_at: DateTime<Utc>,
     pub created_at: DateTime<Utc>,
     pub resolved_at: Option<DateTime<Utc>>,
-    /// The database's clock when the statement began. Good for readers; a decision under a lock reads the
-    /// clock after it.
+    /// The database's clock: when the statement began, or when this row was locked.
     pub read_at: DateTime<Utc>,
 }
 
@@ -112,24 +113,42 @@ pub async fn list(
     .collect()
 }
 
-/// Locks these bookings in the order of their ids until the transaction ends, and returns those that exist.
-/// Where the shows' counters change too, their rows must be locked already.
-pub(super) async fn lock(
-    tx: &mut PgConnection,
-    ids: &[i64],
-) -> Result<Vec<Booking>, postgres::Error> {
-    sqlx::query_as!(
+/// The answer to a request for a booking that does not exist.
+pub(super) fn not_found(booking_id: i64) -> Result<Booking, Refusal> {
+    Err(Refusal::BookingNotFound { booking_id })
+}
+
+/// Bookings whose rows are locked until the transaction ends.
+pub(super) struct Locked {
+    /// Those that exist, by id.
+    pub bookings: BTreeMap<i64, Booking>,
+    /// The database's clock, read when all of them were locked; none when no booking exists.
+    pub locked_at: Option<DateTime<Utc>>,
+}
+
+/// Locks these bookings, in the order of their ids, until the transaction ends, and reads the clock. Where the
+/// shows' counters change too, their rows must be locked already.
+pub(super) async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres::Error> {
+    // The clock is read after the locks are held, as in `show::lock`.
+    let rows = sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at,
-                  now() AS "read_at!"
-           FROM bookings WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"#,
+        r#"WITH locked AS MATERIALIZED (
+               SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at
+               FROM bookings WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
+           SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at,
+                  clock_timestamp() AS "read_at!"
+           FROM locked"#,
         ids,
     )
     .fetch_all(tx)
-    .await?
-    .into_iter()
-    .map(Booking::try_from)
-    .collect()
+    .await?;
+    Ok(Locked {
+        locked_at: rows.iter().map(|row| row.read_at).max(),
+        bookings: rows
+            .into_iter()
+            .map(|row| Ok((row.id, Booking::try_from(row)?)))
+            .collect::<Result<_, postgres::Error>>()?,
+    })
 }
 
 /// The ids of the shows that these bookings belong to, ascending. No lock is needed: a booking never moves.
