@@ -257,14 +257,15 @@ where
     }
 }
 
-/// Whether running the members of a failed batch one by one can help and can do no harm: not while the database is
-/// away, and never when the batch may have been committed.
+/// Whether running the members of a failed batch one by one can help and can do no harm. Not while the database is
+/// away or a lock can't be had, since each member would wait for the same; and never when the batch may have been
+/// committed.
 fn may_be_one_members_fault(error: &postgres::Error) -> bool {
     match error {
+        postgres::Error::Unexpected(_) | postgres::Error::Drift { .. } => true,
         postgres::Error::Conflict(_)
-        | postgres::Error::Unexpected(_)
-        | postgres::Error::Drift { .. } => true,
-        postgres::Error::Unavailable(_) | postgres::Error::OutcomeUnknown(_) => false,
+        | postgres::Error::Unavailable(_)
+        | postgres::Error::OutcomeUnknown(_) => false,
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Error {
     },
 }
 
+const STATEMENT_TIMEOUT: &str = "57014";
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let code = error
@@ -46,8 +48,11 @@ impl From<sqlx::Error> for Error {
             .and_then(sqlx::error::DatabaseError::code);
         match (&error, code.as_deref()) {
             (_, Some("40001" | "40P01" | "55P03")) => Self::Conflict(error),
-            // 08: connection; 57P01..57P03: shut down, crashed, starting; 53300: too many connections.
-            (_, Some("57P01" | "57P02" | "57P03" | "53300")) => Self::Unavailable(error),
+            // 57014: took too long; 57P01..57P03: shut down, crashed, starting; 53300: too many connections.
+            (_, Some(STATEMENT_TIMEOUT | "57P01" | "57P02" | "57P03" | "53300")) => {
+                Self::Unavailable(error)
+            }
+            // 08: the connection.
             (_, Some(code)) if code.starts_with("08") => Self::Unavailable(error),
             (
                 sqlx::Error::Io(_)
@@ -63,15 +68,22 @@ impl From<sqlx::Error> for Error {
 }
 
 impl Error {
-    /// Whether running the same transaction again can help and can do no harm. A pool that had no
-    /// connection to give has already made its caller wait, so that is not waited for twice.
+    /// Whether running the same transaction again can help and can do no harm. A pool without a connection to
+    /// give and a statement that took too long have already made their caller wait, and are not waited for twice.
     fn is_transient(&self) -> bool {
         match self {
             Self::Conflict(_) => true,
-            Self::Unavailable(error) => !matches!(error, sqlx::Error::PoolTimedOut),
+            Self::Unavailable(error) => !has_waited(error),
             Self::OutcomeUnknown(_) | Self::Unexpected(_) | Self::Drift { .. } => false,
         }
     }
+}
+
+fn has_waited(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::PoolTimedOut)
+        || error
+            .as_database_error()
+            .is_some_and(|error| error.code().as_deref() == Some(STATEMENT_TIMEOUT))
 }
 
 /// Fails the transaction when a guarded statement did not write exactly what was decided.
@@ -162,7 +174,7 @@ const TRUSTED_WHEN_IDLE: Duration = Duration::from_secs(1);
 
 /// Opens a pool, after one connection that shows that the address is right.
 ///
-/// A statement gives up after 10 s and a wait for a lock after 5 s, so that no request outlives its client for
+/// A statement gives up after 10 s and a wait for a lock after 2 s, so that no request outlives its client for
 /// long and no lock is waited for without end.
 ///
 /// # Errors
@@ -202,7 +214,7 @@ fn parse_url(url: &str) -> anyhow::Result<PgConnectOptions> {
         .context("DATABASE_URL is not a PostgreSQL URL")?;
     Ok(options.application_name("ticketing").options([
         ("statement_timeout", "10s"),
-        ("lock_timeout", "5s"),
+        ("lock_timeout", "2s"),
         ("idle_in_transaction_session_timeout", "30s"),
     ]))
 }

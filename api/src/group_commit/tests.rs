@@ -27,6 +27,10 @@ fn unknown() -> postgres::Error {
     postgres::Error::OutcomeUnknown(sqlx::Error::WorkerCrashed)
 }
 
+fn conflict() -> postgres::Error {
+    postgres::Error::Conflict(sqlx::Error::RowNotFound)
+}
+
 impl World {
     fn new(failure: fn() -> postgres::Error) -> Arc<Self> {
         Arc::new(Self {
@@ -160,6 +164,15 @@ async fn an_unknown_outcome_is_told_to_all_and_never_repeated() {
         };
         assert!(matches!(**error, postgres::Error::OutcomeUnknown(_)));
     }
+    assert_eq!(world.transactions(), [vec![1], vec![2, POISON]]);
+}
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_had_is_not_waited_for_once_more_by_each_member() {
+    let (world, group) = (World::new(conflict), start(10, 100));
+    let tasks = submit(&group, &world, &[1, 2, POISON]).await;
+    world.open();
+    assert!(answers(tasks).await[1..].iter().all(Result::is_err));
     assert_eq!(world.transactions(), [vec![1], vec![2, POISON]]);
 }
 
