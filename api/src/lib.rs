@@ -20,7 +20,7 @@ use axum::{
 use futures_util::FutureExt;
 use shared::booking::{Booking, Refusal, cancel, confirm, reserve};
 use sqlx::PgPool;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -37,6 +37,9 @@ const MAX_BODY_BYTES: usize = 16 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 type Answer = Result<Booking, Refusal>;
+
+/// How long connections to the database may take to close at the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What every handler can reach.
 pub(crate) struct AppState {
@@ -119,8 +122,15 @@ pub async fn serve(
         result = server => result?,
         () = drain_timeout(stop) => tracing::warn!("requests were still in hand after {DRAIN_TIMEOUT:?}"),
     }
-    lanes.stop().await;
-    pool.close().await;
+    if timeout(CLOSE_TIMEOUT, async {
+        lanes.stop().await;
+        pool.close().await;
+    })
+    .await
+    .is_err()
+    {
+        tracing::warn!("connections to the database were still busy after {CLOSE_TIMEOUT:?}");
+    }
     tracing::info!("api stopped");
     Ok(())
 }

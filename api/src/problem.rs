@@ -264,7 +264,8 @@ impl IntoResponse for Problem {
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        // Not when it may have been done: a client that comes back by itself would do it twice.
+        if matches!(self, Self::Overloaded | Self::Unavailable(_)) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         response

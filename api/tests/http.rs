@@ -259,6 +259,18 @@ async fn bad_shows_get_clear_problems_and_change_nothing() {
         (r#"{"name":"a","#.into(), 400, "malformed", ""),
         (String::new(), 400, "malformed", ""),
         ("[]".into(), 422, "invalid", ""),
+        (
+            r#"["a","2025-12-10 10:00:00",1,120]"#.into(),
+            422,
+            "invalid",
+            "",
+        ),
+        (
+            r#"{"name":"a","startTime":"9999-12-31T23:59:60Z","seats":1}"#.into(),
+            422,
+            "invalid",
+            "/startTime",
+        ),
         ("{} {}".into(), 422, "invalid", "/name"),
     ] {
         let excerpt: String = body.chars().take(90).collect();

@@ -32,12 +32,11 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
     let data =
         DataDir(std::env::temp_dir().join(format!("ticketing-restart-{}", std::process::id())));
     let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
-    let pool = postgres::connect(&DatabaseArgs {
+    let database = DatabaseArgs {
         database_url: server.default_url(),
         database_connections: 8,
-    })
-    .await
-    .unwrap();
+    };
+    let pool = postgres::connect(&database).await.unwrap();
     postgres::migrate(&pool).await.unwrap();
     let show = a_show(&pool, 1_000_000).await;
 
@@ -104,6 +103,8 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
     goes_on("bookings come in again, by themselves").await;
     over.store(true, Ordering::Relaxed);
 
+    // Not the pool from before, whose connections may be dead ones.
+    let pool = postgres::connect(&database).await.unwrap();
     let mut answers = BTreeMap::new();
     for client in clients.join_all().await {
         answers.extend(client);

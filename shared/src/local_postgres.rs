@@ -4,10 +4,14 @@
 //! hold. When the pipe closes, because we stop or because we were killed, it stops the server.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
@@ -29,6 +33,9 @@ const DATABASE: &str = "ticketing";
 
 /// A Unix socket's path has at most 107 bytes, of which `/.s.PGSQL.5432` needs 14.
 const MAX_DATA_DIR_BYTES: usize = 93;
+
+/// How long a server may take to stop after its owner was killed.
+const STOPPING: Duration = Duration::from_secs(3);
 
 /// Starts the server, says so, and stops it when standard input ends.
 /// `$1` directory of the programs, `$2` data, `$3` log, `$4` server options, `$5` how to stop, `$6` whether to
@@ -67,6 +74,11 @@ impl LocalPostgres {
             "the data directory {} is longer than the {MAX_DATA_DIR_BYTES} bytes that a Unix socket in it allows",
             data_dir.display(),
         );
+        ensure!(
+            !data_dir.to_string_lossy().contains(['\'', '"', ',', '\\']),
+            "the data directory {} contains a quote, a comma or a backslash, which PostgreSQL's settings can't hold",
+            data_dir.display(),
+        );
         let owner = Owner::of_server()?;
         if !data_dir.join("PG_VERSION").exists() {
             initialize(&programs, &data_dir, mode, &owner)?;
@@ -89,30 +101,32 @@ impl LocalPostgres {
             "-c listen_addresses='' -c unix_socket_directories='{}' {settings}",
             data_dir.display(),
         );
-        let mut keeper = owner
-            .command("sh")
-            .args(["-c", KEEPER, "sh"])
-            .args([&programs, &data_dir, &log])
-            .args([&options, stop, keep])
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start sh")?;
-
-        let mut answer = String::new();
-        let stdout = keeper.stdout.take().context("no standard output")?;
-        BufReader::new(stdout).read_line(&mut answer)?;
-        if answer != "ready\n" {
-            let output = keeper.wait_with_output()?;
-            bail!(
-                "PostgreSQL does not start on {}\n{}\n{}",
-                data_dir.display(),
-                String::from_utf8_lossy(&output.stderr).trim(),
-                last_lines(&log, 15),
-            );
-        }
+        let arguments = [
+            programs.as_os_str(),
+            data_dir.as_os_str(),
+            log.as_os_str(),
+            options.as_ref(),
+            stop.as_ref(),
+            keep.as_ref(),
+        ];
+        let began = Instant::now();
+        let keeper = loop {
+            match start_keeper(&owner, &arguments)? {
+                Ok(keeper) => break keeper,
+                // Perhaps its last owner was killed a moment ago, and it is still stopping.
+                Err(_)
+                    if last_lines(&log, 3).contains("postmaster.pid")
+                        && began.elapsed() < STOPPING =>
+                {
+                    thread::sleep(Duration::from_millis(100));
+                }
+                Err(output) => bail!(
+                    "PostgreSQL does not start on {}\n{output}\n{}",
+                    data_dir.display(),
+                    last_lines(&log, 15),
+                ),
+            }
+        };
         Ok(Self {
             keeper,
             data_dir,
@@ -212,6 +226,30 @@ impl Drop for LocalPostgres {
     }
 }
 
+/// Starts the keeper, and returns it when the server is ready, or else what it printed.
+fn start_keeper(owner: &Owner, arguments: &[&OsStr]) -> anyhow::Result<Result<Child, String>> {
+    let mut keeper = owner
+        .command("sh")
+        .args(["-c", KEEPER, "sh"])
+        .args(arguments)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start sh")?;
+    let mut answer = String::new();
+    let stdout = keeper.stdout.take().context("no standard output")?;
+    BufReader::new(stdout).read_line(&mut answer)?;
+    if answer == "ready\n" {
+        return Ok(Ok(keeper));
+    }
+    let output = keeper.wait_with_output()?;
+    Ok(Err(String::from_utf8_lossy(&output.stderr)
+        .trim()
+        .to_owned()))
+}
+
 /// Makes a cluster with an empty database. It appears under its name only when it is complete, so that a
 /// start that was interrupted leaves nothing half-made behind.
 fn initialize(programs: &Path, data_dir: &Path, mode: Mode, owner: &Owner) -> anyhow::Result<()> {
@@ -221,7 +259,9 @@ fn initialize(programs: &Path, data_dir: &Path, mode: Mode, owner: &Owner) -> an
             data_dir.display()
         );
     }
-    let unfinished = data_dir.with_extension("unfinished");
+    let mut unfinished = data_dir.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
@@ -306,7 +346,7 @@ impl Owner {
     }
 
     /// A command run as the owner, out of reach of our terminal's Ctrl-C.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
         use std::os::unix::process::CommandExt;
 
         let mut command = Command::new(program);

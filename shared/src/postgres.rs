@@ -7,6 +7,7 @@ use sqlx::{
     Connection, PgConnection, PgPool, PgTransaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::timeout;
 
 use crate::{jobs, telemetry};
 
@@ -108,10 +109,19 @@ pub fn expect_rows(what: &'static str, expected: usize, actual: u64) -> Result<(
 ///
 /// [`Error::OutcomeUnknown`] when the connection was lost; otherwise nothing was committed.
 pub async fn commit(tx: PgTransaction<'_>) -> Result<(), Error> {
-    tx.commit().await.map_err(|error| match Error::from(error) {
-        Error::Unavailable(error) => Error::OutcomeUnknown(error),
-        other => other,
-    })
+    tx.commit().await.map_err(commit_error)
+}
+
+/// Only a database that says no, for another reason than that it is going away, has certainly not committed.
+fn commit_error(error: sqlx::Error) -> Error {
+    let refused = matches!(error, sqlx::Error::Database(_));
+    match Error::from(error) {
+        error @ (Error::Conflict(_) | Error::Unexpected(_)) if refused => error,
+        Error::Conflict(error) | Error::Unavailable(error) | Error::Unexpected(error) => {
+            Error::OutcomeUnknown(error)
+        }
+        error @ (Error::OutcomeUnknown(_) | Error::Drift { .. }) => error,
+    }
 }
 
 /// How often a transaction is run before its last transient error is passed on.
@@ -169,6 +179,9 @@ pub struct DatabaseArgs {
 /// How long a request waits for a free connection before the database counts as not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long a connection may have been idle to be used without a test.
 const TRUSTED_WHEN_IDLE: Duration = Duration::from_secs(1);
 
@@ -184,8 +197,9 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
     let options = parse_url(&args.database_url)?;
     let place = format!("{}:{}", options.get_host(), options.get_port());
     // A pool would try again and again, and in the end not tell why.
-    PgConnection::connect_with(&options)
+    timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options))
         .await
+        .with_context(|| format!("no answer from PostgreSQL at {place}"))?
         .with_context(|| format!("cannot connect to PostgreSQL at {place}"))?
         .close()
         .await?;
@@ -216,6 +230,10 @@ fn parse_url(url: &str) -> anyhow::Result<PgConnectOptions> {
         ("statement_timeout", "10s"),
         ("lock_timeout", "2s"),
         ("idle_in_transaction_session_timeout", "30s"),
+        // A host that vanished is noticed within a minute, and its locks are released.
+        ("tcp_keepalives_idle", "30"),
+        ("tcp_keepalives_interval", "10"),
+        ("tcp_keepalives_count", "3"),
     ]))
 }
 
@@ -230,13 +248,25 @@ const MIN_VERSION: i32 = 15;
 /// When the server is too old, lacks an extension that apalis needs, or a migration fails.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     check_server(pool).await?;
+    let pool = &without_time_limits(pool).await?;
     jobs::migrate(pool)
         .await
         .context("cannot migrate the queue's tables (schema apalis)")?;
     sqlx::migrate!("../migrations")
         .run(pool)
         .await
-        .context("cannot migrate the tables of ticketing")
+        .context("cannot migrate the tables of ticketing")?;
+    pool.close().await;
+    Ok(())
+}
+
+/// A migration of a big table takes its time, and one process waits for another's to end.
+async fn without_time_limits(pool: &PgPool) -> anyhow::Result<PgPool> {
+    let options = pool.connect_options().as_ref().clone();
+    Ok(PgPoolOptions::new()
+        .max_connections(2)
+        .connect_with(options.options([("statement_timeout", "0"), ("lock_timeout", "0")]))
+        .await?)
 }
 
 async fn check_server(pool: &PgPool) -> anyhow::Result<()> {
@@ -293,5 +323,48 @@ impl Leadership {
     /// [`Error`].
     pub async fn check(&mut self) -> Result<(), Error> {
         Ok(self.connection.ping().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_without_a_clear_no_has_an_unknown_outcome() {
+        for lost in [
+            sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into()),
+            sqlx::Error::Protocol("cut off".into()),
+            sqlx::Error::PoolClosed,
+        ] {
+            let error = commit_error(lost);
+            assert!(matches!(error, Error::OutcomeUnknown(_)), "{error:?}");
+            assert!(!error.is_transient(), "it is never run again");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_run_again_only_for_a_transient_error_and_not_without_end() {
+        for (error, runs) in [
+            (sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into()), 4),
+            (sqlx::Error::PoolTimedOut, 1),
+            (sqlx::Error::RowNotFound, 1),
+        ] {
+            let mut error = Some(error);
+            let mut run = 0;
+            let result: Result<(), Error> = retry(|| {
+                run += 1;
+                let error = match &error {
+                    Some(sqlx::Error::Io(_)) => {
+                        sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into())
+                    }
+                    _ => error.take().expect("it is run once"),
+                };
+                std::future::ready(Err(error.into()))
+            })
+            .await;
+            assert!(result.is_err());
+            assert_eq!(run, runs);
+        }
     }
 }

@@ -30,7 +30,7 @@ pub struct LogArgs {
         long,
         env = "RUST_LOG",
         value_name = "FILTER",
-        default_value = "info,sqlx=warn"
+        default_value = "info,sqlx=warn,sqlx_postgres::options=error"
     )]
     pub log: String,
 }

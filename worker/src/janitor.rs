@@ -26,7 +26,9 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leadership = None;
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
-        if let Err(error) = round(&pool, config, &mut leadership).await {
+        // A stop in the middle of a sweep rolls its last batch back.
+        let round = round(&pool, config, &mut leadership);
+        if let Some(Err(error)) = stop.run_until_cancelled(round).await {
             leadership = None;
             tracing::warn!(
                 error = telemetry::chain(&error),

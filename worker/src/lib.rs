@@ -5,7 +5,10 @@ pub mod janitor;
 pub mod jobs;
 pub mod supervise;
 
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use anyhow::ensure;
 use apalis::prelude::*;
@@ -13,6 +16,7 @@ use apalis_postgres::PostgresStorage;
 use serde_json::Value;
 use shared::jobs::ExpireBookings;
 use sqlx::PgPool;
+use tokio::time::{Interval, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, supervise::Handler};
@@ -73,9 +77,9 @@ async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) {
         if stop.is_cancelled() {
             return;
         }
-        if let Err(error) = ran {
-            tracing::warn!(%error, "a worker ended, it will be started again");
-        }
+        // apalis answers `Ok` also when a database error ended the worker.
+        let error = ran.err().map(|error| error.to_string());
+        tracing::warn!(error, "a worker ended, it is started again");
         if stop
             .run_until_cancelled(tokio::time::sleep(RESTART_DELAY))
             .await
@@ -123,7 +127,7 @@ fn register(
         // A `Value` always decodes: a payload that does not would end the worker each time it is fetched.
         let backend = PostgresStorage::<Value>::new(&pool)
             .with_config(queue.clone())
-            .poll_with_interval(POLL_INTERVAL);
+            .poll_with_strategy(PollEvery(interval(POLL_INTERVAL)));
         WorkerBuilder::new(name.as_str())
             .backend(backend)
             .concurrency(concurrency)
@@ -132,6 +136,18 @@ fn register(
             .parallelize(tokio::spawn)
             .build(run_job)
     })
+}
+
+/// Wakes an idle worker to look for due jobs. apalis's own interval forgets to ask for its next wake when it fires
+/// while a fetch is under way; the worker then sleeps until its heartbeat.
+struct PollEvery(Interval);
+
+impl PollStrategy for PollEvery {
+    fn poll_drive(&mut self, cx: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
+        // Until it is pending, for only then it will wake us.
+        while self.0.poll_tick(cx).is_ready() {}
+        Poll::Pending
+    }
 }
 
 async fn run_job(
@@ -149,4 +165,47 @@ async fn run_job(
         payload,
     )
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+        task::{Wake, Waker},
+    };
+
+    use super::*;
+
+    struct Wakes(AtomicU32);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// However often and whenever it is polled, it wakes the worker again.
+    #[tokio::test]
+    async fn an_idle_worker_is_woken_again_and_again() {
+        let count = Arc::new(Wakes(AtomicU32::new(0)));
+        let waker = Waker::from(count.clone());
+        let mut poll = PollEvery(interval(Duration::from_millis(5)));
+        for wake in 0..10 {
+            // Later than it fired, as after a long fetch.
+            tokio::time::sleep(Duration::from_millis(wake)).await;
+            let before = count.0.load(Ordering::Relaxed);
+            let mut context = Context::from_waker(&waker);
+            assert!(
+                poll.poll_drive(&mut context, &PollMetrics::default().snapshot())
+                    .is_pending()
+            );
+            shared::testing::eventually("it is woken", async || {
+                count.0.load(Ordering::Relaxed) > before
+            })
+            .await;
+        }
+    }
 }

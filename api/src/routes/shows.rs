@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header::LOCATION},
     response::IntoResponse,
 };
-use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, Timelike, Utc};
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use shared::{
@@ -49,7 +49,8 @@ fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D:
         .map(|naive| naive.and_utc())
         .or_else(|_| DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()))
         .ok()
-        .filter(|time| (1..=9999).contains(&time.year()))
+        // A leap second would be written as the next day, and so perhaps as the year 10000.
+        .filter(|time| (1..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000)
         .ok_or_else(|| {
             D::Error::custom(
                 "not a time: write 2025-12-10 10:00:00 (UTC) or 2025-12-10T10:00:00+01:00",

@@ -22,6 +22,9 @@ use super::{
 /// An hour. What takes longer counts as that.
 const LONGEST_MICROS: u64 = 3_600_000_000;
 
+/// How long a server may be away, such as for a restart.
+const SERVER_AWAY: Duration = Duration::from_secs(30);
+
 /// What all clients share.
 pub(crate) struct Load {
     pub(crate) target: Target,
@@ -194,7 +197,13 @@ impl Client<'_> {
     }
 
     async fn reconnect(&mut self) {
+        let gives_up = Instant::now() + SERVER_AWAY;
         while !self.load.stop.is_cancelled() {
+            if Instant::now() > gives_up {
+                // For all clients: the server will not come back.
+                self.load.stop.cancel();
+                return;
+            }
             match Connection::open(&self.load.target).await {
                 Ok(connection) => {
                     self.connection = connection;

@@ -56,12 +56,12 @@ async fn expire_in(tx: &mut PgConnection, booking_ids: &[i64]) -> Result<Outcome
     })
 }
 
-/// How many overdue holds one reservation reclaims at most: it bounds how long the show stays locked. What is
+/// How many overdue holds of a show one batch reclaims at most: it bounds how long the show stays locked. What is
 /// left is reclaimed by the next one.
 const MAX_RECLAIMED: i64 = 10_000;
 
-/// Fails the oldest overdue holds of a show whose row is locked, until at least `lacking` seats are free or no
-/// such hold is left. Returns the seats freed; the caller adds them to the show's counter.
+/// Fails the oldest overdue holds of shows whose rows are locked, until at least as many seats of each are free as it
+/// lacks, or no such hold is left. Returns the seats freed of each show; the caller adds them to its counter.
 ///
 /// So a show never looks sold out just because no worker has come by.
 ///
@@ -70,28 +70,31 @@ const MAX_RECLAIMED: i64 = 10_000;
 /// [`postgres::Error`].
 pub(super) async fn reclaim(
     tx: &mut PgConnection,
-    show_id: i64,
+    lacking_seats: &BTreeMap<i64, i64>,
     now: DateTime<Utc>,
-    lacking: i64,
-) -> Result<i32, postgres::Error> {
-    // Each hold has at least one seat, so `lacking` holds are enough.
-    let ids = sqlx::query_scalar!(
-        "SELECT id FROM bookings
-         WHERE show_id = $1 AND status = 'PENDING' AND expires_at <= $2
-         ORDER BY expires_at LIMIT $3",
-        show_id,
-        now,
-        lacking.min(MAX_RECLAIMED),
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    if ids.is_empty() {
-        return Ok(0);
+) -> Result<BTreeMap<i64, i32>, postgres::Error> {
+    let mut ids = Vec::new();
+    for (show_id, lacking) in lacking_seats {
+        // Each hold has at least one seat, so as many holds as seats are enough.
+        let of_show = sqlx::query_scalar!(
+            "SELECT id FROM bookings
+             WHERE show_id = $1 AND status = 'PENDING' AND expires_at <= $2
+             ORDER BY expires_at LIMIT $3",
+            show_id,
+            now,
+            (*lacking).min(MAX_RECLAIMED),
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        ids.extend(of_show);
     }
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    // All at once, so that they are locked in the order of their ids.
     let mut bookings = query::lock(tx, &ids).await?.bookings;
     let overdue = expire_each(&mut bookings, now);
-    let freed = fail(tx, &overdue, now).await?;
-    Ok(freed.values().sum())
+    fail(tx, &overdue, now).await
 }
 
 /// Expires those that are due, and returns them. Pure.

@@ -60,13 +60,15 @@ pub async fn reserve_in(
     };
     let mut inventories = locked.inventories;
 
-    let mut change = BTreeMap::new();
-    for (show_id, inventory) in &mut inventories {
-        let lacking = demand[show_id] - i64::from(inventory.available_seats);
-        if lacking > 0 {
-            let freed = expire::reclaim(tx, *show_id, now, lacking).await?;
-            inventory.available_seats += freed;
-            *change.entry(*show_id).or_default() += freed;
+    let lacking = inventories
+        .iter()
+        .map(|(show_id, show)| (*show_id, demand[show_id] - i64::from(show.available_seats)))
+        .filter(|(_, lacking)| *lacking > 0)
+        .collect();
+    let mut change = expire::reclaim(tx, &lacking, now).await?;
+    for (show_id, freed) in &change {
+        if let Some(show) = inventories.get_mut(show_id) {
+            show.available_seats += freed;
         }
     }
 
