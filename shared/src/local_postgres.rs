@@ -35,7 +35,7 @@ const DATABASE: &str = "ticketing";
 const MAX_DATA_DIR_BYTES: usize = 93;
 
 /// How long a server may take to stop after its owner was killed.
-const STOPPING: Duration = Duration::from_secs(3);
+const STOPPING: Duration = Duration::from_secs(5);
 
 /// Starts the server, says so, and stops it when standard input ends.
 /// `$1` directory of the programs, `$2` data, `$3` log, `$4` server options, `$5` how to stop, `$6` whether to
@@ -113,9 +113,9 @@ impl LocalPostgres {
         let keeper = loop {
             match start_keeper(&owner, &arguments)? {
                 Ok(keeper) => break keeper,
-                // Perhaps its last owner was killed a moment ago, and it is still stopping.
+                // Perhaps its last owner was killed a moment ago, and it is still stopping and writing to its log.
                 Err(_)
-                    if last_lines(&log, 3).contains("postmaster.pid")
+                    if last_lines(&log, 15).contains("postmaster.pid")
                         && began.elapsed() < STOPPING =>
                 {
                     thread::sleep(Duration::from_millis(100));
