@@ -99,7 +99,7 @@ struct Member<Request, Answer> {
     answer: oneshot::Sender<Result<Answer, Unanswered>>,
 }
 
-/// Gathers the requests of one kind. Clones share the lanes.
+/// Gathers the requests of one kind.
 pub(crate) struct GroupCommit<Request, Answer> {
     pool: PgPool,
     transaction: Transaction<Request, Answer>,
@@ -107,22 +107,12 @@ pub(crate) struct GroupCommit<Request, Answer> {
     lanes: Vec<mpsc::Sender<Member<Request, Answer>>>,
 }
 
-impl<Request, Answer> Clone for GroupCommit<Request, Answer> {
-    fn clone(&self) -> Self {
-        Self {
-            pool: self.pool.clone(),
-            transaction: self.transaction,
-            lanes: self.lanes.clone(),
-        }
-    }
-}
-
 impl<Request, Answer> GroupCommit<Request, Answer>
 where
     Request: Clone + Send + Sync + 'static,
     Answer: Send + 'static,
 {
-    /// Starts the lanes. They end with the last clone.
+    /// Starts the lanes. They end when this is dropped.
     pub(crate) fn start(
         Lanes {
             limits,

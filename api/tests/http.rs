@@ -2,7 +2,9 @@
 
 use reqwest::{Client, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
-use shared::testing::{TestDatabase, assert_seats_conserved, eventually, let_pass};
+use shared::testing::{
+    TestDatabase, assert_seats_conserved, eventually, let_pass, until_one_waits_for_a_lock,
+};
 use tokio_util::sync::DropGuard;
 
 /// A server in this process, on a port of its own.
@@ -511,16 +513,7 @@ impl Gathered {
             requests: Vec::new(),
         };
         gathered.send(api, users[0]);
-        eventually("the first transaction waits", async || {
-            sqlx::query_scalar(
-                "SELECT count(*) > 0 FROM pg_stat_activity
-                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
-            )
-            .fetch_one(&api.db.pool)
-            .await
-            .unwrap()
-        })
-        .await;
+        until_one_waits_for_a_lock(&api.db.pool).await;
         for user in &users[1..] {
             gathered.send(api, user);
         }

@@ -7,7 +7,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use shared::testing::{TestDatabase, a_show, eventually};
+use shared::testing::{TestDatabase, a_show, eventually, until_one_waits_for_a_lock};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
@@ -70,16 +70,7 @@ async fn sigterm_lets_the_request_in_hand_finish() {
         .json(&json!({"showId": show.id, "userName": "Alice", "numberOfSeats": 2}))
         .send();
     let booking = tokio::spawn(booking);
-    eventually("the request waits for the lock", async || {
-        sqlx::query_scalar(
-            "SELECT count(*) = 1 FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-        .fetch_one(&db.pool)
-        .await
-        .unwrap()
-    })
-    .await;
+    until_one_waits_for_a_lock(&db.pool).await;
     let id = i32::try_from(api.process.id().unwrap()).unwrap();
     kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
     let address = api.base.trim_start_matches("http://").to_owned();

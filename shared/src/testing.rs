@@ -208,6 +208,24 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Waits until exactly one transaction of this database waits for a lock.
+///
+/// # Panics
+///
+/// When none does within 30 seconds.
+pub async fn until_one_waits_for_a_lock(pool: &PgPool) {
+    eventually("a transaction waits for a lock", async || {
+        sqlx::query_scalar(
+            "SELECT count(*) = 1 FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(pool)
+        .await
+        .expect("counted")
+    })
+    .await;
+}
+
 /// The database's clock.
 ///
 /// # Panics

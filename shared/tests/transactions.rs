@@ -5,8 +5,8 @@ use std::sync::Arc;
 use shared::{
     booking::{Booking, BookingStatus, Refusal, cancel, confirm, expire, query, reserve},
     testing::{
-        TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, eventually,
-        let_pass, now, stored_status,
+        TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, let_pass, now,
+        stored_status, until_one_waits_for_a_lock,
     },
 };
 use sqlx::PgPool;
@@ -280,16 +280,7 @@ async fn a_hold_is_as_long_as_promised_however_long_the_lock_took() {
         // Of both shows in one batch, so that each lock is waited for as the first and as the last.
         let batch = [request(wanted, 1), request(one.id + two.id - wanted, 1)];
         let (answers, released_at) = tokio::join!(reserve::reserve(&db.pool, &batch), async {
-            eventually("the lock is waited for", async || {
-                count(
-                    &db.pool,
-                    "SELECT count(*) FROM pg_stat_activity
-                     WHERE datname = current_database() AND wait_event_type = 'Lock'",
-                )
-                .await
-                    == 1
-            })
-            .await;
+            until_one_waits_for_a_lock(&db.pool).await;
             let released_at = now(&db.pool).await;
             blocker.rollback().await.unwrap();
             released_at

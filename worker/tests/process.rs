@@ -8,6 +8,7 @@ use nix::{
 };
 use shared::testing::{
     TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, eventually, let_pass,
+    until_one_waits_for_a_lock,
 };
 use sqlx::PgPool;
 use tokio::process::{Child, Command};
@@ -47,16 +48,7 @@ async fn sigterm_lets_the_job_in_hand_finish() {
         .await
         .unwrap();
     let mut worker = start_worker(&db);
-    eventually("the job waits for the lock", async || {
-        sqlx::query_scalar(
-            "SELECT count(*) = 1 FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-        .fetch_one(&db.pool)
-        .await
-        .unwrap()
-    })
-    .await;
+    until_one_waits_for_a_lock(&db.pool).await;
     terminate(&worker);
     assert!(worker.try_wait().unwrap().is_none(), "it is still at work");
     blocker.rollback().await.unwrap();

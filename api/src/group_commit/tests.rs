@@ -67,7 +67,7 @@ fn transaction(
     })
 }
 
-fn start(batch_max: usize, queue_max: usize) -> GroupCommit<Request, i64> {
+fn start(batch_max: usize, queue_max: usize) -> Arc<GroupCommit<Request, i64>> {
     // On the test's own thread, so that it knows what the lanes have done.
     let lanes = Lanes {
         limits: Limits {
@@ -79,13 +79,13 @@ fn start(batch_max: usize, queue_max: usize) -> GroupCommit<Request, i64> {
         thread: Handle::current(),
         runtime: None,
     };
-    GroupCommit::start(&lanes, transaction)
+    Arc::new(GroupCommit::start(&lanes, transaction))
 }
 
 /// Submits each number from a task of its own, one after the other; the first one is at the gate before the
 /// second one comes.
 async fn submit(
-    group: &GroupCommit<Request, i64>,
+    group: &Arc<GroupCommit<Request, i64>>,
     world: &Arc<World>,
     numbers: &[i64],
 ) -> Vec<tokio::task::JoinHandle<Result<i64, Unanswered>>> {
