@@ -8,8 +8,8 @@
 
 use std::{io, panic::AssertUnwindSafe, sync::Arc};
 
-use futures_util::{FutureExt, future::BoxFuture};
-use shared::postgres;
+use futures_util::FutureExt;
+use shared::postgres::{self, BoxFuture, Session};
 use sqlx::PgPool;
 use tokio::{
     runtime::{self, Handle, Runtime},
@@ -19,7 +19,10 @@ use tokio::{
 /// Runs some requests in one transaction and answers each, in their order. An error means that none was done, but
 /// for [`postgres::Error::OutcomeUnknown`].
 pub(crate) type Transaction<Request, Answer> =
-    fn(PgPool, Arc<[Request]>) -> BoxFuture<'static, Result<Vec<Answer>, postgres::Error>>;
+    for<'t> fn(
+        &'t mut Session,
+        &'t [Request],
+    ) -> BoxFuture<'t, Result<Vec<Answer>, postgres::Error>>;
 
 /// How requests are gathered.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +136,7 @@ where
                 thread.spawn(run_lane(
                     queue,
                     limits.batch_max,
-                    pool.clone(),
+                    Session::new(pool),
                     transaction,
                     Handle::current(),
                 ));
@@ -157,7 +160,7 @@ where
     /// [`Unanswered`].
     pub(crate) async fn submit(&self, key: i64, request: Request) -> Result<Answer, Unanswered> {
         if self.lanes.is_empty() {
-            return alone(&self.pool, self.transaction, request).await;
+            return alone(&mut Session::new(&self.pool), self.transaction, request).await;
         }
         let lane = &self.lanes[lane_of(key, self.lanes.len())];
         let (answer, answered) = oneshot::channel();
@@ -177,7 +180,7 @@ fn lane_of(key: i64, lanes: usize) -> usize {
 async fn run_lane<Request, Answer>(
     mut queue: mpsc::Receiver<Member<Request, Answer>>,
     batch_max: usize,
-    pool: PgPool,
+    mut session: Session,
     transaction: Transaction<Request, Answer>,
     callers: Handle,
 ) where
@@ -191,31 +194,38 @@ async fn run_lane<Request, Answer>(
             .filter(|member| !member.answer.is_closed())
             .map(|member| (member.request, member.answer))
             .unzip();
-        let answers_many = answers.len() > 1;
-        let batch = run_batch(pool.clone(), transaction, requests.into());
-        // A panic loses this batch and not the lane.
-        let Ok(results) = AssertUnwindSafe(batch).catch_unwind().await else {
-            continue;
-        };
-        let deliver = move || {
-            for (answer, result) in answers.into_iter().zip(results) {
-                // A caller that went away meanwhile does not want its answer.
-                let _ = answer.send(result);
-            }
-        };
-        // Many callers are woken from their own threads, since each wake across threads costs more than one task.
-        if answers_many {
-            callers.spawn(async move { deliver() });
-        } else {
-            deliver();
+        let batch = run_batch(&mut session, transaction, &requests);
+        // A panic loses this batch, whose callers see that nobody will answer, and not the lane.
+        if let Ok(results) = AssertUnwindSafe(batch).catch_unwind().await {
+            answer(answers, results, &callers);
         }
     }
 }
 
+/// Gives each caller its answer. One that went away meanwhile does not want it.
+fn answer<Answer: Send + 'static>(
+    answers: Vec<oneshot::Sender<Result<Answer, Unanswered>>>,
+    results: Vec<Result<Answer, Unanswered>>,
+    callers: &Handle,
+) {
+    let alone = answers.len() == 1;
+    let deliver = move || {
+        for (answer, result) in answers.into_iter().zip(results) {
+            let _ = answer.send(result);
+        }
+    };
+    // Many callers are woken from their own threads, since each wake across threads costs more than one task.
+    if alone {
+        deliver();
+    } else {
+        callers.spawn(async move { deliver() });
+    }
+}
+
 async fn run_batch<Request, Answer>(
-    pool: PgPool,
+    session: &mut Session,
     transaction: Transaction<Request, Answer>,
-    requests: Arc<[Request]>,
+    requests: &[Request],
 ) -> Vec<Result<Answer, Unanswered>>
 where
     Request: Clone,
@@ -223,7 +233,7 @@ where
     if requests.is_empty() {
         return Vec::new();
     }
-    match transaction(pool.clone(), requests.clone()).await {
+    match transaction(session, requests).await {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
         Err(error) if requests.len() > 1 && may_be_one_members_fault(&error) => {
             tracing::warn!(
@@ -232,8 +242,8 @@ where
                 "a batch failed, its members are run one by one"
             );
             let mut results = Vec::with_capacity(requests.len());
-            for request in requests.iter() {
-                results.push(alone(&pool, transaction, request.clone()).await);
+            for request in requests {
+                results.push(alone(session, transaction, request.clone()).await);
             }
             results
         }
@@ -260,11 +270,11 @@ fn may_be_one_members_fault(error: &postgres::Error) -> bool {
 }
 
 async fn alone<Request, Answer>(
-    pool: &PgPool,
+    session: &mut Session,
     transaction: Transaction<Request, Answer>,
     request: Request,
 ) -> Result<Answer, Unanswered> {
-    let answers = transaction(pool.clone(), Arc::new([request]))
+    let answers = transaction(session, &[request])
         .await
         .map_err(|error| Unanswered::Failed(Arc::new(error)))?;
     answers.into_iter().next().ok_or(Unanswered::Lost)

@@ -7,20 +7,22 @@ mod middleware;
 mod page;
 mod problem;
 mod routes;
+mod server;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     routing::{get, post},
-    serve::ListenerExt,
 };
-use futures_util::FutureExt;
 use shared::booking::{Booking, Refusal, cancel, confirm, reserve};
 use sqlx::PgPool;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,9 +34,6 @@ use crate::{
 
 /// The longest body that a client can send, in bytes. The longest valid one is under 2 KiB.
 const MAX_BODY_BYTES: usize = 16 * 1024;
-
-/// How long requests in hand may take to finish once the server is told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 type Answer = Result<Booking, Refusal>;
 
@@ -52,14 +51,14 @@ pub(crate) struct AppState {
 impl AppState {
     fn new(pool: PgPool, lanes: &Lanes) -> Self {
         Self {
-            reserve: GroupCommit::start(lanes, |pool, requests| {
-                async move { reserve::reserve(&pool, &requests).await }.boxed()
+            reserve: GroupCommit::start(lanes, |session, requests| {
+                Box::pin(reserve::reserve(session, requests))
             }),
-            confirm: GroupCommit::start(lanes, |pool, ids| {
-                async move { confirm::confirm(&pool, &ids).await }.boxed()
+            confirm: GroupCommit::start(lanes, |session, ids| {
+                Box::pin(confirm::confirm(session, ids))
             }),
-            cancel: GroupCommit::start(lanes, |pool, ids| {
-                async move { cancel::cancel(&pool, &ids).await }.boxed()
+            cancel: GroupCommit::start(lanes, |session, ids| {
+                Box::pin(cancel::cancel(session, ids))
             }),
             pool,
         }
@@ -84,23 +83,36 @@ fn router(state: AppState) -> Router {
         .layer(axum::middleware::from_fn(middleware::guard))
 }
 
+/// How many new connections may wait to be accepted; the system may allow fewer. When a sale opens, they come all at
+/// once.
+const BACKLOG: u32 = 16_384;
+
 /// Takes the address to listen on.
 ///
 /// # Errors
 ///
 /// When it is in use or not ours.
-pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+pub fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     shared::process::raise_open_files_limit();
-    TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))
+    listen(config.listen).with_context(|| format!("cannot listen on {}", config.listen))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // So that a restart need not wait for the last connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves the API until `stop`; then requests in hand are answered, for 25 s at most.
 ///
 /// # Errors
 ///
-/// When the listener fails.
+/// When the lanes' thread can't be started.
 pub async fn serve(
     listener: TcpListener,
     pool: PgPool,
@@ -108,20 +120,9 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "api listens");
-    // Answers are small: each leaves at once instead of waiting to fill a packet.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
     let lanes = Lanes::start(&pool, config.limits())?;
     let state = AppState::new(pool.clone(), &lanes);
-    let server =
-        axum::serve(listener, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
-    tokio::select! {
-        result = server => result?,
-        () = drain_timeout(stop) => tracing::warn!("requests were still in hand after {DRAIN_TIMEOUT:?}"),
-    }
+    server::serve(listener, router(state), &stop).await;
     if timeout(CLOSE_TIMEOUT, async {
         lanes.stop().await;
         pool.close().await;
@@ -133,9 +134,4 @@ pub async fn serve(
     }
     tracing::info!("api stopped");
     Ok(())
-}
-
-async fn drain_timeout(stop: CancellationToken) {
-    stop.cancelled().await;
-    tokio::time::sleep(DRAIN_TIMEOUT).await;
 }

@@ -4,12 +4,16 @@ use api::config::Args;
 use clap::Parser;
 use shared::{postgres, shutdown, telemetry};
 
+/// Each request makes and drops dozens of small objects, often on another thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::init(&args.log)?;
     let stop = shutdown::on_signal()?;
     let pool = postgres::connect(&args.database).await?;
-    let listener = api::bind(&args.config).await?;
+    let listener = api::bind(&args.config)?;
     api::serve(listener, pool, &args.config, stop).await
 }

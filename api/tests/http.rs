@@ -28,7 +28,7 @@ impl Api {
             batch_lanes: 1,
             queue_max,
         };
-        let listener = api::bind(&config).await.unwrap();
+        let listener = api::bind(&config).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = tokio_util::sync::CancellationToken::new();
         let (pool, stopped) = (db.pool.clone(), stop.clone());

@@ -46,7 +46,7 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
         batch_lanes: 1,
         queue_max: 1000,
     };
-    let listener = api::bind(&config).await.unwrap();
+    let listener = api::bind(&config).unwrap();
     let url = format!("http://{}/bookings", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
     let serving = {

@@ -23,6 +23,10 @@ enum Command {
     Bench(bench::Args),
 }
 
+/// As in `api`, which `up` runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match parse().command {

@@ -76,7 +76,7 @@ async fn serve(
     let api_pool = postgres::connect(database).await?;
     postgres::migrate(&api_pool).await?;
     let worker_pool = postgres::connect(database).await?;
-    let listener = api::bind(api).await?;
+    let listener = api::bind(api)?;
     say(&banner(listener.local_addr()?, server));
 
     // Either one that ends, for whatever reason, ends the other.

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use crate::{
     booking::{Booking, reserve},
     local_postgres::{LocalPostgres, Mode},
-    postgres::{self, DatabaseArgs},
+    postgres::{self, DatabaseArgs, Session},
     show::{self, NewShow, Show},
 };
 
@@ -32,6 +32,12 @@ static SERVER: OnceCell<LocalPostgres> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 impl TestDatabase {
+    /// A session on a connection of its pool.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        Session::new(&self.pool)
+    }
+
     /// Makes one.
     ///
     /// # Panics
@@ -122,7 +128,9 @@ pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking
         user_name: "Alice".to_owned(),
         number_of_seats,
     };
-    let mut answers = reserve::reserve(pool, &[request]).await.expect("reserved");
+    let mut answers = reserve::reserve(&mut Session::new(pool), &[request])
+        .await
+        .expect("reserved");
     answers.remove(0).expect("enough seats")
 }
 

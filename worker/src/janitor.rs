@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 use shared::{
-    booking::expire,
-    postgres::{self, Leadership},
+    booking::expire::{self, Overdue},
+    postgres::{self, Leadership, Session},
     telemetry,
 };
 use sqlx::PgPool;
@@ -14,9 +14,6 @@ use crate::config::Config;
 
 /// The advisory lock of the leader: "janitor" in ASCII.
 const LEADER_KEY: i64 = 0x006a_616e_6974_6f72;
-
-/// How many overdue bookings one transaction expires at most: it bounds how long a show stays locked.
-const SWEEP_BATCH: usize = 500;
 
 /// Does a round now and then until `stop`, whenever this process leads.
 pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
@@ -63,12 +60,20 @@ async fn round(
 ///
 /// [`postgres::Error`]; what was swept before stays swept.
 pub async fn sweep(pool: &PgPool, grace: TimeDelta) -> Result<usize, postgres::Error> {
+    let mut session = Session::new(pool);
     let mut expired = 0;
-    loop {
-        let overdue = expire::find_overdue(pool, grace, SWEEP_BATCH).await?;
-        expired += expire::expire(pool, &overdue).await?.expired;
-        if overdue.len() < SWEEP_BATCH {
-            return Ok(expired);
+    for show_id in expire::find_overdue_shows(pool, grace).await? {
+        let overdue = Overdue {
+            show_ids: vec![show_id],
+            grace,
+        };
+        loop {
+            let count = expire::expire_overdue(&mut session, &overdue).await?;
+            expired += count;
+            if count < expire::MAX_AT_ONCE {
+                break;
+            }
         }
     }
+    Ok(expired)
 }

@@ -93,7 +93,9 @@ async fn the_handler_leaves_unknown_and_confirmed_bookings_alone() {
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 10).await;
     let sold = a_hold(&db.pool, &show, 3).await;
-    confirm::confirm(&db.pool, &[sold.id]).await.unwrap()[0]
+    confirm::confirm(&mut db.session(), &[sold.id])
+        .await
+        .unwrap()[0]
         .as_ref()
         .unwrap();
     let_pass(&db.pool, 500).await;
@@ -113,7 +115,9 @@ async fn two_workers_have_each_jobs_effect_exactly_once() {
         a_hold(&db.pool, &show, 2).await;
     }
     let sold = a_hold(&db.pool, &show, 5).await;
-    confirm::confirm(&db.pool, &[sold.id]).await.unwrap()[0]
+    confirm::confirm(&mut db.session(), &[sold.id])
+        .await
+        .unwrap()[0]
         .as_ref()
         .unwrap();
     let_pass(&db.pool, 200).await;
@@ -300,7 +304,7 @@ async fn a_worker_sweeps_by_itself() {
 #[tokio::test]
 async fn expiring_nothing_is_no_error() {
     let db = TestDatabase::new().await;
-    let outcome = expire::expire(&db.pool, &[]).await.unwrap();
+    let outcome = expire::expire(&mut db.session(), &[]).await.unwrap();
     assert_eq!((outcome.expired, outcome.next_deadline), (0, None));
 }
 

@@ -50,10 +50,10 @@ impl World {
 }
 
 /// Answers each request with ten times its number.
-fn transaction(
-    _: PgPool,
-    requests: Arc<[Request]>,
-) -> BoxFuture<'static, Result<Vec<i64>, postgres::Error>> {
+fn transaction<'t>(
+    _: &'t mut Session,
+    requests: &'t [Request],
+) -> BoxFuture<'t, Result<Vec<i64>, postgres::Error>> {
     Box::pin(async move {
         let world = requests[0].0.clone();
         let numbers: Vec<i64> = requests.iter().map(|request| request.1).collect();

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::{Booking, Effect, Refusal, query};
-use crate::{postgres, show};
+use crate::{
+    postgres::{self, Session},
+    show,
+};
 
 /// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: the
 /// cancelled booking, or why it can't be cancelled. A repeat on a cancelled booking succeeds.
@@ -14,16 +17,14 @@ use crate::{postgres, show};
 ///
 /// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
 pub async fn cancel(
-    pool: &PgPool,
+    session: &mut Session,
     booking_ids: &[i64],
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    postgres::retry(async || {
-        let mut tx = pool.begin().await?;
-        let answers = cancel_in(&mut tx, booking_ids).await?;
-        postgres::commit(tx).await?;
-        Ok(answers)
-    })
-    .await
+    session
+        .transact(booking_ids, |tx, booking_ids| {
+            Box::pin(cancel_in(tx, booking_ids))
+        })
+        .await
 }
 
 async fn cancel_in(

@@ -1,9 +1,9 @@
 //! Confirm: sell the seats of a hold, before its deadline.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::{Booking, Effect, Refusal, query};
-use crate::postgres;
+use crate::postgres::{self, Session};
 
 /// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: the
 /// confirmed booking, or why it can't be confirmed. A repeat on a confirmed booking succeeds.
@@ -14,16 +14,14 @@ use crate::postgres;
 ///
 /// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
 pub async fn confirm(
-    pool: &PgPool,
+    session: &mut Session,
     booking_ids: &[i64],
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    postgres::retry(async || {
-        let mut tx = pool.begin().await?;
-        let answers = confirm_in(&mut tx, booking_ids).await?;
-        postgres::commit(tx).await?;
-        Ok(answers)
-    })
-    .await
+    session
+        .transact(booking_ids, |tx, booking_ids| {
+            Box::pin(confirm_in(tx, booking_ids))
+        })
+        .await
 }
 
 async fn confirm_in(

@@ -3,65 +3,129 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Booking, BookingStatus, Effect, query};
-use crate::{postgres, show};
+use super::{Booking, Effect, query};
+use crate::{
+    postgres::{self, Session},
+    show,
+};
 
-/// What expiring a set of bookings came to.
+/// How many holds one transaction expires at most: it bounds how long their shows stay locked.
+pub const MAX_AT_ONCE: usize = 1000;
+
+/// What expiring came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// How many bookings failed.
+    /// How many bookings failed. With [`MAX_AT_ONCE`], more may be overdue.
     pub expired: usize,
-    /// The earliest deadline of those that are still held; none when all are resolved.
+    /// The earliest deadline of the named bookings that are still held and not due yet; none if there are none.
     pub next_deadline: Option<DateTime<Utc>>,
 }
 
-/// Fails those of the bookings that are held past their deadline, and gives their seats back, in one
-/// transaction. Bookings that are resolved, not yet due or unknown stay as they are, so a repeat does nothing.
+/// A show with a hold that is overdue for longer has jobs that are late. Whichever job of that show comes next helps.
+const LATE: TimeDelta = TimeDelta::milliseconds(500);
+
+/// Fails the overdue holds of the shows of these bookings, and gives their seats back, in one transaction. Bookings
+/// that are resolved, not yet due or unknown stay as they are, so a repeat does nothing.
+///
+/// It takes all overdue holds of a show and not just those named, because it is the show's row that everybody waits
+/// for: in a big sale hundreds of jobs are due in the same second, and the first ones do the work of the rest. Where
+/// all named bookings are resolved and no other hold is late, nothing is locked.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`].
-pub async fn expire(pool: &PgPool, booking_ids: &[i64]) -> Result<Outcome, postgres::Error> {
-    postgres::retry(async || {
-        let mut tx = pool.begin().await?;
-        let outcome = expire_in(&mut tx, booking_ids).await?;
-        postgres::commit(tx).await?;
-        Ok(outcome)
-    })
-    .await
-}
-
-async fn expire_in(tx: &mut PgConnection, booking_ids: &[i64]) -> Result<Outcome, postgres::Error> {
-    let show_ids = query::show_ids(tx, booking_ids).await?;
-    show::lock(tx, &show_ids).await?;
-    let query::Locked {
-        mut bookings,
-        locked_at,
-    } = query::lock(tx, booking_ids).await?;
-    let Some(now) = locked_at else {
-        return Ok(Outcome::default());
+pub async fn expire(
+    session: &mut Session,
+    booking_ids: &[i64],
+) -> Result<Outcome, postgres::Error> {
+    let shows = sqlx::query!(
+        r#"SELECT show_id,
+                  min(expires_at) FILTER (WHERE status = 'PENDING' AND expires_at > now()) AS next_deadline,
+                  bool_or(status = 'PENDING' AND expires_at <= now())
+                  OR EXISTS (SELECT FROM bookings AS hold
+                             WHERE hold.show_id = named.show_id AND hold.status = 'PENDING'
+                               AND hold.expires_at <= now() - make_interval(secs => $2)) AS "is_due!"
+           FROM bookings AS named WHERE id = ANY($1) GROUP BY show_id ORDER BY show_id"#,
+        booking_ids,
+        LATE.as_seconds_f64(),
+    )
+    .fetch_all(session.pool())
+    .await?;
+    let overdue = Overdue {
+        show_ids: shows
+            .iter()
+            .filter(|show| show.is_due)
+            .map(|show| show.show_id)
+            .collect(),
+        grace: TimeDelta::zero(),
     };
-    let overdue = expire_each(&mut bookings, now);
-    let freed = fail(tx, &overdue, now).await?;
-    show::add_available_seats(tx, &freed).await?;
     Ok(Outcome {
-        expired: overdue.len(),
-        next_deadline: bookings
-            .values()
-            .filter(|booking| booking.status == BookingStatus::Pending)
-            .map(|booking| booking.expires_at)
-            .min(),
+        expired: expire_overdue(session, &overdue).await?,
+        next_deadline: shows.iter().filter_map(|show| show.next_deadline).min(),
     })
 }
 
-/// How many overdue holds of a show one batch reclaims at most: it bounds how long the show stays locked. What is
-/// left is reclaimed by the next one.
+/// Which holds to expire.
+#[derive(Debug, Clone)]
+pub struct Overdue {
+    /// Of these shows, ids ascending.
+    pub show_ids: Vec<i64>,
+    /// Only those that have been overdue for longer than this.
+    pub grace: TimeDelta,
+}
+
+/// Fails the oldest overdue holds and gives their seats back, in one transaction. Returns how many they were: with
+/// [`MAX_AT_ONCE`], there may be more.
+///
+/// # Errors
+///
+/// [`postgres::Error`].
+pub async fn expire_overdue(
+    session: &mut Session,
+    overdue: &Overdue,
+) -> Result<usize, postgres::Error> {
+    if overdue.show_ids.is_empty() {
+        return Ok(0);
+    }
+    session
+        .transact(overdue, |tx, overdue| {
+            Box::pin(expire_overdue_in(tx, overdue))
+        })
+        .await
+}
+
+async fn expire_overdue_in(
+    tx: &mut PgConnection,
+    Overdue { show_ids, grace }: &Overdue,
+) -> Result<usize, postgres::Error> {
+    let Some(now) = show::lock(tx, show_ids).await?.locked_at else {
+        return Ok(0);
+    };
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM unnest($1::bigint[]) AS of_show (show_id)
+         CROSS JOIN LATERAL (
+             SELECT id, expires_at FROM bookings
+             WHERE bookings.show_id = of_show.show_id AND status = 'PENDING' AND expires_at <= $2
+             ORDER BY expires_at LIMIT $3) AS hold
+         ORDER BY expires_at LIMIT $3",
+        show_ids,
+        now - *grace,
+        i64::try_from(MAX_AT_ONCE).unwrap_or(i64::MAX),
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let overdue = fail_overdue(tx, &ids, now).await?;
+    Ok(overdue.len())
+}
+
+/// How many overdue holds of a show one batch of requests reclaims at most. What is left is reclaimed by the next one.
 const MAX_RECLAIMED: i64 = 10_000;
 
 /// Fails the oldest overdue holds of shows whose rows are locked, until at least as many seats of each are free as it
-/// lacks, or no such hold is left. Returns the seats freed of each show; the caller adds them to its counter.
+/// lacks, or no such hold is left. Gives the seats back, and returns how many of each show.
 ///
 /// So a show never looks sold out just because no worker has come by.
 ///
@@ -88,13 +152,43 @@ pub(super) async fn reclaim(
         .await?;
         ids.extend(of_show);
     }
+    let overdue = fail_overdue(tx, &ids, now).await?;
+    Ok(seats_by_show(&overdue))
+}
+
+/// Fails those of the bookings that are overdue, and gives their seats back. Their shows are locked; they themselves
+/// are locked here, all at once, so that it happens in the order of their ids.
+async fn fail_overdue(
+    tx: &mut PgConnection,
+    ids: &[i64],
+    now: DateTime<Utc>,
+) -> Result<Vec<Booking>, postgres::Error> {
     if ids.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(Vec::new());
     }
-    // All at once, so that they are locked in the order of their ids.
-    let mut bookings = query::lock(tx, &ids).await?.bookings;
+    let mut bookings = query::lock(tx, ids).await?.bookings;
     let overdue = expire_each(&mut bookings, now);
-    fail(tx, &overdue, now).await
+    let ids: Vec<i64> = overdue.iter().map(|booking| booking.id).collect();
+    let updated = sqlx::query!(
+        "UPDATE bookings SET status = 'FAILED', resolved_at = $2
+         WHERE id = ANY($1) AND status = 'PENDING' AND expires_at <= $2",
+        &ids,
+        now,
+    )
+    .execute(&mut *tx)
+    .await?
+    .rows_affected();
+    postgres::expect_rows("failed bookings", ids.len(), updated)?;
+    show::add_available_seats(tx, &seats_by_show(&overdue)).await?;
+    Ok(overdue)
+}
+
+fn seats_by_show(bookings: &[Booking]) -> BTreeMap<i64, i32> {
+    let mut seats = BTreeMap::new();
+    for booking in bookings {
+        *seats.entry(booking.show_id).or_default() += booking.number_of_seats;
+    }
+    seats
 }
 
 /// Expires those that are due, and returns them. Pure.
@@ -105,51 +199,68 @@ fn expire_each(bookings: &mut BTreeMap<i64, Booking>, now: DateTime<Utc>) -> Vec
         .collect()
 }
 
-/// Writes the failure of locked, overdue holds. Returns the seats freed of each show.
-async fn fail(
-    tx: &mut PgConnection,
-    overdue: &[Booking],
-    now: DateTime<Utc>,
-) -> Result<BTreeMap<i64, i32>, postgres::Error> {
-    let ids: Vec<i64> = overdue.iter().map(|booking| booking.id).collect();
-    let updated = sqlx::query!(
-        "UPDATE bookings SET status = 'FAILED', resolved_at = $2
-         WHERE id = ANY($1) AND status = 'PENDING' AND expires_at <= $2",
-        &ids,
-        now,
-    )
-    .execute(tx)
-    .await?
-    .rows_affected();
-    postgres::expect_rows("failed bookings", ids.len(), updated)?;
-
-    let mut freed = BTreeMap::new();
-    for booking in overdue {
-        *freed.entry(booking.show_id).or_default() += booking.number_of_seats;
-    }
-    Ok(freed)
-}
-
-/// At most `limit` holds that have been overdue for longer than `grace`, the oldest first: their job is late or
-/// was lost.
+/// The shows with a hold that has been overdue for longer than `grace`, although its job should have expired it.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`].
-pub async fn find_overdue(
+pub async fn find_overdue_shows(
     pool: &PgPool,
     grace: TimeDelta,
-    limit: usize,
 ) -> Result<Vec<i64>, postgres::Error> {
-    let grace_seconds = grace.as_seconds_f64();
+    // From one show that has holds to the next, by the index; bookings that are resolved are not in it.
     let ids = sqlx::query_scalar!(
-        "SELECT id FROM bookings
-         WHERE status = 'PENDING' AND expires_at <= now() - make_interval(secs => $1)
-         ORDER BY expires_at LIMIT $2",
-        grace_seconds,
-        i64::try_from(limit).unwrap_or(i64::MAX),
+        r#"WITH RECURSIVE held AS (
+               (SELECT show_id FROM bookings WHERE status = 'PENDING' ORDER BY show_id LIMIT 1)
+               UNION ALL
+               SELECT (SELECT next.show_id FROM bookings AS next
+                       WHERE next.status = 'PENDING' AND next.show_id > held.show_id
+                       ORDER BY next.show_id LIMIT 1)
+               FROM held WHERE held.show_id IS NOT NULL)
+           SELECT show_id AS "show_id!" FROM held
+           WHERE EXISTS (SELECT FROM bookings
+                         WHERE bookings.show_id = held.show_id AND status = 'PENDING'
+                           AND expires_at <= now() - make_interval(secs => $1))"#,
+        grace.as_seconds_f64(),
     )
     .fetch_all(pool)
     .await?;
     Ok(ids)
+}
+
+/// How long after their deadlines holds were failed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lag {
+    /// Half of them sooner, in seconds.
+    pub median_seconds: f64,
+    /// 99 of 100 sooner, in seconds.
+    pub p99_seconds: f64,
+    /// None later, in seconds.
+    pub longest_seconds: f64,
+}
+
+/// The lag of all holds that ever failed; none if there are none. Reads every booking.
+///
+/// # Errors
+///
+/// [`postgres::Error`].
+pub async fn lag(pool: &PgPool) -> Result<Option<Lag>, postgres::Error> {
+    let row = sqlx::query!(
+        "SELECT percentile_cont(0.5)  WITHIN GROUP (ORDER BY late) AS median,
+                percentile_cont(0.99) WITHIN GROUP (ORDER BY late) AS p99,
+                max(late) AS longest
+         FROM (SELECT extract(epoch FROM resolved_at - expires_at)::float8 AS late
+               FROM bookings WHERE status = 'FAILED') AS failed"
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(match (row.median, row.p99, row.longest) {
+        (Some(median_seconds), Some(p99_seconds), Some(longest_seconds)) => Some(Lag {
+            median_seconds,
+            p99_seconds,
+            longest_seconds,
+        }),
+        _ => None,
+    })
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection, PgPool, QueryBuilder};
 
 use super::{Booking, BookingStatus, Refusal};
 use crate::postgres;
 
 /// A row of `bookings`. Its status is text until it is parsed.
+#[derive(FromRow)]
 pub(super) struct Row {
     pub id: i64,
     pub show_id: i64,
@@ -89,28 +90,29 @@ pub async fn list(
     after: i64,
     limit: i64,
 ) -> Result<Vec<Booking>, postgres::Error> {
-    sqlx::query_as!(
-        Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at,
-                  now() AS "read_at!"
-           FROM bookings
-           WHERE id > $1
-             AND ($2::bigint IS NULL OR show_id = $2)
-             AND ($3::text IS NULL OR user_name = $3)
-             AND ($4::text IS NULL
-                  OR CASE WHEN status = 'PENDING' AND expires_at <= now() THEN 'FAILED' ELSE status END = $4)
-           ORDER BY id LIMIT $5"#,
-        after,
-        filter.show_id,
-        filter.user_name,
-        filter.status.map(BookingStatus::as_str),
-        limit,
-    )
-    .fetch_all(pool)
-    .await?
-    .into_iter()
-    .map(view)
-    .collect()
+    // Only the conditions that restrict, so that each combination has the plan and the index that suit it.
+    let mut sql = QueryBuilder::new(
+        "SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at, now() AS read_at
+         FROM bookings WHERE id > ",
+    );
+    sql.push_bind(after);
+    if let Some(show_id) = filter.show_id {
+        sql.push(" AND show_id = ").push_bind(show_id);
+    }
+    if let Some(user_name) = &filter.user_name {
+        sql.push(" AND user_name = ").push_bind(user_name);
+    }
+    if let Some(status) = filter.status {
+        sql.push(" AND CASE WHEN status = 'PENDING' AND expires_at <= now() THEN 'FAILED' ELSE status END = ")
+            .push_bind(status.as_str());
+    }
+    sql.push(" ORDER BY id LIMIT ").push_bind(limit);
+    sql.build_query_as::<Row>()
+        .fetch_all(pool)
+        .await?
+        .into_iter()
+        .map(view)
+        .collect()
 }
 
 /// The answer to a request for a booking that does not exist.

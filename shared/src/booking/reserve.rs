@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::{Booking, BookingStatus, Refusal, expire};
 use crate::{
-    jobs, postgres,
+    jobs,
+    postgres::{self, Session},
     show::{self, Inventory},
 };
 
@@ -32,16 +33,12 @@ pub struct Request {
 ///
 /// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
 pub async fn reserve(
-    pool: &PgPool,
+    session: &mut Session,
     requests: &[Request],
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    postgres::retry(async || {
-        let mut tx = pool.begin().await?;
-        let answers = reserve_in(&mut tx, requests).await?;
-        postgres::commit(tx).await?;
-        Ok(answers)
-    })
-    .await
+    session
+        .transact(requests, |tx, requests| Box::pin(reserve_in(tx, requests)))
+        .await
 }
 
 /// [`reserve`], inside the caller's transaction.
@@ -65,21 +62,14 @@ pub async fn reserve_in(
         .map(|(show_id, show)| (*show_id, demand[show_id] - i64::from(show.available_seats)))
         .filter(|(_, lacking)| *lacking > 0)
         .collect();
-    let mut change = expire::reclaim(tx, &lacking, now).await?;
-    for (show_id, freed) in &change {
-        if let Some(show) = inventories.get_mut(show_id) {
+    for (show_id, freed) in expire::reclaim(tx, &lacking, now).await? {
+        if let Some(show) = inventories.get_mut(&show_id) {
             show.available_seats += freed;
         }
     }
 
     let decisions = decide(&mut inventories, requests, now);
-    for (request, decision) in requests.iter().zip(&decisions) {
-        if decision.is_ok() {
-            *change.entry(request.show_id).or_default() -= request.number_of_seats;
-        }
-    }
     let answers = insert(tx, requests, decisions, now).await?;
-    show::add_available_seats(tx, &change).await?;
     jobs::enqueue_expiry(tx, answers.iter().filter_map(|a| a.as_ref().ok())).await?;
     Ok(answers)
 }
@@ -118,7 +108,7 @@ fn decide(
         .collect()
 }
 
-/// Writes a pending booking for each request that got a deadline.
+/// Writes a pending booking for each request that got a deadline, and takes its seats from the show.
 async fn insert(
     tx: &mut PgConnection,
     requests: &[Request],
@@ -145,23 +135,42 @@ async fn insert(
     if new.is_empty() {
         return Ok(answers);
     }
-    let mut ids = sqlx::query_scalar!(
-        "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, created_at)
-         SELECT show_id, user_name, number_of_seats, 'PENDING', expires_at, $5
-         FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[])
-              WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, position)
-         ORDER BY position
-         RETURNING id",
+    let mut taken: BTreeMap<i64, i32> = BTreeMap::new();
+    for booking in &new {
+        *taken.entry(booking.show_id).or_default() += booking.number_of_seats;
+    }
+    let (shows, seats): (Vec<i64>, Vec<i32>) = taken.into_iter().unzip();
+    // Both in one statement, which saves a round trip while the shows are locked. As in `show::add_available_seats`,
+    // a counter is never clamped.
+    let rows = sqlx::query!(
+        r#"WITH counted AS (
+               UPDATE shows SET available_seats = available_seats - taken.seats
+               FROM unnest($6::bigint[], $7::integer[]) AS taken (show_id, seats)
+               WHERE id = taken.show_id AND available_seats >= taken.seats
+               RETURNING id)
+           INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, created_at)
+           SELECT show_id, user_name, number_of_seats, 'PENDING', expires_at, $5
+           FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[])
+                WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, position)
+           ORDER BY position
+           RETURNING id, (SELECT count(*) FROM counted) AS "shows_counted!""#,
         &new.iter().map(|b| b.show_id).collect::<Vec<_>>(),
         &new.iter().map(|b| b.user_name.clone()).collect::<Vec<_>>(),
         &new.iter().map(|b| b.number_of_seats).collect::<Vec<_>>(),
         &new.iter().map(|b| b.expires_at).collect::<Vec<_>>(),
         now,
+        &shows,
+        &seats,
     )
     .fetch_all(tx)
     .await?;
-    postgres::expect_rows("new bookings", new.len(), ids.len() as u64)?;
+    postgres::expect_rows("new bookings", new.len(), rows.len() as u64)?;
+    let counted = rows
+        .first()
+        .map_or(0, |row| row.shows_counted.unsigned_abs());
+    postgres::expect_rows("seat counters of shows", shows.len(), counted)?;
     // Rows are inserted in order and ids ascend, but nothing promises the order of RETURNING.
+    let mut ids: Vec<i64> = rows.into_iter().map(|row| row.id).collect();
     ids.sort_unstable();
     for (booking, id) in new.iter_mut().zip(ids) {
         booking.id = id;
