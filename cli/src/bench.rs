@@ -1,9 +1,10 @@
 //! `ticketing bench`
 
-mod api_process;
 mod chart;
 mod database_limit;
+mod program;
 mod report;
+mod trials;
 
 use std::{env, fs, path::PathBuf};
 
@@ -12,8 +13,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shared::local_postgres::{LocalPostgres, Mode as Durability};
 
 use self::{
-    api_process::ApiProcess,
+    program::Program,
     report::{Case, Measured, Report},
+    trials::Trials,
 };
 use crate::stress::{self, Mode};
 
@@ -87,8 +89,8 @@ impl Drop for DataDir {
 }
 
 async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> {
-    let steps = CASES.len() * usize::from(args.runs) * 2 + usize::from(args.runs);
-    let bar = ProgressBar::new(steps as u64).with_style(
+    let steps = (CASES.len() as u64 * 2 + 1) * u64::from(args.runs) + trials::COUNT;
+    let bar = ProgressBar::new(steps).with_style(
         ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}")
             .context("the progress bar's template")?,
     );
@@ -114,8 +116,30 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
         }
         cases.push(case);
     }
+    let trials = run_trials(args, server, &bar).await?;
     bar.finish_and_clear();
-    Report::new(args.batch_max, cases, limit, server).await
+    Report::new(args.batch_max, cases, limit, trials, server).await
+}
+
+async fn run_trials(
+    args: &Args,
+    server: &LocalPostgres,
+    bar: &ProgressBar,
+) -> anyhow::Result<Trials> {
+    bar.set_message("10,000 connections on a show that sells out");
+    let crowd = trials::crowd(server, args.batch_max).await?;
+    bar.inc(1);
+    bar.set_message("100,000 overdue bookings, then a worker");
+    let backlog = trials::backlog(server, args.batch_max).await?;
+    bar.inc(1);
+    bar.set_message("5,000 bookings a second, all of them expire");
+    let steady = trials::steady(server, args.batch_max).await?;
+    bar.inc(1);
+    Ok(Trials {
+        crowd,
+        backlog,
+        steady,
+    })
 }
 
 /// One run of the load on a fresh database and a fresh api.
@@ -127,17 +151,12 @@ async fn measure_once(
     batch_max: u16,
 ) -> anyhow::Result<Measured> {
     let database = server.create_database("bench").await?;
-    let api = ApiProcess::start(&database, batch_max).await?;
+    let (api, url) = Program::api(&database, batch_max).await?;
     let load = stress::Args {
-        mode,
-        url: api.url.clone(),
+        url,
         connections,
         duration: args.seconds,
-        shows: 100,
-        seats: 1000,
-        requests: 10_000,
-        json: false,
-        quiet: true,
+        ..stress::Args::quiet(mode)
     };
     let report = stress::stress(&load).await?;
     api.stop().await?;

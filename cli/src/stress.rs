@@ -8,15 +8,17 @@ mod verify;
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use clap::Parser;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::report::Report;
 use self::{
     clients::Load,
     http::{Connection, Target, post},
-    report::Report,
 };
 
 /// Put load on a server, and verify that it neither oversells nor loses a seat
@@ -54,6 +56,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(crate) requests: u32,
 
+    /// Start this many turns a second, however slow the answers are, and count each turn's latency from when it was
+    /// due. Without it, each connection begins its next turn when the last one is done
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: Option<u32>,
+
+    /// How long a booking holds its seats unconfirmed; by default 10 with `mixed`, else 120
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..=86_400))]
+    pub(crate) hold_seconds: Option<u32>,
+
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -61,6 +72,25 @@ pub(crate) struct Args {
     /// Show no progress bar
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+impl Args {
+    /// The defaults, for another command that puts load on a server.
+    pub(crate) fn quiet(mode: Mode) -> Self {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            args: Args,
+        }
+        let Defaults { args } = Defaults::parse_from(["stress", "--quiet"]);
+        Self { mode, ..args }
+    }
+
+    /// How long a hold of this load lasts: short where holds are to expire during the run.
+    fn hold_seconds(&self) -> u32 {
+        let default = if self.mode == Mode::Mixed { 10 } else { 120 };
+        self.hold_seconds.unwrap_or(default)
+    }
 }
 
 /// What the clients do.
@@ -99,20 +129,10 @@ pub(crate) async fn stress(args: &Args) -> anyhow::Result<Report> {
     }
     let target: Target = args.url.parse()?;
     let shows = make_shows(&target, args).await?;
+    let open = open_connections(&target, args.connections).await?;
     let stop = CancellationToken::new();
-    let load = Arc::new(Load::new(args, target, shows, stop.clone()));
-
-    let mut connections = JoinSet::new();
-    for _ in 0..args.connections {
-        let load = load.clone();
-        connections.spawn(async move { Connection::open(&load.target).await });
-    }
-    let mut open = Vec::new();
-    while let Some(connection) = connections.join_next().await {
-        open.push(connection??);
-    }
-
     let began = Instant::now();
+    let load = Arc::new(Load::new(args, target, shows, began, stop.clone()));
     let mut clients = JoinSet::new();
     for (index, connection) in open.into_iter().enumerate() {
         clients.spawn(clients::run(load.clone(), connection, index));
@@ -127,8 +147,19 @@ pub(crate) async fn stress(args: &Args) -> anyhow::Result<Report> {
     tokio::join!(finished, time_is_up);
     let took = began.elapsed();
 
-    let verification = verify::verify(&load, args).await?;
+    let verification = verify::verify(&load, args, took).await?;
     Ok(Report::new(args, &load, took, verification))
+}
+
+/// How many connections are being opened at the same time: a system drops some when too many come at once.
+const OPENING: usize = 256;
+
+async fn open_connections(target: &Target, count: u32) -> anyhow::Result<Vec<Connection>> {
+    stream::iter(0..count)
+        .map(|_| Connection::open(target))
+        .buffer_unordered(OPENING)
+        .try_collect()
+        .await
 }
 
 async fn make_shows(target: &Target, args: &Args) -> anyhow::Result<Vec<i64>> {
@@ -137,13 +168,11 @@ async fn make_shows(target: &Target, args: &Args) -> anyhow::Result<Vec<i64>> {
         Mode::Spread => (args.shows, shared::show::MAX_SEATS),
         Mode::Hot | Mode::Confirm | Mode::Mixed => (1, shared::show::MAX_SEATS),
     };
-    // Short where holds are to expire during the run.
-    let hold_seconds = if args.mode == Mode::Mixed { 10 } else { 120 };
     let show = json!({
         "name": "Stress",
         "startTime": "2030-01-01 20:00:00",
         "seats": seats,
-        "holdSeconds": hold_seconds,
+        "holdSeconds": args.hold_seconds(),
     });
     let request = post(target, "/shows", &show.to_string());
     let mut connection = Connection::open(target).await?;

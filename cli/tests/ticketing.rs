@@ -245,6 +245,21 @@ async fn stress_sells_exactly_the_seats_and_verifies_it() {
         assert_eq!(report["errors"], json!({}), "{report}");
         assert!(report["bookings"].as_u64().unwrap() > 0, "{report}");
     }
+
+    let at_a_rate = [
+        "hot",
+        "--duration",
+        "2",
+        "--rate",
+        "50",
+        "--hold-seconds",
+        "10",
+    ];
+    let (code, report) = stress(&up.api, &at_a_rate).await;
+    assert_eq!(code, Some(0), "{report}");
+    let bookings = report["bookings"].as_u64().unwrap();
+    // One more, because the first one is due at once.
+    assert!((1..=101).contains(&bookings), "{report}");
     up.signal(Signal::SIGINT);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
 }

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use shared::local_postgres::LocalPostgres;
 
+use super::trials::Trials;
 use crate::stress::Mode;
 
 /// One measurement.
@@ -87,6 +88,7 @@ pub(super) struct Report {
     pub(super) cases: Vec<Case>,
     /// Bookings a second that the database alone takes, in batches of 100.
     database_alone: Vec<f64>,
+    trials: Trials,
 }
 
 impl Report {
@@ -94,6 +96,7 @@ impl Report {
         batch_max: u16,
         cases: Vec<Case>,
         database_alone: Vec<f64>,
+        trials: Trials,
         server: &LocalPostgres,
     ) -> anyhow::Result<Self> {
         Ok(Self {
@@ -104,6 +107,7 @@ impl Report {
             batch_max,
             cases,
             database_alone,
+            trials,
         })
     }
 
@@ -176,6 +180,35 @@ impl fmt::Display for Report {
             f,
             "database alone, batches of 100: {:.0} bookings/s",
             self.database_alone()
+        )?;
+        let Trials {
+            crowd,
+            backlog,
+            steady,
+        } = &self.trials;
+        writeln!(
+            f,
+            "{} connections on a show that sells out: {:.0} requests/s, {} errors, {} of api memory",
+            crowd.connections,
+            crowd.requests_per_second,
+            crowd.errors,
+            crowd
+                .memory_mb
+                .map_or_else(|| "unknown amount".to_owned(), |mb| format!("{mb:.0} MB")),
+        )?;
+        writeln!(
+            f,
+            "{} overdue bookings of one show, one worker: all seats are back after {:.1} s",
+            backlog.bookings, backlog.seconds
+        )?;
+        writeln!(
+            f,
+            "{:.0} bookings/s of one show, none confirmed, one worker: they expire {:.2} s late (median), {:.2} s (p99), \
+             {:.2} s (longest)",
+            steady.bookings_per_second,
+            steady.lag.median_seconds,
+            steady.lag.p99_seconds,
+            steady.lag.longest_seconds
         )?;
         write!(
             f,

@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use hdrhistogram::Histogram;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -31,8 +31,13 @@ pub(crate) struct Load {
     pub(crate) shows: Vec<i64>,
     mode: Mode,
     stop: CancellationToken,
-    /// Requests still to be sent, of a sellout.
-    remaining: AtomicI64,
+    /// Turns begun.
+    turns: AtomicU64,
+    /// Turns in all, of a sellout.
+    last_turn: Option<u64>,
+    began: Instant,
+    /// Turns a second, unless each connection goes as fast as it can.
+    rate: Option<u32>,
     counts: Counts,
     seen: Mutex<Seen>,
 }
@@ -57,6 +62,7 @@ impl Load {
         args: &Args,
         target: Target,
         shows: Vec<i64>,
+        began: Instant,
         stop: CancellationToken,
     ) -> Self {
         let latency = Histogram::new_with_max(LONGEST_MICROS, 3)
@@ -66,7 +72,10 @@ impl Load {
             shows,
             mode: args.mode,
             stop,
-            remaining: AtomicI64::new(args.requests.into()),
+            turns: AtomicU64::new(0),
+            last_turn: (args.mode == Mode::Sellout).then_some(args.requests.into()),
+            began,
+            rate: args.rate,
             counts: Counts::default(),
             seen: Mutex::new(Seen {
                 latency,
@@ -99,9 +108,22 @@ impl Load {
         look(&mut seen)
     }
 
-    fn is_over(&self) -> bool {
-        self.stop.is_cancelled()
-            || self.mode == Mode::Sellout && self.remaining.fetch_sub(1, Relaxed) <= 0
+    /// Takes the next turn, and waits until it is due; none when the load is over. Its latency counts from the time
+    /// that is returned.
+    async fn next_turn(&self) -> Option<Instant> {
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        let turn = self.turns.fetch_add(1, Relaxed);
+        if self.last_turn.is_some_and(|last| turn >= last) {
+            return None;
+        }
+        let Some(rate) = self.rate else {
+            return Some(Instant::now());
+        };
+        let due = self.began + Duration::from_secs(turn) / rate;
+        let waited = self.stop.run_until_cancelled(sleep_until(due)).await;
+        waited.map(|()| due)
     }
 
     fn count_error(&self, what: String) {
@@ -118,8 +140,8 @@ pub(crate) async fn run(load: std::sync::Arc<Load>, connection: Connection, inde
         load: &load,
         connection,
     };
-    while !load.is_over() {
-        client.turn(&book).await;
+    while let Some(due) = load.next_turn().await {
+        client.turn(&book, due).await;
     }
 }
 
@@ -130,8 +152,8 @@ struct Client<'a> {
 
 impl Client<'_> {
     /// Books, and does with the booking what the mode says.
-    async fn turn(&mut self, book: &[u8]) {
-        let Some(booking_id) = self.book(book).await else {
+    async fn turn(&mut self, book: &[u8], due: Instant) {
+        let Some(booking_id) = self.book(book, due).await else {
             return;
         };
         let act = match self.load.mode {
@@ -149,7 +171,7 @@ impl Client<'_> {
                 &format!("/bookings/{booking_id}/{act}"),
                 "",
             );
-            if let Some((status, _)) = self.send(&request).await
+            if let Some((status, _)) = self.send(&request, Instant::now()).await
                 && status != 200
             {
                 self.load.count_error(format!("{act}: {status}"));
@@ -157,8 +179,8 @@ impl Client<'_> {
         }
     }
 
-    async fn book(&mut self, request: &[u8]) -> Option<i64> {
-        let (status, id) = self.send(request).await?;
+    async fn book(&mut self, request: &[u8], due: Instant) -> Option<i64> {
+        let (status, id) = self.send(request, due).await?;
         match status {
             201 => {
                 self.load.counts.booked.fetch_add(1, Relaxed);
@@ -172,14 +194,14 @@ impl Client<'_> {
         None
     }
 
-    /// Sends a request and returns its status and the id in its body. After a lost connection, opens another one.
-    async fn send(&mut self, request: &[u8]) -> Option<(u16, Option<i64>)> {
-        let began = Instant::now();
+    /// Sends a request that was due at `due`, and returns its status and the id in its body. After a lost connection,
+    /// opens another one.
+    async fn send(&mut self, request: &[u8], due: Instant) -> Option<(u16, Option<i64>)> {
         let answer = match self.connection.send(request).await {
             Ok(reply) => Ok((reply.status, reply.id())),
             Err(error) => Err(error),
         };
-        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
         match answer {
             Ok(answer) => {
                 self.load.counts.requests.fetch_add(1, Relaxed);

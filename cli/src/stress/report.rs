@@ -15,14 +15,14 @@ pub(crate) struct Report {
     connections: u32,
     seconds: f64,
     /// Requests answered, of all kinds.
-    requests: u64,
+    pub(crate) requests: u64,
     /// Bookings acknowledged.
     pub(crate) bookings: u64,
     pub(crate) bookings_per_second: f64,
     /// Bookings refused for want of seats.
     refusals: u64,
     /// Requests without an answer, or with an unexpected one.
-    errors: BTreeMap<String, u64>,
+    pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) latency_ms: Latency,
     verification: Verification,
 }
@@ -66,6 +66,11 @@ impl Report {
             latency_ms,
             verification,
         }
+    }
+
+    /// Requests answered in a second, of all kinds.
+    pub(crate) fn requests_per_second(&self) -> f64 {
+        rate(self.requests, self.seconds)
     }
 
     /// Whether the seats add up.

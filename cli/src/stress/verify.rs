@@ -44,15 +44,24 @@ struct Booking {
 }
 
 /// How long seats may be under way: a hold that has just run out is listed as failed a moment before its seats are
-/// back. After the longest hold and this time everything has come to rest.
-const AT_REST_AFTER: Duration = Duration::from_secs(135);
+/// back. After the last hold and this time everything has come to rest.
+const AT_REST_AFTER: Duration = Duration::from_secs(15);
 
 /// Adds up the seats, until they agree or until everything must have come to rest.
-pub(crate) async fn verify(load: &Load, args: &Args) -> anyhow::Result<Verification> {
-    let deadline = Instant::now() + AT_REST_AFTER;
+pub(crate) async fn verify(
+    load: &Load,
+    args: &Args,
+    took: Duration,
+) -> anyhow::Result<Verification> {
+    let hold = Duration::from_secs(args.hold_seconds().into());
+    let deadline = Instant::now() + hold + AT_REST_AFTER;
+    // Seats whose hold ran out are sold again, so that it is not certain how many bookings there are.
+    let for_sale =
+        (args.mode == Mode::Sellout && took < hold && load.seen(|seen| seen.errors.is_empty()))
+            .then_some(u64::from(args.seats.unsigned_abs()));
     loop {
         let mut verification = add_up(load).await?;
-        verification.faults = faults(&verification, load, args);
+        verification.faults = find_faults(&verification, load.booked(), for_sale);
         if verification.faults.is_empty() || Instant::now() > deadline {
             return Ok(verification);
         }
@@ -84,13 +93,6 @@ async fn add_up(load: &Load) -> anyhow::Result<Verification> {
         sum.available += show.available_seats;
     }
     Ok(sum)
-}
-
-fn faults(sum: &Verification, load: &Load, args: &Args) -> Vec<String> {
-    let without_errors = load.seen(|seen| seen.errors.is_empty());
-    let for_sale = (args.mode == Mode::Sellout && without_errors)
-        .then_some(u64::from(args.seats.unsigned_abs()));
-    find_faults(sum, load.booked(), for_sale)
 }
 
 /// What is wrong with `sum`, when so many bookings were acknowledged. `for_sale` is how many should have been sold, if

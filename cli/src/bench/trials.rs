@@ -1,0 +1,187 @@
+//! What is measured for itself, and not against a transaction per booking: a crowd, a backlog, a steady rate.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+use shared::{
+    booking::{
+        BookingStatus,
+        expire::{self, Lag},
+        query,
+    },
+    local_postgres::LocalPostgres,
+    postgres::{self, DatabaseArgs},
+    show,
+};
+use sqlx::PgPool;
+use tokio::time::{Instant, sleep};
+
+use super::program::Program;
+use crate::stress::{self, Mode};
+
+/// What all of them came to.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Trials {
+    pub(super) crowd: Crowd,
+    pub(super) backlog: Backlog,
+    pub(super) steady: Steady,
+}
+
+/// Many open connections on one show that sells out.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Crowd {
+    pub(super) connections: u32,
+    pub(super) requests: u64,
+    pub(super) requests_per_second: f64,
+    pub(super) errors: u64,
+    /// Of the api, at its highest; none where the system does not tell.
+    pub(super) memory_mb: Option<f64>,
+}
+
+/// Overdue bookings of one show, and then one worker.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Backlog {
+    pub(super) bookings: i32,
+    /// From the start of the worker until every seat is back.
+    pub(super) seconds: f64,
+}
+
+/// How late holds expire while new ones come in.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Steady {
+    pub(super) bookings_per_second: f64,
+    pub(super) lag: Lag,
+}
+
+/// How many there are of them.
+pub(super) const COUNT: u64 = 3;
+
+/// A fresh database, the api on it, and a connection of our own to look at it.
+struct Stage<'a> {
+    server: &'a LocalPostgres,
+    database_url: String,
+    api: Program,
+    api_url: String,
+    pool: PgPool,
+}
+
+impl<'a> Stage<'a> {
+    async fn set(server: &'a LocalPostgres, batch_max: u16) -> anyhow::Result<Self> {
+        let database_url = server.create_database("bench").await?;
+        let (api, api_url) = Program::api(&database_url, batch_max).await?;
+        let pool = postgres::connect(&DatabaseArgs {
+            database_url: database_url.clone(),
+            database_connections: 2,
+        })
+        .await?;
+        Ok(Self {
+            server,
+            database_url,
+            api,
+            api_url,
+            pool,
+        })
+    }
+
+    async fn put_load(&self, load: stress::Args) -> anyhow::Result<stress::Report> {
+        let report = stress::stress(&stress::Args {
+            url: self.api_url.clone(),
+            ..load
+        })
+        .await?;
+        ensure!(report.verified(), "the seats do not add up:\n{report}");
+        Ok(report)
+    }
+
+    async fn clear(self) -> anyhow::Result<()> {
+        self.pool.close().await;
+        self.api.stop().await?;
+        self.server.drop_database("bench").await
+    }
+}
+
+/// 10,000 buyers, each with a connection, and 1,000 seats.
+pub(super) async fn crowd(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Crowd> {
+    let stage = Stage::set(server, batch_max).await?;
+    let connections = 10_000;
+    let report = stage
+        .put_load(stress::Args {
+            connections,
+            seats: 1000,
+            requests: 200_000,
+            ..stress::Args::quiet(Mode::Sellout)
+        })
+        .await?;
+    let crowd = Crowd {
+        connections,
+        requests: report.requests,
+        requests_per_second: report.requests_per_second(),
+        errors: report.errors.values().sum(),
+        memory_mb: stage.api.peak_memory_mb(),
+    };
+    stage.clear().await?;
+    Ok(crowd)
+}
+
+/// 100,000 holds of one show run out while no worker runs; then one does.
+pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Backlog> {
+    let stage = Stage::set(server, batch_max).await?;
+    let bookings = 100_000;
+    let load = stress::Args {
+        connections: 128,
+        seats: bookings,
+        requests: bookings.unsigned_abs() + 1,
+        // Longer than it takes to book them and to add them up.
+        hold_seconds: Some(30),
+        ..stress::Args::quiet(Mode::Sellout)
+    };
+    stage.put_load(load).await?;
+    let held = query::Filter {
+        status: Some(BookingStatus::Pending),
+        ..query::Filter::default()
+    };
+    while !query::list(&stage.pool, &held, 0, 1).await?.is_empty() {
+        sleep(Duration::from_millis(500)).await;
+    }
+
+    let began = Instant::now();
+    let worker = Program::worker(&stage.database_url)?;
+    while show::list(&stage.pool, 0, 1)
+        .await?
+        .first()
+        .is_none_or(|show| show.available_seats < show.seats)
+    {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    worker.stop().await?;
+    stage.clear().await?;
+    Ok(Backlog { bookings, seconds })
+}
+
+/// 5,000 bookings a second of one show, none of them confirmed, and one worker.
+pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Steady> {
+    let stage = Stage::set(server, batch_max).await?;
+    let worker = Program::worker(&stage.database_url)?;
+    let report = stage
+        .put_load(stress::Args {
+            connections: 128,
+            duration: 30,
+            rate: Some(5000),
+            hold_seconds: Some(10),
+            ..stress::Args::quiet(Mode::Hot)
+        })
+        .await?;
+    let lag = expire::lag(&stage.pool).await?.context("no hold ran out")?;
+    worker.stop().await?;
+    stage.clear().await?;
+    Ok(Steady {
+        bookings_per_second: report.bookings_per_second,
+        lag,
+    })
+}
