@@ -1,5 +1,6 @@
 //! The command `ticketing`.
 
+mod audit;
 mod bench;
 mod migrate;
 mod stress;
@@ -21,6 +22,7 @@ enum Command {
     Migrate(migrate::Args),
     Stress(stress::Args),
     Bench(bench::Args),
+    Audit(audit::Args),
 }
 
 /// As in `api`, which `up` runs.
@@ -34,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Migrate(args) => migrate::run(args).await,
         Command::Stress(args) => stress::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
     }
 }
 

@@ -11,7 +11,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use shared::testing::{TestDatabase, eventually};
+use shared::testing::{TestDatabase, a_show, eventually};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -262,4 +262,34 @@ async fn stress_sells_exactly_the_seats_and_verifies_it() {
     assert!((1..=101).contains(&bookings), "{report}");
     up.signal(Signal::SIGINT);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn audit_exits_with_1_when_an_invariant_is_broken() {
+    let db = TestDatabase::new().await;
+    let audit = async |args: &[&str]| {
+        let mut command = ticketing();
+        command.arg("audit").args(args).env("DATABASE_URL", &db.url);
+        let output = command.output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text)
+    };
+    let show = a_show(&db.pool, 10).await;
+    let (code, text) = audit(&[]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("1 shows, 0 bookings"), "{text}");
+
+    sqlx::query("UPDATE shows SET available_seats = 9")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    let (code, text) = audit(&[]).await;
+    assert_eq!(code, Some(1));
+    let example = format!("show {}: 10 seats, 9 available, 0 taken", show.id);
+    assert!(text.contains(&example), "{text}");
+    let (code, text) = audit(&["--json"]).await;
+    assert_eq!(code, Some(1));
+    let audit: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(audit["invariants"][0]["broken"], 1, "{audit}");
+    assert_eq!(audit["invariants"][0]["examples"], json!([example]));
 }

@@ -58,8 +58,8 @@ fn whole_second_not_before(instant: DateTime<Utc>) -> u64 {
     u64::try_from(seconds).unwrap_or(0)
 }
 
-/// Moves the time at which a job is run next, also while it is running. apalis itself would run a job that
-/// failed or was put back again at once.
+/// Moves the time at which a job is run next, while it is running. apalis itself would run a job that failed or was
+/// put back again at once.
 ///
 /// # Errors
 ///
@@ -69,13 +69,16 @@ pub async fn reschedule(pool: &PgPool, job_id: &str, run_at: RunAt) -> Result<()
         RunAt::Instant(at) => (Some(at), None),
         RunAt::After(delay) => (None, Some(delay.as_secs_f64())),
     };
+    // To be too early is no failure: it gets the attempt back that this run takes.
+    let is_early = i32::from(at.is_some());
     sqlx::query!(
         "UPDATE apalis.jobs
-         SET run_at = coalesce($2, now() + make_interval(secs => $3))
+         SET run_at = coalesce($2, now() + make_interval(secs => $3)), max_attempts = max_attempts + $4
          WHERE id = $1",
         job_id,
         at,
         delay_seconds,
+        is_early,
     )
     .execute(pool)
     .await?;
@@ -85,9 +88,9 @@ pub async fn reschedule(pool: &PgPool, job_id: &str, run_at: RunAt) -> Result<()
 /// When a job is to run, on the database's clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RunAt {
-    /// At this instant.
+    /// At this instant, because it was too early.
     Instant(DateTime<Utc>),
-    /// This long after now.
+    /// This long after now, because it failed.
     After(std::time::Duration),
 }
 

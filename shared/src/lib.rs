@@ -29,11 +29,13 @@
 //! a pure function of state, request and that time, write with the condition repeated in SQL, check the number
 //! of rows. Only the database's clock decides anything: hosts may disagree about the time.
 
+pub mod audit;
 pub mod booking;
 pub mod jobs;
 pub mod local_postgres;
 pub mod postgres;
 pub mod process;
+pub mod queue;
 pub mod show;
 pub mod shutdown;
 pub mod telemetry;

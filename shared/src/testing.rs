@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
 use crate::{
+    audit::{SEATS_ARE_CONSERVED, audit},
     booking::{Booking, reserve},
     local_postgres::{LocalPostgres, Mode},
     postgres::{self, DatabaseArgs, Session},
@@ -184,20 +185,13 @@ pub async fn available_seats(pool: &PgPool, show_id: i64) -> i32 {
 ///
 /// When it is broken.
 pub async fn assert_seats_conserved(pool: &PgPool) {
-    let broken: Vec<(i64, i32, i32, i64)> = sqlx::query_as(
-        "SELECT id, seats, available_seats, taken FROM shows
-         CROSS JOIN LATERAL (
-             SELECT coalesce(sum(number_of_seats), 0) AS taken FROM bookings
-             WHERE show_id = shows.id AND status IN ('PENDING', 'CONFIRMED')) AS active
-         WHERE seats <> available_seats + taken",
-    )
-    .fetch_all(pool)
-    .await
-    .expect("checked");
-    assert!(
-        broken.is_empty(),
-        "seats are not conserved (show, seats, available, taken): {broken:?}"
-    );
+    let audit = audit(pool, Duration::ZERO).await.expect("checked");
+    let seats = audit
+        .invariants
+        .iter()
+        .find(|found| found.name == SEATS_ARE_CONSERVED)
+        .expect("it is among them");
+    assert_eq!(seats.broken, 0, "{:?}", seats.examples);
 }
 
 /// Waits until `condition` holds.

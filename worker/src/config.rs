@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use shared::{postgres::DatabaseArgs, telemetry::LogArgs};
+use shared::{postgres::DatabaseArgs, queue::Retention, telemetry::LogArgs};
 
 /// Runs the background jobs of ticketing: fails stale bookings and restores their seats.
 ///
@@ -38,11 +38,39 @@ pub struct Config {
     /// How many seconds a hold is overdue before the janitor expires it in its job's place
     #[arg(long, env = "OVERDUE_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=3600))]
     pub overdue_grace_seconds: u16,
+
+    /// How many hours a job is kept after it was done
+    #[arg(long, env, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u16).range(0..=8760))]
+    pub keep_done_hours: u16,
+
+    /// How many jobs that are done are kept at most; the oldest go first
+    #[arg(long, env, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub keep_done_jobs: u32,
+
+    /// How many days a dead job is kept, for people to look at
+    #[arg(long, env, value_name = "DAYS", default_value_t = 14, value_parser = clap::value_parser!(u16).range(0..=3650))]
+    pub keep_dead_days: u16,
+
+    /// After how many seconds of failing to work, such as without a database, the worker ends with an error
+    #[arg(long, env, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub give_up_seconds: u16,
 }
 
 impl Config {
     pub(crate) fn janitor_interval(&self) -> Duration {
         Duration::from_secs(self.janitor_seconds.into())
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        Retention {
+            done: Duration::from_secs(u64::from(self.keep_done_hours) * 3600),
+            done_max: self.keep_done_jobs.into(),
+            dead: Duration::from_secs(u64::from(self.keep_dead_days) * 86_400),
+        }
+    }
+
+    pub(crate) fn give_up_after(&self) -> Duration {
+        Duration::from_secs(self.give_up_seconds.into())
     }
 
     pub(crate) fn overdue_grace(&self) -> chrono::TimeDelta {

@@ -1,10 +1,12 @@
 //! The janitor: one leader among all workers puts right what went wrong elsewhere.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use shared::{
     booking::expire::{self, Overdue},
     postgres::{self, Leadership, Session},
-    telemetry,
+    queue, telemetry,
 };
 use sqlx::PgPool;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -14,6 +16,12 @@ use crate::config::Config;
 
 /// The advisory lock of the leader: "janitor" in ASCII.
 const LEADER_KEY: i64 = 0x006a_616e_6974_6f72;
+
+/// A job that was taken longer ago was lost: a job takes 15 s at most.
+const STUCK_AFTER: Duration = Duration::from_mins(2);
+
+/// How long a worker is listed after it was last seen.
+const WORKERS_KEPT: Duration = Duration::from_hours(24);
 
 /// Does a round now and then until `stop`, whenever this process leads.
 pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
@@ -45,12 +53,79 @@ async fn round(
         None => *leadership = Leadership::try_take(pool, LEADER_KEY).await?,
     }
     if leadership.is_some() {
-        let expired = sweep(pool, config.overdue_grace()).await?;
-        if expired > 0 {
-            tracing::warn!(expired, "expired holds whose job did not come");
-        }
+        clean(pool, config).await?.log();
     }
     Ok(())
+}
+
+/// What a round put right. All but the pruned are for people to know of: each is the trace of a failure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Overdue bookings whose job did not come.
+    pub swept: usize,
+    /// Jobs that were left in a lost worker's hands.
+    pub rescued: i64,
+    /// Such jobs that had no attempt left.
+    pub died: i64,
+    /// Jobs deleted that were over for long enough.
+    pub pruned_jobs: u64,
+    /// Workers deleted that were gone for long enough.
+    pub pruned_workers: u64,
+}
+
+impl Cleaned {
+    fn log(self) {
+        let Self {
+            swept,
+            rescued,
+            died,
+            pruned_jobs,
+            pruned_workers,
+        } = self;
+        if swept > 0 {
+            tracing::warn!(swept, "expired holds whose job did not come");
+        }
+        if rescued > 0 {
+            tracing::warn!(rescued, "jobs of a lost worker will be run again");
+        }
+        if died > 0 {
+            tracing::error!(died, "jobs died with their worker, with no attempt left");
+        }
+        if pruned_jobs > 0 || pruned_workers > 0 {
+            tracing::info!(pruned_jobs, pruned_workers, "pruned");
+        }
+    }
+}
+
+/// One round: sweeps, rescues, prunes. Each in small batches, until there is nothing left to do.
+///
+/// # Errors
+///
+/// [`postgres::Error`]; what was done before stays done.
+pub async fn clean(pool: &PgPool, config: &Config) -> Result<Cleaned, postgres::Error> {
+    let mut cleaned = Cleaned {
+        swept: sweep(pool, config.overdue_grace()).await?,
+        ..Cleaned::default()
+    };
+    loop {
+        let queue::Rescued { again, dead } = queue::rescue(pool, STUCK_AFTER).await?;
+        cleaned.rescued += again;
+        cleaned.died += dead;
+        if again + dead < queue::BATCH {
+            break;
+        }
+    }
+    let keep = config.retention();
+    loop {
+        let done = queue::prune_done(pool, &keep).await?;
+        let dead = queue::prune_dead(pool, &keep).await?;
+        let workers = queue::prune_workers(pool, WORKERS_KEPT).await?;
+        cleaned.pruned_jobs += done + dead;
+        cleaned.pruned_workers += workers;
+        if done.max(dead).max(workers) < queue::BATCH.unsigned_abs() {
+            return Ok(cleaned);
+        }
+    }
 }
 
 /// Expires the bookings that have been overdue for longer than `grace`, although their job did not come, and
@@ -68,10 +143,23 @@ pub async fn sweep(pool: &PgPool, grace: TimeDelta) -> Result<usize, postgres::E
             grace,
         };
         loop {
-            let count = expire::expire_overdue(&mut session, &overdue).await?;
-            expired += count;
-            if count < expire::MAX_AT_ONCE {
-                break;
+            match expire::expire_overdue(&mut session, &overdue).await {
+                Ok(count) => {
+                    expired += count;
+                    if count < expire::MAX_AT_ONCE {
+                        break;
+                    }
+                }
+                // One show whose seats do not add up must not keep the others from theirs.
+                Err(error @ (postgres::Error::Drift { .. } | postgres::Error::Unexpected(_))) => {
+                    tracing::error!(
+                        show_id,
+                        error = telemetry::chain(&error),
+                        "cannot expire the holds of a show"
+                    );
+                    break;
+                }
+                Err(error) => return Err(error),
             }
         }
     }

@@ -16,10 +16,13 @@ use apalis_postgres::PostgresStorage;
 use serde_json::Value;
 use shared::jobs::ExpireBookings;
 use sqlx::PgPool;
-use tokio::time::{Interval, interval};
+use tokio::time::{Instant, Interval, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, supervise::Handler};
+use crate::{
+    config::Config,
+    supervise::{Execution, Handler},
+};
 
 /// How often an idle worker looks for due jobs. Without it, apalis would only look at each heartbeat.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -35,15 +38,20 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 /// jobs that wait for a lock would keep it from saying that it lives.
 const OTHER_CONNECTIONS: u32 = 4;
 
-/// How long to wait before the workers are started again after a database error ended them.
-const RESTART_DELAY: Duration = Duration::from_secs(1);
+/// How long to wait before the workers are started again after a database error ended them. Doubles each time, up to
+/// the longest.
+const RESTART_DELAY: Duration = Duration::from_millis(500);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(8);
+
+/// Workers that ran for so long before they ended were well: more than they take to notice that the database is away.
+const HEALTHY_AFTER: Duration = Duration::from_secs(15);
 
 /// Runs jobs until `stop`; then those in hand finish.
 ///
 /// # Errors
 ///
 /// When the pool has too few connections for the jobs that may run at the same time. After a database error, work
-/// begins again.
+/// begins again; after a bounded time of nothing but errors, that is an error too.
 pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
     let (connections, needed) = (
         pool.options().get_max_connections(),
@@ -55,19 +63,26 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyh
         config.concurrency,
     );
     tracing::info!(concurrency = config.concurrency, "worker started");
+    // The end of either is the end of both.
+    let stop = stop.child_token();
     let janitor = janitor::run(pool.clone(), config, stop.clone());
-    let consumer = consume(&pool, config, &stop);
-    tokio::join!(janitor, consumer);
+    let consumer = async {
+        let _ends_janitor = stop.clone().drop_guard();
+        consume(&pool, config, &stop).await
+    };
+    let ((), result) = tokio::join!(janitor, consumer);
     tracing::info!("worker stopped");
-    Ok(())
+    result
 }
 
 /// Runs the monitor, again after an error. Each time every worker gets a new name: under its old one, apalis
 /// would never give the jobs that it left behind to anybody.
-async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) {
+async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
     let process = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let mut failing_since = None;
+    let mut delay = RESTART_DELAY;
     for restart in 0.. {
-        let stopped = stop.clone();
+        let (stopped, began) = (stop.clone(), Instant::now());
         let ran = monitor(pool, config, &format!("{process}-{restart}"))
             .run_with_signal(async move {
                 stopped.cancelled().await;
@@ -75,19 +90,30 @@ async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) {
             })
             .await;
         if stop.is_cancelled() {
-            return;
+            break;
+        }
+        if began.elapsed() > HEALTHY_AFTER {
+            (failing_since, delay) = (None, RESTART_DELAY);
         }
         // apalis answers `Ok` also when a database error ended the worker.
         let error = ran.err().map(|error| error.to_string());
-        tracing::warn!(error, "a worker ended, it is started again");
+        tracing::warn!(error, ?delay, "a worker ended, it is started again");
+        let failing = failing_since.get_or_insert(began).elapsed();
+        ensure!(
+            failing < config.give_up_after(),
+            "the worker could not work for {} s",
+            failing.as_secs(),
+        );
         if stop
-            .run_until_cancelled(tokio::time::sleep(RESTART_DELAY))
+            .run_until_cancelled(tokio::time::sleep(delay))
             .await
             .is_none()
         {
-            return;
+            break;
         }
+        delay = (delay * 2).min(MAX_RESTART_DELAY);
     }
+    Ok(())
 }
 
 /// All queues: one line each.
@@ -152,19 +178,11 @@ impl PollStrategy for PollEvery {
 
 async fn run_job(
     payload: Value,
-    id: TaskId,
-    attempt: Attempt,
+    execution: Execution,
     pool: Data<PgPool>,
     handler: Data<Handler>,
 ) -> Result<(), BoxDynError> {
-    supervise::supervise(
-        &handler,
-        PgPool::clone(&pool),
-        &id.to_string(),
-        attempt.current(),
-        payload,
-    )
-    .await
+    supervise::supervise(&handler, PgPool::clone(&pool), &execution, payload).await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use apalis::prelude::{AbortError, BoxDynError, DeferredError};
+use apalis::prelude::{AbortError, BoxDynError, DeferredError, FromRequest, Task, TaskId};
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::de::DeserializeOwned;
@@ -45,6 +45,29 @@ where
     })
 }
 
+/// One run of a job.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// The job's id.
+    pub job_id: String,
+    /// Which attempt this is, from 1.
+    pub attempt: usize,
+    /// How many there may be.
+    pub max_attempts: usize,
+}
+
+impl<Args: Sync> FromRequest<Task<Args>> for Execution {
+    type Error = <TaskId as FromRequest<Task<Args>>>::Error;
+
+    async fn from_request(task: &Task<Args>) -> Result<Self, Self::Error> {
+        Ok(Self {
+            job_id: TaskId::from_request(task).await?.to_string(),
+            attempt: task.raw_attempt().current(),
+            max_attempts: task.ctx().max_attempts().unwrap_or(usize::MAX),
+        })
+    }
+}
+
 /// The longest that a job may take. It must stay well below the time after which a worker counts as dead,
 /// because its jobs are then given to another one.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
@@ -59,24 +82,27 @@ const TIME_LIMIT: Duration = Duration::from_secs(15);
 pub async fn supervise(
     handler: &Handler,
     pool: PgPool,
-    job_id: &str,
-    attempt: usize,
+    Execution {
+        job_id,
+        attempt,
+        max_attempts,
+    }: &Execution,
     payload: Value,
 ) -> Result<(), BoxDynError> {
-    let running = AssertUnwindSafe(async { handler(pool.clone(), payload).await }).catch_unwind();
-    let result = match tokio::time::timeout(TIME_LIMIT, running).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(JobError::Retry(anyhow!("panic: {}", panic_text(&*panic)))),
-        Err(_) => Err(JobError::Retry(anyhow!("not done within {TIME_LIMIT:?}"))),
-    };
-    match result {
+    // Only what ends the whole worker takes an attempt away without an end of its own.
+    if attempt > max_attempts {
+        let error = anyhow!("its worker was lost in every one of {max_attempts} attempts");
+        tracing::error!(error = format!("{error:#}"), "job is dead");
+        return Err(AbortError::new(error).into());
+    }
+    match run_limited(handler, pool.clone(), payload).await {
         Ok(()) => Ok(()),
         Err(JobError::Snooze(until)) => {
             jobs::reschedule(&pool, job_id, RunAt::Instant(until)).await?;
             Err(DeferredError::new("not yet due").into())
         }
         Err(JobError::Retry(error)) => {
-            let delay = backoff(attempt);
+            let delay = backoff(*attempt);
             tracing::warn!(
                 ?delay,
                 error = format!("{error:#}"),
@@ -89,6 +115,15 @@ pub async fn supervise(
             tracing::error!(error = format!("{error:#}"), "job is dead");
             Err(AbortError::new(error).into())
         }
+    }
+}
+
+async fn run_limited(handler: &Handler, pool: PgPool, payload: Value) -> Result<(), JobError> {
+    let running = AssertUnwindSafe(async { handler(pool, payload).await }).catch_unwind();
+    match tokio::time::timeout(TIME_LIMIT, running).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(JobError::Retry(anyhow!("panic: {}", panic_text(&*panic)))),
+        Err(_) => Err(JobError::Retry(anyhow!("not done within {TIME_LIMIT:?}"))),
     }
 }
 
@@ -111,6 +146,32 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Runs a job of this kind in paused time. Its pool is never used.
+    async fn run_one<Running>(run: fn(PgPool, Value) -> Running) -> Result<(), JobError>
+    where
+        Running: Future<Output = Result<(), JobError>> + Send + 'static,
+    {
+        let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
+        run_limited(&handler(run), pool, Value::Null).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_never_ends_is_ended_and_retried() {
+        let Err(JobError::Retry(error)) = run_one(|_, _| std::future::pending()).await else {
+            panic!("it is retried");
+        };
+        assert_eq!(error.to_string(), "not done within 15s");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_is_retried_and_tells_why() {
+        let Err(JobError::Retry(error)) = run_one(|_, _| async { panic!("out of cheese") }).await
+        else {
+            panic!("it is retried");
+        };
+        assert_eq!(error.to_string(), "panic: out of cheese");
+    }
 
     #[test]
     fn backoff_doubles_up_to_ten_minutes() {

@@ -17,6 +17,10 @@ const CONFIG: Config = Config {
     concurrency: 8,
     janitor_seconds: 3600,
     overdue_grace_seconds: 3600,
+    keep_done_hours: 1,
+    keep_done_jobs: 1000,
+    keep_dead_days: 1,
+    give_up_seconds: 300,
 };
 
 /// A worker in this process.
@@ -214,14 +218,16 @@ async fn a_job_that_comes_too_early_is_put_back_until_the_deadline() {
     })
     .await;
     worker.stop().await;
-    let attempts: i32 = sqlx::query_scalar("SELECT attempts FROM apalis.jobs")
-        .fetch_one(&db.pool)
-        .await
-        .unwrap();
+    let (attempts, left): (i32, i32) =
+        sqlx::query_as("SELECT attempts, max_attempts - attempts FROM apalis.jobs")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
     assert_eq!(
         attempts, 2,
         "once too early, once in time, and no spinning in between"
     );
+    assert_eq!(left, 11, "to be early takes no attempt away");
     assert_seats_conserved(&db.pool).await;
 }
 

@@ -111,6 +111,16 @@ impl Report {
         })
     }
 
+    /// What part of that is left when clients book by HTTP.
+    fn of_database_alone(&self) -> f64 {
+        self.cases
+            .iter()
+            .find(|case| (case.mode.as_str(), case.connections) == ("hot", 512))
+            .map_or(0.0, |case| {
+                case.grouped().bookings_per_second / self.database_alone()
+            })
+    }
+
     /// Median of what the database alone takes, in bookings a second.
     pub(super) fn database_alone(&self) -> f64 {
         median(self.database_alone.clone())
@@ -178,8 +188,9 @@ impl fmt::Display for Report {
         writeln!(f, "{table}\n")?;
         writeln!(
             f,
-            "database alone, batches of 100: {:.0} bookings/s",
-            self.database_alone()
+            "database alone, batches of 100: {:.0} bookings/s; with 512 connections it is {:.2} of that",
+            self.database_alone(),
+            self.of_database_alone(),
         )?;
         let Trials {
             crowd,

@@ -1,0 +1,66 @@
+//! `ticketing audit`
+
+use std::time::Duration;
+
+use anyhow::bail;
+use comfy_table::{CellAlignment, Table, presets};
+use shared::{
+    audit::{self, Audit},
+    postgres::{self, DatabaseArgs},
+};
+
+/// Check every invariant that the database can show
+///
+/// Seats conserved, no hold forgotten, every job with its bookings, and more; all in one snapshot that locks nothing, so
+/// it may run beside a sale. Exits with 1 when one is broken.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    /// How many seconds a hold may be overdue: its job, and after it the janitor, need a moment
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    overdue_limit_seconds: u32,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let pool = postgres::connect(&args.database).await?;
+    let limit = Duration::from_secs(args.overdue_limit_seconds.into());
+    let audit = audit::audit(&pool, limit).await?;
+    pool.close().await;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&audit)?);
+    } else {
+        print(&audit);
+    }
+    if !audit.passes() {
+        bail!("an invariant is broken");
+    }
+    Ok(())
+}
+
+fn print(audit: &Audit) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["invariant", "broken"]);
+    for found in &audit.invariants {
+        table.add_row([found.name, &found.broken.to_string()]);
+    }
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!(
+        "{table}\n\n{} shows, {} bookings",
+        audit.shows, audit.bookings
+    );
+    for found in audit.invariants.iter().filter(|found| found.broken > 0) {
+        println!("\n{}:", found.name);
+        for example in &found.examples {
+            println!("  {example}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Housekeeping of the queue: what apalis leaves to its users.
+//!
+//! A job that is taken is `Queued` or `Running` in the row's own words; one that is over is `Done`, or dead: `Killed`, or
+//! `Failed` with no attempt left.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use crate::postgres::Error;
+
+/// How many rows one statement changes at most: it bounds how long it holds its locks. (They are named by an array,
+/// because the planner takes a limit that it does not know for a tenth of the table, and would read all of it.)
+pub const BATCH: i64 = 1000;
+
+/// What [`rescue`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Jobs that will be run again.
+    pub again: i64,
+    /// Jobs that had no attempt left and are dead now.
+    pub dead: i64,
+}
+
+/// Gives back at most [`BATCH`] jobs that were taken longer ago than `stuck_after`, which must be more than a job may
+/// take: their worker was lost, or what it had to say about them. It counts as an attempt.
+///
+/// apalis does so too, when the worker's heartbeat stops, but a job that ends its worker would be run for ever.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn rescue(pool: &PgPool, stuck_after: Duration) -> Result<Rescued, Error> {
+    let rescued = sqlx::query_as!(
+        Rescued,
+        r#"WITH stuck AS (
+               SELECT id FROM apalis.jobs
+               WHERE (status = 'Queued' OR status = 'Running') AND lock_at < now() - make_interval(secs => $1)
+               ORDER BY lock_at LIMIT $2 FOR UPDATE SKIP LOCKED),
+           rescued AS (
+               UPDATE apalis.jobs
+               SET status = CASE WHEN attempts + 1 < max_attempts THEN 'Pending' ELSE 'Killed' END,
+                   attempts = attempts + 1,
+                   done_at = CASE WHEN attempts + 1 < max_attempts THEN NULL ELSE now() END,
+                   last_result = '{"Err": "its worker was lost"}',
+                   lock_by = NULL, lock_at = NULL
+               WHERE id = ANY (ARRAY(SELECT id FROM stuck))
+               RETURNING status)
+           SELECT count(*) FILTER (WHERE status = 'Pending') AS "again!",
+                  count(*) FILTER (WHERE status = 'Killed') AS "dead!"
+           FROM rescued"#,
+        stuck_after.as_secs_f64(),
+        BATCH,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(rescued)
+}
+
+/// How long jobs that are over are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Done ones, since they were done.
+    pub done: Duration,
+    /// How many done ones at most; older ones go sooner.
+    pub done_max: i64,
+    /// Dead ones, since they died.
+    pub dead: Duration,
+}
+
+/// Deletes at most [`BATCH`] jobs that are over for longer than they are kept, the oldest first. Returns how many.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn prune_done(pool: &PgPool, keep: &Retention) -> Result<u64, Error> {
+    let deleted = sqlx::query!(
+        "DELETE FROM apalis.jobs WHERE id = ANY (ARRAY(
+             SELECT id FROM apalis.jobs
+             WHERE status = 'Done' AND done_at <= greatest(
+                 now() - make_interval(secs => $1),
+                 (SELECT done_at FROM apalis.jobs WHERE status = 'Done' ORDER BY done_at DESC OFFSET $2 LIMIT 1))
+             ORDER BY done_at LIMIT $3 FOR UPDATE SKIP LOCKED))",
+        keep.done.as_secs_f64(),
+        keep.done_max,
+        BATCH,
+    )
+    .execute(pool)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Deletes at most [`BATCH`] dead jobs that are dead for longer than they are kept. Returns how many.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn prune_dead(pool: &PgPool, keep: &Retention) -> Result<u64, Error> {
+    let deleted = sqlx::query!(
+        "DELETE FROM apalis.jobs WHERE id = ANY (ARRAY(
+             SELECT id FROM apalis.jobs
+             WHERE (status = 'Killed' OR (status = 'Failed' AND attempts >= max_attempts))
+               AND done_at < now() - make_interval(secs => $1)
+             ORDER BY done_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        keep.dead.as_secs_f64(),
+        BATCH,
+    )
+    .execute(pool)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Deletes at most [`BATCH`] workers that have not been seen for longer than `silent_for` and that no job names any more.
+/// Each start of a worker leaves one. Returns how many.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn prune_workers(pool: &PgPool, silent_for: Duration) -> Result<u64, Error> {
+    let deleted = sqlx::query!(
+        "DELETE FROM apalis.workers WHERE id = ANY (ARRAY(
+             SELECT id FROM apalis.workers
+             WHERE last_seen < now() - make_interval(secs => $1)
+               AND NOT EXISTS (SELECT FROM apalis.jobs WHERE lock_by = workers.id)
+             ORDER BY last_seen LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        silent_for.as_secs_f64(),
+        BATCH,
+    )
+    .execute(pool)
+    .await?;
+    Ok(deleted.rows_affected())
+}

@@ -1,0 +1,118 @@
+//! The audit finds each invariant broken, and nothing else.
+
+use std::time::Duration;
+
+use shared::{
+    audit::{Audit, audit},
+    booking::{cancel, confirm, expire},
+    testing::{TestDatabase, a_hold, a_show, let_pass},
+};
+use sqlx::PgPool;
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// A show with bookings in every state.
+async fn a_used_database() -> TestDatabase {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 100).await;
+    let mut session = db.session();
+    let late = a_hold(&db.pool, &show, 1).await;
+    let_pass(&db.pool, 500).await;
+    expire::expire(&mut session, &[late.id]).await.unwrap();
+    let sold = a_hold(&db.pool, &show, 2).await;
+    let given_up = a_hold(&db.pool, &show, 3).await;
+    a_hold(&db.pool, &show, 4).await;
+    confirm::confirm(&mut session, &[sold.id]).await.unwrap();
+    cancel::cancel(&mut session, &[given_up.id]).await.unwrap();
+    db
+}
+
+fn broken(audit: &Audit) -> Vec<&'static str> {
+    let broken = audit.invariants.iter().filter(|found| found.broken > 0);
+    broken.map(|found| found.name).collect()
+}
+
+async fn break_it(pool: &PgPool, statements: &'static str) -> Audit {
+    sqlx::raw_sql(statements).execute(pool).await.unwrap();
+    audit(pool, LIMIT).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_healthy_database_passes_and_is_not_locked() {
+    let db = a_used_database().await;
+    let mut busy = db.pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM shows, bookings FOR UPDATE")
+        .execute(&mut *busy)
+        .await
+        .unwrap();
+    let audit = audit(&db.pool, LIMIT).await.unwrap();
+    assert!(audit.passes(), "{:?}", audit.invariants);
+    assert_eq!((audit.shows, audit.bookings), (1, 4));
+}
+
+#[tokio::test]
+async fn each_broken_invariant_is_found() {
+    for (statements, expected) in [
+        (
+            "UPDATE shows SET available_seats = available_seats - 1",
+            vec!["seats = available + pending + confirmed, of each show"],
+        ),
+        (
+            "ALTER TABLE shows DROP CONSTRAINT shows_check;
+             UPDATE shows SET available_seats = seats + 1",
+            vec![
+                "seats = available + pending + confirmed, of each show",
+                "0 <= available <= seats, of each show",
+            ],
+        ),
+        (
+            "DELETE FROM shows",
+            vec!["each booking has its show"],
+        ),
+        (
+            "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at)
+             OVERRIDING SYSTEM VALUE
+             SELECT id, show_id + 1, user_name, number_of_seats, status, expires_at, created_at, resolved_at
+             FROM bookings WHERE status = 'FAILED';
+             INSERT INTO shows (name, starts_at, seats, available_seats) VALUES ('other', now(), 1, 1)",
+            vec!["each booking's id is its own"],
+        ),
+        (
+            "UPDATE bookings SET resolved_at = expires_at WHERE status = 'CONFIRMED'",
+            vec!["status and times agree"],
+        ),
+        (
+            "UPDATE bookings SET expires_at = now() - interval '2 min', created_at = now() - interval '3 min'
+             WHERE status = 'PENDING'",
+            vec!["no hold is overdue for longer than the limit"],
+        ),
+        (
+            "DELETE FROM apalis.jobs",
+            vec!["each hold has a job, or a worker that sweeps"],
+        ),
+        (
+            "DELETE FROM bookings WHERE status = 'CANCELLED'",
+            vec!["no job without its bookings"],
+        ),
+    ] {
+        let db = a_used_database().await;
+        let audit = break_it(&db.pool, statements).await;
+        assert_eq!(broken(&audit), expected, "{statements}");
+        assert!(!audit.passes());
+        assert!(audit.invariants.iter().all(|f| f.examples.is_empty() == (f.broken == 0)));
+    }
+}
+
+/// What the queue holds besides must not end the audit.
+#[tokio::test]
+async fn a_payload_that_is_none_of_ours_is_passed_over() {
+    let db = a_used_database().await;
+    let audit = break_it(
+        &db.pool,
+        r#"INSERT INTO apalis.jobs (id, job_type, job)
+           VALUES ('a', 'expire-bookings', '\xff00'), ('b', 'expire-bookings', '{"bookingIds":[99999999999999999999]}'),
+                  ('c', 'expire-bookings', '[]'), ('d', 'another', '{"bookingIds":[4711]}')"#,
+    )
+    .await;
+    assert!(audit.passes(), "{:?}", audit.invariants);
+}

@@ -1,0 +1,353 @@
+//! What the queue and its workers survive: failing jobs, lost workers, a database that is away, a full table.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use shared::{
+    postgres::Leadership,
+    queue::{self, Retention},
+    testing::{
+        TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, eventually, let_pass,
+    },
+};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio_util::sync::CancellationToken;
+use worker::{
+    config::Config,
+    janitor::{self, Cleaned},
+};
+
+const CONFIG: Config = Config {
+    concurrency: 8,
+    janitor_seconds: 3600,
+    overdue_grace_seconds: 3600,
+    keep_done_hours: 1,
+    keep_done_jobs: 3,
+    keep_dead_days: 1,
+    give_up_seconds: 300,
+};
+
+async fn execute(pool: &PgPool, sql: &'static str) {
+    sqlx::query(sql).execute(pool).await.unwrap();
+}
+
+async fn count(pool: &PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
+}
+
+/// Runs a worker until the condition holds.
+async fn work_until(pool: &PgPool, what: &str, condition: impl AsyncFnMut() -> bool) {
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (pool, stop) = (pool.clone(), stop.clone());
+        async move { worker::run(pool, &CONFIG, stop).await }
+    });
+    eventually(what, condition).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_job_waits_before_it_is_run_again_and_keeps_its_error() {
+    let db = TestDatabase::new().await;
+    let broken = a_show(&db.pool, 10).await;
+    let healthy = a_show(&db.pool, 10).await;
+    a_hold(&db.pool, &broken, 1).await;
+    a_hold(&db.pool, &healthy, 1).await;
+    let_pass(&db.pool, 500).await;
+    // A seat too many: to give one back would make eleven of ten.
+    execute(
+        &db.pool,
+        "UPDATE shows SET available_seats = seats WHERE id = 1",
+    )
+    .await;
+    work_until(&db.pool, "both jobs were run", async || {
+        count(
+            &db.pool,
+            "SELECT count(*) FROM apalis.jobs WHERE status IN ('Done', 'Failed')",
+        )
+        .await
+            == 2
+    })
+    .await;
+    assert_eq!(available_seats(&db.pool, healthy.id).await, 10);
+    let (attempts, waits, result): (i32, bool, Value) = sqlx::query_as(
+        "SELECT attempts, run_at > now() - interval '5 s', last_result FROM apalis.jobs WHERE status = 'Failed'",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .unwrap();
+    assert_eq!(attempts, 1, "it was not run again at once");
+    assert!(waits, "it was moved into the future");
+    assert!(
+        result.to_string().contains("1 rows were to be written"),
+        "{result}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_takes_its_worker_down_is_not_run_for_ever() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    a_hold(&db.pool, &show, 1).await;
+    a_hold(&db.pool, &show, 1).await;
+    let_pass(&db.pool, 500).await;
+    // As apalis leaves a job whose worker was lost in each attempt.
+    execute(
+        &db.pool,
+        "UPDATE apalis.jobs SET attempts = max_attempts WHERE id = (SELECT min(id) FROM apalis.jobs)",
+    )
+    .await;
+    work_until(&db.pool, "one is dead and one is done", async || {
+        count(
+            &db.pool,
+            "SELECT count(*) FROM apalis.jobs WHERE status IN ('Done', 'Killed')",
+        )
+        .await
+            == 2
+    })
+    .await;
+    let result: Value =
+        sqlx::query_scalar("SELECT last_result FROM apalis.jobs WHERE status = 'Killed'")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+    assert!(
+        result.to_string().contains("its worker was lost"),
+        "{result}"
+    );
+}
+
+#[tokio::test]
+async fn the_janitor_rescues_what_lost_workers_had_in_hand() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    for _ in 0..4 {
+        a_hold(&db.pool, &show, 1).await;
+    }
+    execute(
+        &db.pool,
+        "UPDATE apalis.jobs SET
+             status = CASE number WHEN 1 THEN 'Queued' ELSE 'Running' END,
+             lock_at = now() - CASE number WHEN 4 THEN interval '10 s' ELSE interval '1 hour' END,
+             attempts = CASE number WHEN 3 THEN max_attempts - 1 ELSE 0 END
+         FROM (SELECT id AS numbered, row_number() OVER (ORDER BY id) AS number FROM apalis.jobs) AS numbers
+         WHERE id = numbered",
+    )
+    .await;
+    let cleaned = janitor::clean(&db.pool, &CONFIG).await.unwrap();
+    let expected = Cleaned {
+        rescued: 2,
+        died: 1,
+        ..Cleaned::default()
+    };
+    assert_eq!(cleaned, expected);
+    let states: Vec<(String, i32)> =
+        sqlx::query_as("SELECT status, attempts FROM apalis.jobs ORDER BY id")
+            .fetch_all(&db.pool)
+            .await
+            .unwrap();
+    let expected = [
+        ("Pending", 1),
+        ("Pending", 1),
+        ("Killed", 12),
+        ("Running", 0),
+    ];
+    assert_eq!(states, expected.map(|(status, n)| (status.to_owned(), n)));
+    let again = janitor::clean(&db.pool, &CONFIG).await.unwrap();
+    assert_eq!(again, Cleaned::default());
+}
+
+#[tokio::test]
+async fn the_janitor_prunes_what_is_over_by_age_and_by_number() {
+    let db = TestDatabase::new().await;
+    execute(
+        &db.pool,
+        "INSERT INTO apalis.workers (id, worker_type, storage_name, last_seen)
+         VALUES ('gone', 't', 's', now() - interval '2 days'), ('needed', 't', 's', now() - interval '2 days'),
+                ('here', 't', 's', now())",
+    )
+    .await;
+    execute(
+        &db.pool,
+        "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, done_at, lock_by)
+         SELECT name, 't', '{}'::bytea, status, 1, CASE WHEN name LIKE 'retried%' THEN 2 ELSE 1 END,
+                now(), now() - age::interval, CASE WHEN name = 'retried' THEN 'needed' END
+         FROM (VALUES ('old', 'Done', '2 h'), ('fourth', 'Done', '4 min'), ('third', 'Done', '3 min'),
+                      ('second', 'Done', '2 min'), ('first', 'Done', '1 min'),
+                      ('dead', 'Killed', '2 h'), ('long dead', 'Killed', '25 h'), ('failed', 'Failed', '25 h'),
+                      ('retried', 'Failed', '25 h'), ('waits', 'Pending', '25 h')) AS rows (name, status, age)",
+    )
+    .await;
+    let cleaned = janitor::clean(&db.pool, &CONFIG).await.unwrap();
+    assert_eq!((cleaned.pruned_jobs, cleaned.pruned_workers), (4, 1));
+    let left: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs ORDER BY id")
+        .fetch_all(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(
+        left,
+        ["dead", "first", "retried", "second", "third", "waits"]
+    );
+}
+
+#[tokio::test]
+async fn another_one_leads_when_the_leader_is_gone() {
+    let db = TestDatabase::new().await;
+    let mut leader = Leadership::try_take(&db.pool, 1).await.unwrap().unwrap();
+    assert!(
+        Leadership::try_take(&db.pool, 1).await.unwrap().is_none(),
+        "there is one"
+    );
+    leader.check().await.unwrap();
+    execute(
+        &db.pool,
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'",
+    )
+    .await;
+    eventually("another one leads", async || {
+        Leadership::try_take(&db.pool, 1).await.unwrap().is_some()
+    })
+    .await;
+    assert!(
+        leader.check().await.is_err(),
+        "it knows that it lost the lead"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_back() {
+    let (db, elsewhere) = (TestDatabase::new().await, TestDatabase::new().await);
+    let name: String = sqlx::query_scalar("SELECT current_database()")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    let allow = async |allowed: bool| {
+        let sql = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}");
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .execute(&elsewhere.pool)
+            .await
+            .unwrap();
+        if !allowed {
+            sqlx::query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+            )
+            .bind(&name)
+            .execute(&elsewhere.pool)
+            .await
+            .unwrap();
+        }
+    };
+    let show = a_show(&db.pool, 10).await;
+    let config = Config {
+        give_up_seconds: 20,
+        ..CONFIG
+    };
+    let running = tokio::spawn({
+        let pool = db.pool.clone();
+        async move { worker::run(pool, &config, CancellationToken::new()).await }
+    });
+    eventually("it has registered", async || {
+        count(&db.pool, "SELECT count(*) FROM apalis.workers").await == 1
+    })
+    .await;
+    allow(false).await;
+    allow(true).await;
+    eventually("there are connections again", async || {
+        sqlx::query("SELECT 1").execute(&db.pool).await.is_ok()
+    })
+    .await;
+    a_hold(&db.pool, &show, 1).await;
+    let_pass(&db.pool, 500).await;
+    eventually("it works", async || {
+        available_seats(&db.pool, show.id).await == 10
+    })
+    .await;
+    assert_seats_conserved(&db.pool).await;
+
+    allow(false).await;
+    let error = running.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("could not work"), "{error}");
+}
+
+/// How many buffers one fetch of a worker reads, which knows the tables already.
+async fn buffers_of_a_fetch(pool: &PgPool) -> i64 {
+    let mut connection = pool.acquire().await.unwrap();
+    let mut buffers = 0;
+    for _ in 0..2 {
+        let plan: Value = sqlx::query_scalar(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM apalis.get_jobs('me', 'expire-bookings', 8)",
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+        let blocks = |kind| plan[0]["Plan"][kind].as_i64().unwrap();
+        buffers = blocks("Shared Hit Blocks") + blocks("Shared Read Blocks");
+    }
+    buffers
+}
+
+/// Buffers are asserted and not time: what a look at the queue reads must not grow with it.
+#[tokio::test]
+async fn a_million_scheduled_jobs_cost_an_idle_look_nothing() {
+    let db = TestDatabase::new().await;
+    // One connection, so that what it reports is what was read here; and without a time limit.
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect(&db.url)
+        .await
+        .unwrap();
+    execute(
+        &pool,
+        "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, done_at)
+         SELECT 'scheduled ' || n, 'expire-bookings', '{\"bookingIds\":[1]}'::bytea, 'Pending', 0, 12,
+                now() + interval '1 minute' + n * interval '1 ms', NULL
+         FROM generate_series(1, 1000000) AS n
+         UNION ALL
+         SELECT 'done ' || n, 'expire-bookings', '{}'::bytea, 'Done', 1, 12, now(), now() - n * interval '1 ms'
+         FROM generate_series(1, 20000) AS n",
+    )
+    .await;
+    execute(&pool, "VACUUM ANALYZE apalis.jobs").await;
+
+    let read = buffers_of_a_fetch(&db.pool).await;
+    assert!(read <= 10, "{read} buffers for an idle look");
+
+    // And when all of them are due, it reads what it takes and not the rest.
+    execute(
+        &pool,
+        "UPDATE apalis.jobs SET run_at = run_at - interval '1 h' WHERE status = 'Pending'",
+    )
+    .await;
+    execute(&pool, "VACUUM ANALYZE apalis.jobs").await;
+    execute(
+        &pool,
+        "INSERT INTO apalis.workers (id, worker_type, storage_name) VALUES ('me', 't', 's')",
+    )
+    .await;
+    let read = buffers_of_a_fetch(&db.pool).await;
+    assert!(
+        (8..=400).contains(&read),
+        "{read} buffers for 8 of a million"
+    );
+
+    let blocks = async || -> i64 {
+        execute(&pool, "SELECT pg_stat_force_next_flush()").await;
+        count(
+            &pool,
+            "SELECT (heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::bigint
+             FROM pg_statio_user_tables WHERE schemaname = 'apalis' AND relname = 'jobs'",
+        )
+        .await
+    };
+    let keep = Retention {
+        done: Duration::from_secs(10),
+        done_max: 100_000,
+        dead: Duration::ZERO,
+    };
+    let before = blocks().await;
+    assert_eq!(queue::prune_done(&pool, &keep).await.unwrap(), 1000);
+    let read = blocks().await - before;
+    assert!(read > 0, "something was read");
+    assert!(read < 30_000, "{read} blocks for 1000 of a million jobs");
+}
