@@ -6,14 +6,21 @@
 //!
 //! Measured: batches feed on each other, so few lanes with big batches are faster than many lanes.
 
-use std::{io, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    io,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+};
 
 use futures_util::FutureExt;
 use shared::postgres::{self, BoxFuture, Session};
 use sqlx::PgPool;
 use tokio::{
     runtime::{self, Handle, Runtime},
-    sync::{mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
 };
 
 /// Runs some requests in one transaction and answers each, in their order. An error means that none was done, but
@@ -43,13 +50,16 @@ pub(crate) struct Limits {
 pub(crate) struct Lanes {
     limits: Limits,
     pool: PgPool,
+    /// Of the callers' threads.
+    direct: PgPool,
     thread: Handle,
     runtime: Option<Runtime>,
 }
 
 impl Lanes {
     /// Starts the thread. Its connections are opened when they are needed.
-    pub(crate) fn start(pool: &PgPool, limits: Limits) -> io::Result<Self> {
+    pub(crate) fn start(direct: &PgPool, limits: Limits) -> io::Result<Self> {
+        let direct = direct.clone();
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("lanes")
@@ -57,18 +67,20 @@ impl Lanes {
             .build()?;
         let thread = runtime.handle().clone();
         let pool = if limits.batch_max == 1 {
-            pool.clone()
+            direct.clone()
         } else {
             let _entered = thread.enter();
             let connections = u32::try_from(limits.lanes * KINDS).unwrap_or(u32::MAX);
-            pool.options()
+            direct
+                .options()
                 .clone()
                 .max_connections(connections)
-                .connect_lazy_with(pool.connect_options().as_ref().clone())
+                .connect_lazy_with(direct.connect_options().as_ref().clone())
         };
         Ok(Self {
             limits,
             pool,
+            direct,
             thread,
             runtime: Some(runtime),
         })
@@ -104,10 +116,26 @@ struct Member<Request, Answer> {
 
 /// Gathers the requests of one kind.
 pub(crate) struct GroupCommit<Request, Answer> {
-    pool: PgPool,
+    direct: PgPool,
     transaction: Transaction<Request, Answer>,
     /// None when every request has its own transaction.
-    lanes: Vec<mpsc::Sender<Member<Request, Answer>>>,
+    lanes: Vec<Lane<Request, Answer>>,
+    queue_max: usize,
+}
+
+struct Lane<Request, Answer> {
+    queue: mpsc::UnboundedSender<Member<Request, Answer>>,
+    turn: Arc<Turn>,
+}
+
+/// One transaction of a lane at a time, and nobody overtakes.
+#[derive(Default)]
+struct Turn {
+    running: Mutex<()>,
+    /// Requests that came and are in no transaction yet. Only who has the turn takes from it.
+    waiting: AtomicUsize,
+    /// Whether the lane's last transaction had several requests, so that more of them are about to come.
+    is_busy: AtomicBool,
 }
 
 impl<Request, Answer> GroupCommit<Request, Answer>
@@ -120,6 +148,7 @@ where
         Lanes {
             limits,
             pool,
+            direct,
             thread,
             ..
         }: &Lanes,
@@ -132,21 +161,27 @@ where
         };
         let lanes = (0..count)
             .map(|_| {
-                let (sender, queue) = mpsc::channel(limits.queue_max);
+                let (sender, queue) = mpsc::unbounded_channel();
+                let turn = Arc::new(Turn::default());
                 thread.spawn(run_lane(
                     queue,
+                    turn.clone(),
                     limits.batch_max,
                     Session::new(pool),
                     transaction,
                     Handle::current(),
                 ));
-                sender
+                Lane {
+                    queue: sender,
+                    turn,
+                }
             })
             .collect();
         Self {
-            pool: pool.clone(),
+            direct: direct.clone(),
             transaction,
             lanes,
+            queue_max: limits.queue_max,
         }
     }
 
@@ -160,16 +195,30 @@ where
     /// [`Unanswered`].
     pub(crate) async fn submit(&self, key: i64, request: Request) -> Result<Answer, Unanswered> {
         if self.lanes.is_empty() {
-            return alone(&mut Session::new(&self.pool), self.transaction, request).await;
+            return self.run_here(request).await;
         }
-        let lane = &self.lanes[lane_of(key, self.lanes.len())];
+        let Lane { queue, turn } = &self.lanes[lane_of(key, self.lanes.len())];
+        // Who is alone spares itself the way to the lane's thread and back, which is as long as two round trips.
+        if !turn.is_busy.load(SeqCst)
+            && turn.waiting.load(SeqCst) == 0
+            && let Ok(_running) = turn.running.try_lock()
+        {
+            return self.run_here(request).await;
+        }
+        if turn.waiting.fetch_add(1, SeqCst) >= self.queue_max {
+            turn.waiting.fetch_sub(1, SeqCst);
+            return Err(Unanswered::Overloaded);
+        }
         let (answer, answered) = oneshot::channel();
-        lane.try_send(Member { request, answer })
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => Unanswered::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => Unanswered::Lost,
-            })?;
+        if queue.send(Member { request, answer }).is_err() {
+            return Err(Unanswered::Lost);
+        }
         answered.await.unwrap_or(Err(Unanswered::Lost))
+    }
+
+    /// On the caller's thread, with a connection that belongs there.
+    async fn run_here(&self, request: Request) -> Result<Answer, Unanswered> {
+        alone(&mut Session::new(&self.direct), self.transaction, request).await
     }
 }
 
@@ -178,7 +227,8 @@ fn lane_of(key: i64, lanes: usize) -> usize {
 }
 
 async fn run_lane<Request, Answer>(
-    mut queue: mpsc::Receiver<Member<Request, Answer>>,
+    mut queue: mpsc::UnboundedReceiver<Member<Request, Answer>>,
+    turn: Arc<Turn>,
     batch_max: usize,
     mut session: Session,
     transaction: Transaction<Request, Answer>,
@@ -189,6 +239,15 @@ async fn run_lane<Request, Answer>(
 {
     let mut batch = Vec::with_capacity(batch_max);
     while queue.recv_many(&mut batch, batch_max).await > 0 {
+        let running = turn.running.lock().await;
+        // Those too that came while another one had the turn.
+        while batch.len() < batch_max
+            && let Ok(member) = queue.try_recv()
+        {
+            batch.push(member);
+        }
+        turn.waiting.fetch_sub(batch.len(), SeqCst);
+        turn.is_busy.store(batch.len() > 1, SeqCst);
         let (requests, answers): (Vec<Request>, Vec<_>) = batch
             .drain(..)
             .filter(|member| !member.answer.is_closed())
@@ -196,7 +255,9 @@ async fn run_lane<Request, Answer>(
             .unzip();
         let batch = run_batch(&mut session, transaction, &requests);
         // A panic loses this batch, whose callers see that nobody will answer, and not the lane.
-        if let Ok(results) = AssertUnwindSafe(batch).catch_unwind().await {
+        let results = AssertUnwindSafe(batch).catch_unwind().await;
+        drop(running);
+        if let Ok(results) = results {
             answer(answers, results, &callers);
         }
     }

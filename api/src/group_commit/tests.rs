@@ -1,5 +1,3 @@
-use std::sync::Mutex;
-
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -9,7 +7,7 @@ struct World {
     /// Each transaction takes one permit.
     gate: Semaphore,
     /// The requests of each transaction that was run.
-    transactions: Mutex<Vec<Vec<i64>>>,
+    transactions: std::sync::Mutex<Vec<Vec<i64>>>,
     /// How a transaction fails that has the request `POISON` among others or alone.
     failure: fn() -> postgres::Error,
 }
@@ -35,7 +33,7 @@ impl World {
     fn new(failure: fn() -> postgres::Error) -> Arc<Self> {
         Arc::new(Self {
             gate: Semaphore::new(0),
-            transactions: Mutex::default(),
+            transactions: std::sync::Mutex::default(),
             failure,
         })
     }
@@ -76,6 +74,7 @@ fn start(batch_max: usize, queue_max: usize) -> Arc<GroupCommit<Request, i64>> {
             queue_max,
         },
         pool: PgPool::connect_lazy("postgres:///never-connected").unwrap(),
+        direct: PgPool::connect_lazy("postgres:///never-connected").unwrap(),
         thread: Handle::current(),
         runtime: None,
     };
@@ -221,4 +220,12 @@ async fn a_panic_loses_its_batch_and_not_the_lane() {
     assert!(matches!(answers[1], Err(Unanswered::Lost)));
     assert!(matches!(answers[2], Err(Unanswered::Lost)));
     assert_eq!(group.submit(1, (world, 3)).await.unwrap(), 30);
+}
+
+#[tokio::test]
+async fn a_lone_request_is_run_by_its_caller_at_once() {
+    let (world, group) = (World::new(unexpected), start(10, 100));
+    world.open();
+    let answer = group.submit(1, (world, 1)).now_or_never();
+    assert!(matches!(answer, Some(Ok(10))), "no other task took part");
 }
