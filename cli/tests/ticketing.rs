@@ -257,9 +257,10 @@ async fn stress_sells_exactly_the_seats_and_verifies_it() {
     ];
     let (code, report) = stress(&up.api, &at_a_rate).await;
     assert_eq!(code, Some(0), "{report}");
-    let bookings = report["bookings"].as_u64().unwrap();
-    // One more, because the first one is due at once.
-    assert!((1..=101).contains(&bookings), "{report}");
+    let bookings = report["bookings"].as_f64().unwrap();
+    // Counted by the tool's own clock; one more, because the first one is due at once.
+    let due = 50.0 * report["seconds"].as_f64().unwrap() + 1.0;
+    assert!(bookings > 0.0 && bookings <= due, "{report}");
     up.signal(Signal::SIGINT);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
 }
