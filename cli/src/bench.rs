@@ -4,6 +4,7 @@ mod chart;
 mod database_limit;
 mod program;
 mod report;
+mod stage;
 mod trials;
 
 use std::{env, fs, path::PathBuf};
@@ -13,8 +14,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shared::local_postgres::{LocalPostgres, Mode as Durability};
 
 use self::{
-    program::Program,
     report::{Case, Measured, Report},
+    stage::Stage,
     trials::Trials,
 };
 use crate::stress::{self, Mode};
@@ -154,18 +155,14 @@ async fn measure_once(
     connections: u32,
     batch_max: u16,
 ) -> anyhow::Result<Measured> {
-    let database = server.create_database("bench").await?;
-    let (api, url) = Program::api(&database, batch_max).await?;
+    let stage = Stage::set(server, batch_max).await?;
     let load = stress::Args {
-        url,
         connections,
         duration: args.seconds,
         ..stress::Args::quiet(mode)
     };
-    let report = stress::stress(&load).await?;
-    api.stop().await?;
-    server.drop_database("bench").await?;
-    anyhow::ensure!(report.verified(), "the seats do not add up:\n{report}");
+    let report = stage.put_load(load).await?;
+    stage.clear().await?;
     Ok(Measured {
         bookings_per_second: report.bookings_per_second,
         p50_ms: report.latency_ms.p50,

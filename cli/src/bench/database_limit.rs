@@ -4,19 +4,16 @@ use anyhow::{Context, ensure};
 use shared::{
     booking::reserve,
     local_postgres::LocalPostgres,
-    postgres::{self, DatabaseArgs},
     show::{self, MAX_SEATS, NewShow},
 };
 use tokio::process::Command;
 
+use super::stage::{DATABASE, connect};
+
 /// Bookings of one show in a second.
 pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Result<f64> {
-    let url = server.create_database("bench").await?;
-    let pool = postgres::connect(&DatabaseArgs {
-        database_url: url.clone(),
-        database_connections: 2,
-    })
-    .await?;
+    let url = server.create_database(DATABASE).await?;
+    let pool = connect(&url).await?;
     let new = NewShow {
         name: "Limit".to_owned(),
         starts_at: chrono::DateTime::UNIX_EPOCH,
@@ -54,6 +51,6 @@ pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Res
         .and_then(|rest| rest.split(' ').next())
         .and_then(|number| number.parse().ok())
         .with_context(|| format!("pgbench printed no tps: {text}"))?;
-    server.drop_database("bench").await?;
+    server.drop_database(DATABASE).await?;
     Ok(transactions_per_second * 100.0)
 }

@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
 };
 
@@ -21,8 +21,8 @@ pub(super) struct Program {
 impl Program {
     /// Starts `worker` on this database.
     pub(super) fn worker(database_url: &str) -> anyhow::Result<Self> {
-        let (worker, mut log) = Self::start("worker", database_url, &[])?;
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let (worker, log) = Self::start("worker", database_url, &[])?;
+        read_on(log);
         Ok(worker)
     }
 
@@ -38,16 +38,11 @@ impl Program {
                 break address.to_owned();
             }
         };
-        // The log must be read on, or the process would wait for a reader.
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        read_on(log);
         Ok((api, format!("http://{address}")))
     }
 
-    fn start(
-        name: &'static str,
-        database_url: &str,
-        args: &[&str],
-    ) -> anyhow::Result<(Self, tokio::io::Lines<BufReader<ChildStderr>>)> {
+    fn start(name: &'static str, database_url: &str, args: &[&str]) -> anyhow::Result<(Self, Log)> {
         let mut process = Command::new(super::beside_this_program(name)?)
             .args(args)
             .args(["--log-format", "json"])
@@ -83,4 +78,11 @@ impl Program {
         ensure!(status.success(), "{} ended with {status}", self.name);
         Ok(())
     }
+}
+
+type Log = Lines<BufReader<ChildStderr>>;
+
+/// Reads a log to its end, for otherwise the process would at last wait for a reader.
+fn read_on(mut log: Log) {
+    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
 }

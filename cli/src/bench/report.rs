@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use shared::local_postgres::LocalPostgres;
 
-use super::trials::Trials;
+use super::{LIMITED, trials::Trials};
 use crate::stress::Mode;
 
 /// One measurement.
@@ -31,11 +31,15 @@ pub(super) struct Case {
 impl Case {
     pub(super) fn new(mode: Mode, connections: u32) -> Self {
         Self {
-            mode: format!("{mode:?}").to_lowercase(),
+            mode: mode_name(mode),
             connections,
             one_by_one: Vec::new(),
             grouped: Vec::new(),
         }
+    }
+
+    fn is(&self, (mode, connections): (Mode, u32)) -> bool {
+        self.mode == mode_name(mode) && self.connections == connections
     }
 
     pub(super) fn add(&mut self, one_by_one: bool, measured: Measured) {
@@ -55,6 +59,10 @@ impl Case {
     pub(super) fn grouped(&self) -> Measured {
         medians(&self.grouped)
     }
+}
+
+fn mode_name(mode: Mode) -> String {
+    format!("{mode:?}").to_lowercase()
 }
 
 fn medians(all: &[Measured]) -> Measured {
@@ -115,7 +123,7 @@ impl Report {
     fn of_database_alone(&self) -> f64 {
         self.cases
             .iter()
-            .find(|case| (case.mode.as_str(), case.connections) == ("hot", 512))
+            .find(|case| case.is(LIMITED))
             .map_or(0.0, |case| {
                 case.grouped().bookings_per_second / self.database_alone()
             })
@@ -188,8 +196,9 @@ impl fmt::Display for Report {
         writeln!(f, "{table}\n")?;
         writeln!(
             f,
-            "database alone, batches of 100: {:.0} bookings/s; with 512 connections it is {:.2} of that",
+            "database alone, batches of 100: {:.0} bookings/s; with {} connections it is {:.2} of that",
             self.database_alone(),
+            LIMITED.1,
             self.of_database_alone(),
         )?;
         let Trials {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde::Serialize;
 use shared::{
     booking::{
@@ -11,13 +11,14 @@ use shared::{
         query,
     },
     local_postgres::LocalPostgres,
-    postgres::{self, DatabaseArgs},
     show,
 };
-use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
-use super::program::Program;
+use super::{
+    program::Program,
+    stage::{Stage, connect},
+};
 use crate::stress::{self, Mode};
 
 /// What all of them came to.
@@ -61,50 +62,6 @@ pub(super) struct Steady {
 /// How many there are of them.
 pub(super) const COUNT: u64 = 3;
 
-/// A fresh database, the api on it, and a connection of our own to look at it.
-struct Stage<'a> {
-    server: &'a LocalPostgres,
-    database_url: String,
-    api: Program,
-    api_url: String,
-    pool: PgPool,
-}
-
-impl<'a> Stage<'a> {
-    async fn set(server: &'a LocalPostgres, batch_max: u16) -> anyhow::Result<Self> {
-        let database_url = server.create_database("bench").await?;
-        let (api, api_url) = Program::api(&database_url, batch_max).await?;
-        let pool = postgres::connect(&DatabaseArgs {
-            database_url: database_url.clone(),
-            database_connections: 2,
-        })
-        .await?;
-        Ok(Self {
-            server,
-            database_url,
-            api,
-            api_url,
-            pool,
-        })
-    }
-
-    async fn put_load(&self, load: stress::Args) -> anyhow::Result<stress::Report> {
-        let report = stress::stress(&stress::Args {
-            url: self.api_url.clone(),
-            ..load
-        })
-        .await?;
-        ensure!(report.verified(), "the seats do not add up:\n{report}");
-        Ok(report)
-    }
-
-    async fn clear(self) -> anyhow::Result<()> {
-        self.pool.close().await;
-        self.api.stop().await?;
-        self.server.drop_database("bench").await
-    }
-}
-
 /// 10,000 buyers, each with a connection, and 1,000 seats.
 pub(super) async fn crowd(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Crowd> {
     let stage = Stage::set(server, batch_max).await?;
@@ -141,17 +98,18 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         ..stress::Args::quiet(Mode::Sellout)
     };
     stage.put_load(load).await?;
+    let pool = connect(&stage.database_url).await?;
     let held = query::Filter {
         status: Some(BookingStatus::Pending),
         ..query::Filter::default()
     };
-    while !query::list(&stage.pool, &held, 0, 1).await?.is_empty() {
+    while !query::list(&pool, &held, 0, 1).await?.is_empty() {
         sleep(Duration::from_millis(500)).await;
     }
 
     let began = Instant::now();
     let worker = Program::worker(&stage.database_url)?;
-    while show::list(&stage.pool, 0, 1)
+    while show::list(&pool, 0, 1)
         .await?
         .first()
         .is_none_or(|show| show.available_seats < show.seats)
@@ -159,6 +117,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         sleep(Duration::from_millis(10)).await;
     }
     let seconds = began.elapsed().as_secs_f64();
+    pool.close().await;
     worker.stop().await?;
     stage.clear().await?;
     Ok(Backlog { bookings, seconds })
@@ -177,7 +136,9 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
             ..stress::Args::quiet(Mode::Hot)
         })
         .await?;
-    let lag = expire::lag(&stage.pool).await?.context("no hold ran out")?;
+    let pool = connect(&stage.database_url).await?;
+    let lag = expire::lag(&pool).await?.context("no hold ran out")?;
+    pool.close().await;
     worker.stop().await?;
     stage.clear().await?;
     Ok(Steady {

@@ -1,0 +1,60 @@
+//! What each measurement has to itself.
+
+use anyhow::ensure;
+use shared::{
+    local_postgres::LocalPostgres,
+    postgres::{self, DatabaseArgs},
+};
+use sqlx::PgPool;
+
+use super::program::Program;
+use crate::stress;
+
+/// A fresh database and the api on it.
+pub(super) struct Stage<'a> {
+    server: &'a LocalPostgres,
+    pub(super) database_url: String,
+    pub(super) api: Program,
+    api_url: String,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) async fn set(server: &'a LocalPostgres, batch_max: u16) -> anyhow::Result<Self> {
+        let database_url = server.create_database(DATABASE).await?;
+        let (api, api_url) = Program::api(&database_url, batch_max).await?;
+        Ok(Self {
+            server,
+            database_url,
+            api,
+            api_url,
+        })
+    }
+
+    /// Runs this load against the api. The seats must add up afterwards.
+    pub(super) async fn put_load(&self, load: stress::Args) -> anyhow::Result<stress::Report> {
+        let report = stress::stress(&stress::Args {
+            url: self.api_url.clone(),
+            ..load
+        })
+        .await?;
+        ensure!(report.verified(), "the seats do not add up:\n{report}");
+        Ok(report)
+    }
+
+    pub(super) async fn clear(self) -> anyhow::Result<()> {
+        self.api.stop().await?;
+        self.server.drop_database(DATABASE).await
+    }
+}
+
+/// The database of whatever is being measured.
+pub(super) const DATABASE: &str = "bench";
+
+/// A look at a database beside what is measured.
+pub(super) async fn connect(database_url: &str) -> anyhow::Result<PgPool> {
+    postgres::connect(&DatabaseArgs {
+        database_url: database_url.to_owned(),
+        database_connections: 2,
+    })
+    .await
+}
