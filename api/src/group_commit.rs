@@ -15,8 +15,8 @@ use std::{
     },
 };
 
-use futures_util::FutureExt;
-use shared::postgres::{self, BoxFuture, Session};
+use futures_util::{FutureExt, future::BoxFuture};
+use shared::postgres::{self, Session};
 use sqlx::PgPool;
 use tokio::{
     runtime::{self, Handle, Runtime},
@@ -59,29 +59,24 @@ pub(crate) struct Lanes {
 impl Lanes {
     /// Starts the thread. Its connections are opened when they are needed.
     pub(crate) fn start(direct: &PgPool, limits: Limits) -> io::Result<Self> {
-        let direct = direct.clone();
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("lanes")
             .enable_all()
             .build()?;
         let thread = runtime.handle().clone();
-        let pool = if limits.batch_max == 1 {
-            direct.clone()
-        } else {
-            let _entered = thread.enter();
-            let connections = u32::try_from(limits.lanes * KINDS).unwrap_or(u32::MAX);
-            direct
-                .options()
-                .clone()
-                .max_connections(connections)
-                .connect_lazy_with(direct.connect_options().as_ref().clone())
-        };
+        let _entered = thread.enter();
+        let connections = u32::try_from(limits.lanes * KINDS).unwrap_or(u32::MAX);
+        let pool = direct
+            .options()
+            .clone()
+            .max_connections(connections)
+            .connect_lazy_with(direct.connect_options().as_ref().clone());
         Ok(Self {
             limits,
             pool,
-            direct,
-            thread,
+            direct: direct.clone(),
+            thread: thread.clone(),
             runtime: Some(runtime),
         })
     }

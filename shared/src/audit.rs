@@ -113,7 +113,7 @@ const LIVE_JOBS: &str = r#"SELECT jobs.id AS job_id, named::bigint AS booking_id
       AND (status IN ('Pending', 'Queued', 'Running') OR status = 'Failed' AND attempts < max_attempts)"#;
 
 /// Looks at all of it in one snapshot: it locks nothing, and may run beside a sale. It reads every booking, so on a big
-/// database it takes its time; give it a pool without a short time limit.
+/// database it takes its time.
 ///
 /// # Errors
 ///

@@ -6,7 +6,7 @@ pub mod expire;
 pub mod query;
 pub mod reserve;
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -173,6 +173,15 @@ impl Booking {
             expires_at: self.expires_at,
         }
     }
+}
+
+/// How many seats these bookings have, of each show.
+fn seats_by_show<'a>(bookings: impl IntoIterator<Item = &'a Booking>) -> BTreeMap<i64, i32> {
+    let mut seats = BTreeMap::new();
+    for booking in bookings {
+        *seats.entry(booking.show_id).or_default() += booking.number_of_seats;
+    }
+    seats
 }
 
 /// A well-formed request that the state of things does not allow. Nothing was changed.

@@ -10,6 +10,8 @@
 //! | the transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::expire`] |
 //! | reading bookings | [`booking::query`] |
 //! | background jobs and how they are enqueued | [`jobs`] |
+//! | housekeeping of the queue | [`queue`] |
+//! | whether all invariants hold | [`audit`] |
 //! | connections, migrations, which errors are worth a retry | [`postgres`] |
 //! | a private PostgreSQL server | [`local_postgres`] |
 //! | logs | [`telemetry`] |

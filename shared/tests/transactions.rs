@@ -1,10 +1,13 @@
 //! The transactions on a real PostgreSQL, raced against each other.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use shared::{
     booking::{Booking, BookingStatus, Refusal, cancel, confirm, expire, query, reserve},
-    postgres::Session,
+    postgres::{self, Session},
     testing::{
         TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, eventually,
         let_pass, now, stored_status, until_one_waits_for_a_lock,
@@ -535,4 +538,45 @@ async fn no_statement_scans_the_bookings() {
     // A connection reports what it did when it has been idle for a moment.
     eventually("the scans are counted", async || scans().await.1 >= 100).await;
     assert_eq!(scans().await.0, 0);
+}
+
+#[tokio::test]
+async fn more_overdue_holds_than_one_transaction_takes_are_all_expired() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 2500).await;
+    let mut session = db.session();
+    let batch = vec![request(show.id, 1); 2100];
+    let answers = reserve::reserve(&mut session, &batch).await.unwrap();
+    let first = answers[0].as_ref().unwrap().id;
+    let_pass(&db.pool, 125).await;
+    let outcome = expire::expire(&mut session, &[first]).await.unwrap();
+    assert_eq!((outcome.expired, outcome.next_deadline), (2100, None));
+    assert_eq!(available_seats(&db.pool, show.id).await, 2500);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test]
+async fn a_transaction_is_run_again_only_for_a_transient_error_and_not_without_end() {
+    let db = TestDatabase::new().await;
+    let errors: [(fn() -> sqlx::Error, u32); 3] = [
+        (
+            || sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into()),
+            4,
+        ),
+        (|| sqlx::Error::PoolTimedOut, 1),
+        (|| sqlx::Error::RowNotFound, 1),
+    ];
+    for (error, expected) in errors {
+        let input = (AtomicU32::new(0), error);
+        let result: Result<(), postgres::Error> = db
+            .session()
+            .transact(&input, |_, (runs, error)| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                let error = error().into();
+                Box::pin(async move { Err(error) })
+            })
+            .await;
+        assert!(result.is_err());
+        assert_eq!(input.0.into_inner(), expected);
+    }
 }

@@ -142,25 +142,17 @@ pub async fn sweep(pool: &PgPool, grace: TimeDelta) -> Result<usize, postgres::E
             show_ids: vec![show_id],
             grace,
         };
-        loop {
-            match expire::expire_overdue(&mut session, &overdue).await {
-                Ok(count) => {
-                    expired += count;
-                    if count < expire::MAX_AT_ONCE {
-                        break;
-                    }
-                }
-                // One show whose seats do not add up must not keep the others from theirs.
-                Err(error @ (postgres::Error::Drift { .. } | postgres::Error::Unexpected(_))) => {
-                    tracing::error!(
-                        show_id,
-                        error = telemetry::chain(&error),
-                        "cannot expire the holds of a show"
-                    );
-                    break;
-                }
-                Err(error) => return Err(error),
+        match expire::expire_overdue(&mut session, &overdue).await {
+            Ok(count) => expired += count,
+            // One show whose seats do not add up must not keep the others from theirs.
+            Err(error @ (postgres::Error::Drift { .. } | postgres::Error::Unexpected(_))) => {
+                tracing::error!(
+                    show_id,
+                    error = telemetry::chain(&error),
+                    "cannot expire the holds of a show"
+                );
             }
+            Err(error) => return Err(error),
         }
     }
     Ok(expired)

@@ -9,39 +9,11 @@ use shared::{
     },
 };
 use sqlx::PgPool;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use worker::{config::Config, janitor, jobs::expire_bookings, supervise::JobError};
 
-const CONFIG: Config = Config {
-    concurrency: 8,
-    janitor_seconds: 3600,
-    overdue_grace_seconds: 3600,
-    keep_done_hours: 1,
-    keep_done_jobs: 1000,
-    keep_dead_days: 1,
-    give_up_seconds: 300,
-};
-
-/// A worker in this process.
-struct Worker {
-    stop: CancellationToken,
-    running: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Worker {
-    fn start(pool: &PgPool, config: Config) -> Self {
-        let stop = CancellationToken::new();
-        let (pool, stopped) = (pool.clone(), stop.clone());
-        let running = tokio::spawn(async move { worker::run(pool, &config, stopped).await });
-        Self { stop, running }
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        self.running.await.unwrap().unwrap();
-    }
-}
+mod in_process;
+use in_process::{CONFIG, Worker};
 
 fn job(bookings: &[&Booking]) -> ExpireBookings {
     ExpireBookings {

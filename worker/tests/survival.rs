@@ -11,20 +11,17 @@ use shared::{
     },
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use tokio_util::sync::CancellationToken;
 use worker::{
     config::Config,
     janitor::{self, Cleaned},
 };
 
+mod in_process;
+use in_process::Worker;
+
 const CONFIG: Config = Config {
-    concurrency: 8,
-    janitor_seconds: 3600,
-    overdue_grace_seconds: 3600,
-    keep_done_hours: 1,
     keep_done_jobs: 3,
-    keep_dead_days: 1,
-    give_up_seconds: 300,
+    ..in_process::CONFIG
 };
 
 async fn execute(pool: &PgPool, sql: &'static str) {
@@ -37,14 +34,9 @@ async fn count(pool: &PgPool, sql: &'static str) -> i64 {
 
 /// Runs a worker until the condition holds.
 async fn work_until(pool: &PgPool, what: &str, condition: impl AsyncFnMut() -> bool) {
-    let stop = CancellationToken::new();
-    let running = tokio::spawn({
-        let (pool, stop) = (pool.clone(), stop.clone());
-        async move { worker::run(pool, &CONFIG, stop).await }
-    });
+    let worker = Worker::start(pool, CONFIG);
     eventually(what, condition).await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +194,8 @@ async fn another_one_leads_when_the_leader_is_gone() {
     leader.check().await.unwrap();
     execute(
         &db.pool,
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'",
+        "SELECT pg_terminate_backend(pid) FROM pg_locks
+         WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
     )
     .await;
     eventually("another one leads", async || {
@@ -243,10 +236,7 @@ async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_ba
         give_up_seconds: 20,
         ..CONFIG
     };
-    let running = tokio::spawn({
-        let pool = db.pool.clone();
-        async move { worker::run(pool, &config, CancellationToken::new()).await }
-    });
+    let worker = Worker::start(&db.pool, config);
     eventually("it has registered", async || {
         count(&db.pool, "SELECT count(*) FROM apalis.workers").await == 1
     })
@@ -266,7 +256,7 @@ async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_ba
     assert_seats_conserved(&db.pool).await;
 
     allow(false).await;
-    let error = running.await.unwrap().unwrap_err();
+    let error = worker.running.await.unwrap().unwrap_err();
     assert!(error.to_string().contains("could not work"), "{error}");
 }
 

@@ -1,10 +1,8 @@
 //! Cancel: give the seats of a hold or of a sold booking back.
 
-use std::collections::BTreeMap;
-
 use sqlx::PgConnection;
 
-use super::{Booking, Effect, Refusal, query};
+use super::{Booking, Effect, Refusal, query, seats_by_show};
 use crate::{
     postgres::{self, Session},
     show,
@@ -42,7 +40,6 @@ async fn cancel_in(
     };
 
     let mut changed = Vec::new();
-    let mut freed: BTreeMap<i64, i32> = BTreeMap::new();
     let answers = booking_ids
         .iter()
         .map(|&booking_id| {
@@ -51,7 +48,6 @@ async fn cancel_in(
                 .ok_or(Refusal::BookingNotFound { booking_id })?;
             if booking.cancel(now)? == Effect::Changed {
                 changed.push(booking_id);
-                *freed.entry(booking.show_id).or_default() += booking.number_of_seats;
             }
             Ok(booking.clone())
         })
@@ -67,6 +63,7 @@ async fn cancel_in(
     .await?
     .rows_affected();
     postgres::expect_rows("cancelled bookings", changed.len(), updated)?;
+    let freed = seats_by_show(changed.iter().filter_map(|id| bookings.get(id)));
     show::add_available_seats(tx, &freed).await?;
     Ok(answers)
 }

@@ -6,19 +6,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Booking, Effect, query};
+use super::{Booking, Effect, query, seats_by_show};
 use crate::{
     postgres::{self, Session},
     show,
 };
 
 /// How many holds one transaction expires at most: it bounds how long their shows stay locked.
-pub const MAX_AT_ONCE: usize = 1000;
+const MAX_AT_ONCE: usize = 1000;
 
 /// What expiring came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// How many bookings failed. With [`MAX_AT_ONCE`], more may be overdue.
+    /// How many bookings failed.
     pub expired: usize,
     /// The earliest deadline of the named bookings that are still held and not due yet; none if there are none.
     pub next_deadline: Option<DateTime<Utc>>,
@@ -27,8 +27,7 @@ pub struct Outcome {
 /// A show with a hold that is overdue for longer has jobs that are late. Whichever job of that show comes next helps.
 const LATE: TimeDelta = TimeDelta::milliseconds(500);
 
-/// Fails the overdue holds of the shows of these bookings, and gives their seats back, in one transaction. Bookings
-/// that are resolved, not yet due or unknown stay as they are, so a repeat does nothing.
+/// Fails the overdue holds of the shows of these bookings, and gives their seats back. Bookings that are resolved, not yet due or unknown stay as they are, so a repeat does nothing.
 ///
 /// It takes all overdue holds of a show and not just those named, because it is the show's row that everybody waits
 /// for: in a big sale hundreds of jobs are due in the same second, and the first ones do the work of the rest. Where
@@ -77,12 +76,12 @@ pub struct Overdue {
     pub grace: TimeDelta,
 }
 
-/// Fails the oldest overdue holds and gives their seats back, in one transaction. Returns how many they were: with
-/// [`MAX_AT_ONCE`], there may be more.
+/// Fails these holds and gives their seats back, the oldest first, in as many transactions as it takes. Returns how many
+/// they were.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// [`postgres::Error`]; what was done in earlier transactions stays done.
 pub async fn expire_overdue(
     session: &mut Session,
     overdue: &Overdue,
@@ -90,11 +89,18 @@ pub async fn expire_overdue(
     if overdue.show_ids.is_empty() {
         return Ok(0);
     }
-    session
-        .transact(overdue, |tx, overdue| {
-            Box::pin(expire_overdue_in(tx, overdue))
-        })
-        .await
+    let mut expired = 0;
+    loop {
+        let count = session
+            .transact(overdue, |tx, overdue| {
+                Box::pin(expire_overdue_in(tx, overdue))
+            })
+            .await?;
+        expired += count;
+        if count < MAX_AT_ONCE {
+            return Ok(expired);
+        }
+    }
 }
 
 async fn expire_overdue_in(
@@ -104,21 +110,39 @@ async fn expire_overdue_in(
     let Some(now) = show::lock(tx, show_ids).await?.locked_at else {
         return Ok(0);
     };
-    let ids = sqlx::query_scalar!(
-        "SELECT id FROM unnest($1::bigint[]) AS of_show (show_id)
-         CROSS JOIN LATERAL (
-             SELECT id, expires_at FROM bookings
-             WHERE bookings.show_id = of_show.show_id AND status = 'PENDING' AND expires_at <= $2
-             ORDER BY expires_at LIMIT $3) AS hold
-         ORDER BY expires_at LIMIT $3",
-        show_ids,
-        now - *grace,
-        i64::try_from(MAX_AT_ONCE).unwrap_or(i64::MAX),
-    )
-    .fetch_all(&mut *tx)
-    .await?;
+    let at_most = i64::try_from(MAX_AT_ONCE).unwrap_or(i64::MAX);
+    let of_each = show_ids.iter().map(|&show_id| (show_id, at_most)).collect();
+    let ids = find_overdue(tx, &of_each, at_most, now - *grace).await?;
     let overdue = fail_overdue(tx, &ids, now).await?;
     Ok(overdue.len())
+}
+
+/// The oldest holds whose deadline is `until` or before: at most so many of each show, and `at_most` in all.
+async fn find_overdue(
+    tx: &mut PgConnection,
+    of_each: &BTreeMap<i64, i64>,
+    at_most: i64,
+    until: DateTime<Utc>,
+) -> Result<Vec<i64>, postgres::Error> {
+    let (show_ids, limits): (Vec<i64>, Vec<i64>) = of_each.iter().unzip();
+    if show_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM unnest($1::bigint[], $2::bigint[]) AS of_show (show_id, at_most)
+         CROSS JOIN LATERAL (
+             SELECT id, expires_at FROM bookings
+             WHERE bookings.show_id = of_show.show_id AND status = 'PENDING' AND expires_at <= $3
+             ORDER BY expires_at LIMIT of_show.at_most) AS hold
+         ORDER BY expires_at LIMIT $4",
+        &show_ids,
+        &limits,
+        until,
+        at_most,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(ids)
 }
 
 /// How many overdue holds of a show one batch of requests reclaims at most. What is left is reclaimed by the next one.
@@ -137,21 +161,12 @@ pub(super) async fn reclaim(
     lacking_seats: &BTreeMap<i64, i64>,
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<i64, i32>, postgres::Error> {
-    let mut ids = Vec::new();
-    for (show_id, lacking) in lacking_seats {
-        // Each hold has at least one seat, so as many holds as seats are enough.
-        let of_show = sqlx::query_scalar!(
-            "SELECT id FROM bookings
-             WHERE show_id = $1 AND status = 'PENDING' AND expires_at <= $2
-             ORDER BY expires_at LIMIT $3",
-            show_id,
-            now,
-            (*lacking).min(MAX_RECLAIMED),
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        ids.extend(of_show);
-    }
+    // Each hold has at least one seat, so as many holds as seats are enough.
+    let of_each = lacking_seats
+        .iter()
+        .map(|(&show_id, &lacking)| (show_id, lacking.min(MAX_RECLAIMED)))
+        .collect();
+    let ids = find_overdue(tx, &of_each, i64::MAX, now).await?;
     let overdue = fail_overdue(tx, &ids, now).await?;
     Ok(seats_by_show(&overdue))
 }
@@ -181,14 +196,6 @@ async fn fail_overdue(
     postgres::expect_rows("failed bookings", ids.len(), updated)?;
     show::add_available_seats(tx, &seats_by_show(&overdue)).await?;
     Ok(overdue)
-}
-
-fn seats_by_show(bookings: &[Booking]) -> BTreeMap<i64, i32> {
-    let mut seats = BTreeMap::new();
-    for booking in bookings {
-        *seats.entry(booking.show_id).or_default() += booking.number_of_seats;
-    }
-    seats
 }
 
 /// Expires those that are due, and returns them. Pure.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::{Booking, BookingStatus, Refusal, expire};
+use super::{Booking, BookingStatus, Refusal, expire, seats_by_show};
 use crate::{
     jobs,
     postgres::{self, Session},
@@ -135,10 +135,7 @@ async fn insert(
     if new.is_empty() {
         return Ok(answers);
     }
-    let mut taken: BTreeMap<i64, i32> = BTreeMap::new();
-    for booking in &new {
-        *taken.entry(booking.show_id).or_default() += booking.number_of_seats;
-    }
+    let taken = seats_by_show(new.iter().map(|booking| &**booking));
     let (shows, seats): (Vec<i64>, Vec<i32>) = taken.into_iter().unzip();
     // Both in one statement, which saves a round trip while the shows are locked. As in `show::add_available_seats`,
     // a counter is never clamped.

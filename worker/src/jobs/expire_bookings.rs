@@ -12,21 +12,13 @@ use crate::supervise::JobError;
 /// [`JobError::Snooze`] until the next deadline while some of the bookings are still held;
 /// [`JobError::Retry`] when the database fails.
 pub async fn run(pool: PgPool, job: ExpireBookings) -> Result<(), JobError> {
-    let mut session = Session::new(&pool);
-    let mut expired = 0;
-    let next_deadline = loop {
-        let outcome = expire::expire(&mut session, &job.booking_ids)
-            .await
-            .map_err(|error| JobError::Retry(error.into()))?;
-        expired += outcome.expired;
-        if outcome.expired < expire::MAX_AT_ONCE {
-            break outcome.next_deadline;
-        }
-    };
-    if expired > 0 {
-        tracing::info!(expired, "holds ran out");
+    let outcome = expire::expire(&mut Session::new(&pool), &job.booking_ids)
+        .await
+        .map_err(|error| JobError::Retry(error.into()))?;
+    if outcome.expired > 0 {
+        tracing::info!(expired = outcome.expired, "holds ran out");
     }
-    match next_deadline {
+    match outcome.next_deadline {
         Some(deadline) => Err(JobError::Snooze(deadline)),
         None => Ok(()),
     }

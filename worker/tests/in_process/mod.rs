@@ -1,0 +1,37 @@
+//! A worker in the test's own process.
+
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use worker::config::Config;
+
+/// Where a test does not say otherwise.
+pub(crate) const CONFIG: Config = Config {
+    concurrency: 8,
+    janitor_seconds: 3600,
+    overdue_grace_seconds: 3600,
+    keep_done_hours: 1,
+    keep_done_jobs: 1000,
+    keep_dead_days: 1,
+    give_up_seconds: 300,
+};
+
+/// A worker in this process.
+pub(crate) struct Worker {
+    pub(crate) stop: CancellationToken,
+    pub(crate) running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Worker {
+    pub(crate) fn start(pool: &PgPool, config: Config) -> Self {
+        let stop = CancellationToken::new();
+        let (pool, stopped) = (pool.clone(), stop.clone());
+        let running = tokio::spawn(async move { worker::run(pool, &config, stopped).await });
+        Self { stop, running }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
