@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -21,6 +22,7 @@ use sqlx::PgPool;
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::{Mutex, mpsc, oneshot},
+    time::timeout,
 };
 
 /// Runs some requests in one transaction and answers each, in their order. An error means that none was done, but
@@ -162,7 +164,7 @@ where
                     queue,
                     turn.clone(),
                     limits.batch_max,
-                    Session::new(pool),
+                    Session::chained(pool),
                     transaction,
                     Handle::current(),
                 ));
@@ -233,7 +235,7 @@ async fn run_lane<Request, Answer>(
     Answer: Send + 'static,
 {
     let mut batch = Vec::with_capacity(batch_max);
-    while queue.recv_many(&mut batch, batch_max).await > 0 {
+    while gather(&mut queue, &mut batch, batch_max, &mut session).await {
         let running = turn.running.lock().await;
         // Those too that came while another one had the turn.
         while batch.len() < batch_max
@@ -256,6 +258,27 @@ async fn run_lane<Request, Answer>(
             answer(answers, results, &callers);
         }
     }
+}
+
+/// How long nobody asks for anything before the lane gives its connection back.
+const RESTS_AFTER: Duration = Duration::from_millis(100);
+
+/// Waits for requests; false when no more will come.
+async fn gather<Member>(
+    queue: &mut mpsc::UnboundedReceiver<Member>,
+    batch: &mut Vec<Member>,
+    batch_max: usize,
+    session: &mut Session,
+) -> bool {
+    let come = timeout(RESTS_AFTER, queue.recv_many(batch, batch_max)).await;
+    let count = match come {
+        Ok(count) => count,
+        Err(_) => {
+            session.rest().await;
+            queue.recv_many(batch, batch_max).await
+        }
+    };
+    count > 0
 }
 
 /// Gives each caller its answer. One that went away meanwhile does not want it.

@@ -1,13 +1,10 @@
 //! The transactions on a real PostgreSQL, raced against each other.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::Arc;
 
 use shared::{
     booking::{Booking, BookingStatus, Refusal, cancel, confirm, expire, query, reserve},
-    postgres::{self, Session},
+    postgres::Session,
     testing::{
         TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, eventually,
         let_pass, now, stored_status, until_one_waits_for_a_lock,
@@ -553,30 +550,4 @@ async fn more_overdue_holds_than_one_transaction_takes_are_all_expired() {
     assert_eq!((outcome.expired, outcome.next_deadline), (2100, None));
     assert_eq!(available_seats(&db.pool, show.id).await, 2500);
     assert_seats_conserved(&db.pool).await;
-}
-
-#[tokio::test]
-async fn a_transaction_is_run_again_only_for_a_transient_error_and_not_without_end() {
-    let db = TestDatabase::new().await;
-    let errors: [(fn() -> sqlx::Error, u32); 3] = [
-        (
-            || sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into()),
-            4,
-        ),
-        (|| sqlx::Error::PoolTimedOut, 1),
-        (|| sqlx::Error::RowNotFound, 1),
-    ];
-    for (error, expected) in errors {
-        let input = (AtomicU32::new(0), error);
-        let result: Result<(), postgres::Error> = db
-            .session()
-            .transact(&input, |_, (runs, error)| {
-                runs.fetch_add(1, Ordering::Relaxed);
-                let error = error().into();
-                Box::pin(async move { Err(error) })
-            })
-            .await;
-        assert!(result.is_err());
-        assert_eq!(input.0.into_inner(), expected);
-    }
 }

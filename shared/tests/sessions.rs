@@ -1,0 +1,221 @@
+//! Sessions on a real PostgreSQL: what is run again, what stays open, and a database that gives no answer.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use shared::{
+    postgres::{self, DatabaseArgs, Error, Session},
+    testing::{TestDatabase, eventually},
+};
+use sqlx::PgConnection;
+use tokio::{
+    io::copy_bidirectional,
+    net::{UnixListener, UnixStream},
+    sync::watch,
+    time,
+};
+
+#[tokio::test]
+async fn a_transaction_is_run_again_only_for_a_transient_error_and_not_without_end() {
+    let db = TestDatabase::new().await;
+    let errors: [(fn() -> sqlx::Error, u32); 3] = [
+        (
+            || sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into()),
+            4,
+        ),
+        (|| sqlx::Error::PoolTimedOut, 1),
+        (|| sqlx::Error::RowNotFound, 1),
+    ];
+    for (error, expected) in errors {
+        let input = (AtomicU32::new(0), error);
+        let result: Result<(), Error> = db
+            .session()
+            .transact(&input, |_, (runs, error)| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                let error = error().into();
+                Box::pin(async move { Err(error) })
+            })
+            .await;
+        assert!(result.is_err());
+        assert_eq!(input.0.into_inner(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_chained_session_that_rests_leaves_no_transaction_open() {
+    let db = TestDatabase::new().await;
+    let open = async || -> i64 {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND state LIKE 'idle in transaction%'",
+        )
+        .fetch_one(&db.pool)
+        .await
+        .unwrap()
+    };
+    let mut session = Session::chained(&db.pool);
+    for _ in 0..2 {
+        session.transact(&(), nothing).await.unwrap();
+        assert_eq!(open().await, 1);
+    }
+    session.rest().await;
+    assert_eq!(open().await, 0);
+    session.transact(&(), nothing).await.unwrap();
+    drop(session);
+    eventually("it is closed", async || open().await == 0).await;
+}
+
+/// What each transaction of a chained session wrote is there for others, and what one that failed wrote is not.
+#[tokio::test]
+async fn a_chained_session_commits_each_of_its_transactions_by_itself() {
+    let db = TestDatabase::new().await;
+    let mut session = Session::chained(&db.pool);
+    for fails in [false, true, false] {
+        let result: Result<(), Error> = session
+            .transact(&fails, |tx, fails| {
+                async move {
+                    sqlx::query("INSERT INTO shows (name, starts_at, seats, available_seats) VALUES ('x', now(), 1, 1)")
+                        .execute(&mut *tx)
+                        .await?;
+                    if *fails {
+                        sqlx::query("SELECT 1 / 0").execute(tx).await?;
+                    }
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await;
+        assert_eq!(result.is_err(), fails);
+    }
+    let shows: i64 = sqlx::query_scalar("SELECT count(*) FROM shows")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(shows, 2);
+}
+
+/// A database that says nothing any more, as when its host vanished, must not keep a lane for a quarter of an hour.
+#[tokio::test]
+async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_one() {
+    let db = TestDatabase::new().await;
+    let way = Way::to(&db.url);
+    let pool = postgres::connect(&DatabaseArgs {
+        database_url: way.url.clone(),
+        // So that each transaction would get the silent one, if it were kept.
+        database_connections: 1,
+    })
+    .await
+    .unwrap();
+    for mut session in [Session::new(&pool), Session::chained(&pool)] {
+        session.transact(&(), nothing).await.unwrap();
+
+        let result = session.transact(&way.silent, silence_then_look).await;
+        assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
+        way.silent.send_replace(false);
+        time::resume();
+        session.transact(&(), nothing).await.unwrap();
+
+        let result = session.transact(&way.silent, look_then_silence).await;
+        assert!(
+            matches!(result, Err(Error::OutcomeUnknown(_))),
+            "{result:?}"
+        );
+        way.silent.send_replace(false);
+        time::resume();
+        session.transact(&(), nothing).await.unwrap();
+    }
+}
+
+fn nothing<'t>(tx: &'t mut PgConnection, (): &'t ()) -> BoxFuture<'t, Result<(), Error>> {
+    look(tx).boxed()
+}
+
+fn silence_then_look<'t>(
+    tx: &'t mut PgConnection,
+    silent: &'t watch::Sender<bool>,
+) -> BoxFuture<'t, Result<(), Error>> {
+    async {
+        fall_silent(silent).await;
+        look(tx).await
+    }
+    .boxed()
+}
+
+fn look_then_silence<'t>(
+    tx: &'t mut PgConnection,
+    silent: &'t watch::Sender<bool>,
+) -> BoxFuture<'t, Result<(), Error>> {
+    async {
+        look(tx).await?;
+        fall_silent(silent).await;
+        Ok(())
+    }
+    .boxed()
+}
+
+async fn look(tx: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query("SELECT 1").execute(tx).await?;
+    Ok(())
+}
+
+/// From now on time passes only while everybody waits, and then it leaps.
+async fn fall_silent(silent: &watch::Sender<bool>) {
+    silent.send_replace(true);
+    // Those that have noticed do not listen for it any more.
+    silent.closed().await;
+    time::pause();
+}
+
+/// A way to the database whose connections can all go silent for ever, as when a host vanishes: nothing arrives any
+/// more, and nothing says why. Later ones work.
+struct Way {
+    url: String,
+    silent: watch::Sender<bool>,
+    dir: PathBuf,
+}
+
+impl Way {
+    fn to(url: &str) -> Self {
+        let (_, server) = url.split_once("host=").unwrap();
+        let (server, _) = server.split_once('&').unwrap();
+        let socket = ".s.PGSQL.5432";
+        let server_socket = PathBuf::from(server).join(socket);
+        let dir = std::env::temp_dir().join(format!("ticketing-way-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let listener = UnixListener::bind(dir.join(socket)).unwrap();
+        let silent = watch::Sender::new(false);
+        let way = Self {
+            url: url.replace(server, dir.to_str().unwrap()),
+            silent: silent.clone(),
+            dir,
+        };
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut server = UnixStream::connect(&server_socket).await.unwrap();
+                let mut silenced = silent.subscribe();
+                tokio::spawn(async move {
+                    let is_over = tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut server) => true,
+                        _ = silenced.wait_for(|silent| *silent) => false,
+                    };
+                    drop(silenced);
+                    if !is_over {
+                        // Both ends stay open.
+                        std::future::pending().await
+                    }
+                });
+            }
+        });
+        way
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
