@@ -2,12 +2,11 @@
 
 mod chart;
 mod database_limit;
-mod program;
 mod report;
 mod stage;
 mod trials;
 
-use std::{env, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -168,15 +167,4 @@ async fn measure_once(
         p50_ms: report.latency_ms.p50,
         p99_ms: report.latency_ms.p99,
     })
-}
-
-/// The directory of this program, where `api` is too.
-fn beside_this_program(name: &str) -> anyhow::Result<PathBuf> {
-    let path = env::current_exe()?.with_file_name(name);
-    anyhow::ensure!(
-        path.is_file(),
-        "{} is not there: build all programs with `cargo build --release`",
-        path.display()
-    );
-    Ok(path)
 }

@@ -2,7 +2,9 @@
 
 mod audit;
 mod bench;
+mod chaos;
 mod migrate;
+mod program;
 mod stress;
 mod up;
 
@@ -23,6 +25,7 @@ enum Command {
     Stress(stress::Args),
     Bench(bench::Args),
     Audit(audit::Args),
+    Chaos(chaos::Args),
 }
 
 /// As in `api`, which `up` runs.
@@ -37,6 +40,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Stress(args) => stress::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Chaos(args) => chaos::run(args).await,
     }
 }
 

@@ -3,7 +3,8 @@
 mod clients;
 mod http;
 mod report;
-mod verify;
+mod told;
+pub(crate) mod verify;
 
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
@@ -19,6 +20,8 @@ pub(crate) use self::report::Report;
 use self::{
     clients::Load,
     http::{Connection, Target, post},
+    told::Told,
+    verify::Expected,
 };
 
 /// Put load on a server, and verify that it neither oversells nor loses a seat
@@ -32,9 +35,13 @@ pub(crate) struct Args {
     #[arg(value_enum, default_value_t = Mode::Hot)]
     pub(crate) mode: Mode,
 
-    /// The server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:5000")]
-    pub(crate) url: String,
+    /// The server; given several times, the connections are spread over them
+    #[arg(
+        long = "url",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:5000"
+    )]
+    pub(crate) urls: Vec<String>,
 
     /// How many connections, all open at the same time
     #[arg(long, short, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=50_000))]
@@ -91,7 +98,24 @@ impl Args {
         let default = if self.mode == Mode::Mixed { 10 } else { 120 };
         self.hold_seconds.unwrap_or(default)
     }
+
+    fn expected(&self, outcome: &Outcome) -> Expected {
+        let hold = Duration::from_secs(self.hold_seconds().into());
+        // Seats whose hold ran out are sold again, so that it is not certain how many bookings there are.
+        let is_certain = self.mode == Mode::Sellout
+            && outcome.took < hold
+            && outcome.load.seen(|seen| seen.errors.is_empty());
+        Expected {
+            sold: is_certain.then_some(self.seats.unsigned_abs().into()),
+            no_holds: false,
+            within: hold + AT_REST_AFTER,
+        }
+    }
 }
+
+/// How long seats may be under way: a hold that has just run out is listed as failed a moment before its seats are
+/// back. After the last hold and this time everything has come to rest.
+const AT_REST_AFTER: Duration = Duration::from_secs(15);
 
 /// What the clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -123,41 +147,67 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
 /// Runs the load and verifies the result.
 pub(crate) async fn stress(args: &Args) -> anyhow::Result<Report> {
+    let outcome = put_load(args).await?;
+    let verification = verify::verify(&outcome, &args.expected(&outcome)).await?;
+    Ok(Report::new(args, &outcome, verification))
+}
+
+/// What came of a load.
+pub(crate) struct Outcome {
+    pub(crate) load: Arc<Load>,
+    pub(crate) told: Told,
+    pub(crate) took: Duration,
+}
+
+/// Runs the load.
+pub(crate) async fn put_load(args: &Args) -> anyhow::Result<Outcome> {
     shared::process::raise_open_files_limit();
     if args.mode == Mode::Sellout && u64::from(args.requests) <= args.seats.unsigned_abs().into() {
         bail!("a sellout needs more requests than seats");
     }
-    let target: Target = args.url.parse()?;
-    let shows = make_shows(&target, args).await?;
-    let open = open_connections(&target, args.connections).await?;
+    let targets: Vec<Target> = args
+        .urls
+        .iter()
+        .map(|url| url.parse())
+        .collect::<anyhow::Result<_>>()?;
+    let shows = make_shows(&targets[0], args).await?;
+    let open = open_connections(&targets, args.connections).await?;
     let stop = CancellationToken::new();
     let began = Instant::now();
-    let load = Arc::new(Load::new(args, target, shows, began, stop.clone()));
+    let load = Arc::new(Load::new(args, targets, shows, began, stop.clone()));
     let mut clients = JoinSet::new();
     for (index, connection) in open.into_iter().enumerate() {
         clients.spawn(clients::run(load.clone(), connection, index));
     }
-    let finished = async { while clients.join_next().await.is_some() {} };
+    let finished = async {
+        let mut told = Told::default();
+        while let Some(client) = clients.join_next().await {
+            told.append(client?);
+        }
+        anyhow::Ok(told)
+    };
     let time_is_up = async {
         if args.mode != Mode::Sellout {
             watch(&load, args).await;
             stop.cancel();
         }
     };
-    tokio::join!(finished, time_is_up);
-    let took = began.elapsed();
-
-    let verification = verify::verify(&load, args, took).await?;
-    Ok(Report::new(args, &load, took, verification))
+    let (told, ()) = tokio::join!(finished, time_is_up);
+    Ok(Outcome {
+        told: told?,
+        took: began.elapsed(),
+        load,
+    })
 }
 
 /// How many connections are being opened at the same time: a system drops some when too many come at once.
 const OPENING: usize = 256;
 
-async fn open_connections(target: &Target, count: u32) -> anyhow::Result<Vec<Connection>> {
-    stream::iter(0..count)
-        .map(|_| Connection::open(target))
-        .buffer_unordered(OPENING)
+/// Each to the target that its client will use.
+async fn open_connections(targets: &[Target], count: u32) -> anyhow::Result<Vec<Connection>> {
+    stream::iter(targets.iter().cycle().take(count as usize))
+        .map(Connection::open)
+        .buffered(OPENING)
         .try_collect()
         .await
 }

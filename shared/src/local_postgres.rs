@@ -29,7 +29,7 @@ pub enum Mode {
 }
 
 /// The database that is created in a new server.
-const DATABASE: &str = "ticketing";
+pub const DATABASE: &str = "ticketing";
 
 /// A Unix socket's path has at most 107 bytes, of which `/.s.PGSQL.5432` needs 14.
 const MAX_DATA_DIR_BYTES: usize = 93;
@@ -174,6 +174,39 @@ impl LocalPostgres {
     pub async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
         self.execute(&format!("DROP DATABASE {name} WITH (FORCE)"))
             .await
+    }
+
+    /// Ends this many connections of clients to a database, whichever they are.
+    ///
+    /// # Errors
+    ///
+    /// When the server fails.
+    pub async fn cut_connections(&self, database: &str, count: i64) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        sqlx::query!(
+            "SELECT pg_terminate_backend(pid)
+             FROM (SELECT pid FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'
+                   ORDER BY random() LIMIT $2) AS unlucky",
+            database,
+            count,
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// The process that started all others of the server.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn process_id(&self) -> anyhow::Result<i32> {
+        let file = self.data_dir.join("postmaster.pid");
+        let text = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
+        let line = text.lines().next().unwrap_or_default();
+        line.parse()
+            .with_context(|| format!("no process id in {}", file.display()))
     }
 
     /// Runs a statement in the database `postgres`.

@@ -15,10 +15,7 @@ use shared::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{
-    program::Program,
-    stage::{Stage, connect},
-};
+use super::stage::{Stage, connect};
 use crate::stress::{self, Mode};
 
 /// What all of them came to.
@@ -108,7 +105,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
     }
 
     let began = Instant::now();
-    let worker = Program::worker(&stage.database_url)?;
+    let worker = stage.start_worker()?;
     while show::list(&pool, 0, 1)
         .await?
         .first()
@@ -126,7 +123,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
 /// 5,000 bookings a second of one show, none of them confirmed, and one worker.
 pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Steady> {
     let stage = Stage::set(server, batch_max).await?;
-    let worker = Program::worker(&stage.database_url)?;
+    let worker = stage.start_worker()?;
     let report = stage
         .put_load(stress::Args {
             connections: 128,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Args, Mode,
     http::{Connection, Target, post},
+    told::{Acknowledged, Act, Last, Told},
 };
 
 /// An hour. What takes longer counts as that.
@@ -27,7 +28,7 @@ const SERVER_AWAY: Duration = Duration::from_secs(30);
 
 /// What all clients share.
 pub(crate) struct Load {
-    pub(crate) target: Target,
+    pub(crate) targets: Vec<Target>,
     pub(crate) shows: Vec<i64>,
     mode: Mode,
     stop: CancellationToken,
@@ -60,7 +61,7 @@ pub(crate) struct Seen {
 impl Load {
     pub(crate) fn new(
         args: &Args,
-        target: Target,
+        targets: Vec<Target>,
         shows: Vec<i64>,
         began: Instant,
         stop: CancellationToken,
@@ -68,7 +69,7 @@ impl Load {
         let latency = Histogram::new_with_max(LONGEST_MICROS, 3)
             .expect("three significant digits of an hour are allowed");
         Self {
-            target,
+            targets,
             shows,
             mode: args.mode,
             stop,
@@ -108,22 +109,22 @@ impl Load {
         look(&mut seen)
     }
 
-    /// Takes the next turn, and waits until it is due; none when the load is over. Its latency counts from the time
-    /// that is returned.
-    async fn next_turn(&self) -> Option<Instant> {
+    /// Takes the next turn, and waits until it is due; none when the load is over.
+    async fn next_turn(&self) -> Option<Turn> {
         if self.stop.is_cancelled() {
             return None;
         }
-        let turn = self.turns.fetch_add(1, Relaxed);
-        if self.last_turn.is_some_and(|last| turn >= last) {
+        let number = self.turns.fetch_add(1, Relaxed);
+        if self.last_turn.is_some_and(|last| number >= last) {
             return None;
         }
         let Some(rate) = self.rate else {
-            return Some(Instant::now());
+            let due = Instant::now();
+            return Some(Turn { number, due });
         };
-        let due = self.began + Duration::from_secs(turn) / rate;
+        let due = self.began + Duration::from_secs(number) / rate;
         let waited = self.stop.run_until_cancelled(sleep_until(due)).await;
-        waited.map(|()| due)
+        waited.map(|()| Turn { number, due })
     }
 
     fn count_error(&self, what: String) {
@@ -131,74 +132,125 @@ impl Load {
     }
 }
 
-/// One client, until the load is over.
-pub(crate) async fn run(load: std::sync::Arc<Load>, connection: Connection, index: usize) {
-    let show_id = load.shows[index % load.shows.len()];
-    let body = json!({"showId": show_id, "userName": format!("user {index}"), "numberOfSeats": 1});
-    let book = post(&load.target, "/bookings", &body.to_string());
+/// One booking, and what is done with it.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// No other turn of this load has it. It is in the booking's user name, so that the booking can be found again.
+    number: u64,
+    /// Its latency counts from here.
+    due: Instant,
+}
+
+/// How the server answered.
+#[derive(Clone, Copy)]
+struct Answer {
+    status: u16,
+    /// Of the booking.
+    id: Option<i64>,
+    /// A server that says when to come again says also that nothing was done.
+    is_not_done: bool,
+}
+
+/// One client, until the load is over. Returns what it was told.
+pub(crate) async fn run(load: std::sync::Arc<Load>, connection: Connection, index: usize) -> Told {
     let mut client = Client {
         load: &load,
+        target: &load.targets[index % load.targets.len()],
+        show_id: load.shows[index % load.shows.len()],
         connection,
+        told: Told::default(),
     };
-    while let Some(due) = load.next_turn().await {
-        client.turn(&book, due).await;
+    while let Some(turn) = load.next_turn().await {
+        client.take(turn).await;
     }
+    client.told
 }
 
 struct Client<'a> {
     load: &'a Load,
+    target: &'a Target,
+    show_id: i64,
     connection: Connection,
+    told: Told,
 }
 
 impl Client<'_> {
     /// Books, and does with the booking what the mode says.
-    async fn turn(&mut self, book: &[u8], due: Instant) {
-        let Some(booking_id) = self.book(book, due).await else {
+    async fn take(&mut self, turn: Turn) {
+        let Some(booking_id) = self.book(turn).await else {
             return;
         };
         let act = match self.load.mode {
             Mode::Hot | Mode::Sellout | Mode::Spread => None,
-            Mode::Confirm => Some("confirm"),
+            Mode::Confirm => Some(Act::Confirm),
             Mode::Mixed => match fastrand::u8(0..5) {
-                0..3 => Some("confirm"),
-                3 => Some("cancel"),
+                0..3 => Some(Act::Confirm),
+                3 => Some(Act::Cancel),
                 _ => None,
             },
         };
-        if let Some(act) = act {
-            let request = post(
-                &self.load.target,
-                &format!("/bookings/{booking_id}/{act}"),
-                "",
-            );
-            if let Some((status, _)) = self.send(&request, Instant::now()).await
-                && status != 200
-            {
-                self.load.count_error(format!("{act}: {status}"));
-            }
-        }
+        let last = match act {
+            None => Last::Booked,
+            Some(act) => self.act(act, booking_id).await,
+        };
+        self.told.acknowledged.push(Acknowledged {
+            booking_id,
+            turn: turn.number,
+            last,
+        });
     }
 
-    async fn book(&mut self, request: &[u8], due: Instant) -> Option<i64> {
-        let (status, id) = self.send(request, due).await?;
-        match status {
+    async fn book(&mut self, turn: Turn) -> Option<i64> {
+        let body = json!({
+            "showId": self.show_id,
+            "userName": format!("user {}", turn.number),
+            "numberOfSeats": 1,
+        });
+        let request = post(self.target, "/bookings", &body.to_string());
+        let answer = self.send(&request, turn.due).await?;
+        match answer.status {
             201 => {
                 self.load.counts.booked.fetch_add(1, Relaxed);
-                return id;
+                return answer.id;
             }
             409 => {
                 self.load.counts.refused.fetch_add(1, Relaxed);
             }
-            _ => self.load.count_error(format!("book: {status}")),
+            status => {
+                self.load.count_error(format!("book: {status}"));
+                if answer.is_not_done {
+                    self.told.not_done.push(turn.number);
+                }
+            }
         }
         None
     }
 
-    /// Sends a request that was due at `due`, and returns its status and the id in its body. After a lost connection,
-    /// opens another one.
-    async fn send(&mut self, request: &[u8], due: Instant) -> Option<(u16, Option<i64>)> {
+    async fn act(&mut self, act: Act, booking_id: i64) -> Last {
+        let name = act.name();
+        let request = post(self.target, &format!("/bookings/{booking_id}/{name}"), "");
+        let Some(answer) = self.send(&request, Instant::now()).await else {
+            return Last::Unanswered(act);
+        };
+        if answer.status == 200 {
+            return Last::Done(act);
+        }
+        self.load.count_error(format!("{name}: {}", answer.status));
+        match answer.status {
+            409 => Last::TooLate,
+            _ if answer.is_not_done => Last::Booked,
+            _ => Last::Unanswered(act),
+        }
+    }
+
+    /// Sends a request that was due at `due`. After a lost connection, opens another one.
+    async fn send(&mut self, request: &[u8], due: Instant) -> Option<Answer> {
         let answer = match self.connection.send(request).await {
-            Ok(reply) => Ok((reply.status, reply.id())),
+            Ok(reply) => Ok(Answer {
+                status: reply.status,
+                id: reply.id(),
+                is_not_done: reply.has_retry_after,
+            }),
             Err(error) => Err(error),
         };
         let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -226,7 +278,7 @@ impl Client<'_> {
                 self.load.stop.cancel();
                 return;
             }
-            match Connection::open(&self.load.target).await {
+            match Connection::open(self.target).await {
                 Ok(connection) => {
                     self.connection = connection;
                     return;

@@ -61,6 +61,7 @@ pub(crate) struct Reply<'a> {
     pub(crate) body: &'a [u8],
     /// Where the next page is.
     pub(crate) next: Option<String>,
+    pub(crate) has_retry_after: bool,
 }
 
 impl Reply<'_> {
@@ -104,6 +105,7 @@ impl Connection {
             status: head.status,
             body: &self.buffer[head.length..head.length + head.body_length],
             next: head.next,
+            has_retry_after: head.has_retry_after,
         })
     }
 
@@ -121,6 +123,7 @@ struct Head {
     length: usize,
     body_length: usize,
     next: Option<String>,
+    has_retry_after: bool,
 }
 
 /// Parses the head of a reply; none while it is not all there.
@@ -149,6 +152,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
         length,
         body_length,
         next,
+        has_retry_after: header("retry-after").is_some(),
     }))
 }
 

@@ -1,11 +1,11 @@
 //! What came of it, as a table and as JSON.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::{Args, clients::Load, verify::Verification};
+use super::{Args, Outcome, verify::Verification};
 
 /// The result of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -39,8 +39,7 @@ pub(crate) struct Latency {
 impl Report {
     pub(crate) fn new(
         args: &Args,
-        load: &Load,
-        took: Duration,
+        Outcome { load, took, .. }: &Outcome,
         verification: Verification,
     ) -> Self {
         let (latency_ms, errors) = load.seen(|seen| {
@@ -126,7 +125,10 @@ impl fmt::Display for Report {
             "{seats} seats = {available} available + {taken} taken by {bookings} bookings"
         )?;
         if faults.is_empty() {
-            write!(f, "verified: the seats add up")
+            write!(
+                f,
+                "verified: the seats add up, and each booking is as it was acknowledged"
+            )
         } else {
             write!(f, "BROKEN: {}", faults.join("; "))
         }

@@ -1,16 +1,20 @@
-//! After the load: do the seats add up, by what the server itself says?
+//! After the load: does the server have what its clients were told, and do the seats add up, by what it says itself?
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use shared::booking::BookingStatus;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
-    Args, Mode,
+    Outcome,
     clients::Load,
     http::{Connection, get},
+    told::{Acknowledged, Told},
 };
 
 /// What the server's shows and bookings come to.
@@ -24,9 +28,20 @@ pub(crate) struct Verification {
     /// Seats of pending and confirmed bookings.
     pub(crate) taken: i64,
     /// Bookings listed, in whatever status.
-    pub(crate) bookings: u64,
-    /// What does not add up; empty when all is well.
+    pub(crate) bookings: usize,
+    /// What is wrong; empty when all is well.
     pub(crate) faults: Vec<String>,
+}
+
+/// What must be so in the end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expected {
+    /// How many bookings were made, if that is certain.
+    pub(crate) sold: Option<u64>,
+    /// Whether every booking is resolved.
+    pub(crate) no_holds: bool,
+    /// How long it may take.
+    pub(crate) within: Duration,
 }
 
 #[derive(Deserialize)]
@@ -36,117 +51,295 @@ struct Show {
     available_seats: i64,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Booking {
+    id: i64,
+    user_name: String,
     number_of_seats: i64,
     status: BookingStatus,
 }
 
-/// How long seats may be under way: a hold that has just run out is listed as failed a moment before its seats are
-/// back. After the last hold and this time everything has come to rest.
-const AT_REST_AFTER: Duration = Duration::from_secs(15);
-
-/// Adds up the seats, until they agree or until everything must have come to rest.
-pub(crate) async fn verify(
-    load: &Load,
-    args: &Args,
-    took: Duration,
-) -> anyhow::Result<Verification> {
-    let hold = Duration::from_secs(args.hold_seconds().into());
-    let deadline = Instant::now() + hold + AT_REST_AFTER;
-    // Seats whose hold ran out are sold again, so that it is not certain how many bookings there are.
-    let for_sale =
-        (args.mode == Mode::Sellout && took < hold && load.seen(|seen| seen.errors.is_empty()))
-            .then_some(u64::from(args.seats.unsigned_abs()));
-    loop {
-        let mut verification = add_up(load).await?;
-        verification.faults = find_faults(&verification, load.booked(), for_sale);
-        if verification.faults.is_empty() || Instant::now() > deadline {
-            return Ok(verification);
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+impl Booking {
+    /// The turn that booked it.
+    fn turn(&self) -> Option<u64> {
+        self.user_name.strip_prefix("user ")?.parse().ok()
     }
 }
 
-async fn add_up(load: &Load) -> anyhow::Result<Verification> {
-    let mut connection = Connection::open(&load.target).await?;
-    let mut sum = Verification::default();
+/// Looks until everything is as it must be, or until the time for it is over.
+pub(crate) async fn verify(outcome: &Outcome, expected: &Expected) -> anyhow::Result<Verification> {
+    let deadline = Instant::now() + expected.within;
+    loop {
+        let mut listed = list(&outcome.load).await?;
+        listed.sum.faults = find_faults(&listed, &outcome.told, expected);
+        if listed.sum.faults.is_empty() || Instant::now() > deadline {
+            return Ok(listed.sum);
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// What the server lists.
+#[derive(Default)]
+struct Listed {
+    sum: Verification,
+    bookings: Vec<Booking>,
+}
+
+async fn list(load: &Load) -> anyhow::Result<Listed> {
+    let target = &load.targets[0];
+    let mut connection = Connection::open(target).await?;
+    let mut listed = Listed::default();
     for show_id in &load.shows {
         let mut next = Some(format!("/bookings?showId={show_id}&limit=1000"));
         while let Some(page) = next {
-            let reply = connection.send(&get(&load.target, &page)).await?;
+            let reply = connection.send(&get(target, &page)).await?;
             ensure!(reply.status == 200, "GET {page}: {}", reply.status);
             let bookings: Vec<Booking> = serde_json::from_slice(reply.body)?;
-            sum.bookings += bookings.len() as u64;
-            sum.taken += bookings
-                .iter()
-                .filter(|b| matches!(b.status, BookingStatus::Pending | BookingStatus::Confirmed))
-                .map(|b| b.number_of_seats)
-                .sum::<i64>();
+            listed.bookings.extend(bookings);
             next = reply.next;
         }
         let path = format!("/shows/{show_id}");
-        let reply = connection.send(&get(&load.target, &path)).await?;
+        let reply = connection.send(&get(target, &path)).await?;
         let show: Show = serde_json::from_slice(reply.body).with_context(|| path)?;
-        sum.seats += show.seats;
-        sum.available += show.available_seats;
+        listed.sum.seats += show.seats;
+        listed.sum.available += show.available_seats;
     }
-    Ok(sum)
+    listed.sum.bookings = listed.bookings.len();
+    listed.sum.taken = listed
+        .bookings
+        .iter()
+        .filter(|b| matches!(b.status, BookingStatus::Pending | BookingStatus::Confirmed))
+        .map(|b| b.number_of_seats)
+        .sum();
+    Ok(listed)
 }
 
-/// What is wrong with `sum`, when so many bookings were acknowledged. `for_sale` is how many should have been sold, if
-/// that is certain.
-fn find_faults(sum: &Verification, acknowledged: u64, for_sale: Option<u64>) -> Vec<String> {
+/// What is wrong with what the server lists. Pure.
+fn find_faults(listed: &Listed, told: &Told, expected: &Expected) -> Vec<String> {
+    let mut faults = Faults::default();
     let Verification {
         seats,
         available,
         taken,
-        bookings,
         ..
-    } = sum;
-    let mut faults = Vec::new();
-    if *seats != available + taken {
-        faults.push(format!(
-            "{seats} seats, but {available} are available and {taken} taken"
-        ));
+    } = listed.sum;
+    if seats != available + taken {
+        faults.add("seats do not add up", || {
+            format!("{seats} seats, but {available} are available and {taken} taken")
+        });
     }
-    if *bookings < acknowledged {
-        faults.push(format!(
-            "{acknowledged} bookings were acknowledged, {bookings} are there"
-        ));
+    let sold = told.acknowledged.len() as u64;
+    if let Some(expected) = expected.sold.filter(|expected| *expected != sold) {
+        faults.add("not as many sold as there are seats", || {
+            format!("{sold} sold, {expected} seats")
+        });
     }
-    if let Some(for_sale) = for_sale.filter(|for_sale| *for_sale != acknowledged) {
-        faults.push(format!(
-            "{for_sale} seats were for sale, {acknowledged} were sold"
-        ));
+    find_faults_of_acknowledged(listed, told, &mut faults);
+
+    let not_done: HashSet<u64> = told.not_done.iter().copied().collect();
+    let mut turns = HashSet::new();
+    for booking in &listed.bookings {
+        if expected.no_holds && booking.status == BookingStatus::Pending {
+            faults.add("bookings are still held", || format!("{booking:?}"));
+        }
+        let Some(turn) = booking.turn() else {
+            continue;
+        };
+        if !turns.insert(turn) {
+            faults.add("requests were booked twice", || format!("{booking:?}"));
+        }
+        if not_done.contains(&turn) {
+            faults.add("bookings were made, though told that they were not", || {
+                format!("{booking:?}")
+            });
+        }
     }
-    faults
+    faults.into_texts()
+}
+
+fn find_faults_of_acknowledged(listed: &Listed, told: &Told, faults: &mut Faults) {
+    let by_id: HashMap<i64, &Booking> = listed.bookings.iter().map(|b| (b.id, b)).collect();
+    let mut ids = HashSet::new();
+    for acknowledged in &told.acknowledged {
+        let Acknowledged {
+            booking_id,
+            turn,
+            last,
+        } = *acknowledged;
+        if !ids.insert(booking_id) {
+            faults.add("bookings were acknowledged twice", || {
+                format!("{acknowledged:?}")
+            });
+        }
+        match by_id.get(&booking_id) {
+            None => faults.add("acknowledged bookings are missing", || {
+                format!("{acknowledged:?}")
+            }),
+            Some(booking) if booking.turn() != Some(turn) || !last.allows(booking.status) => {
+                faults.add("bookings are not as they were acknowledged", || {
+                    format!("{acknowledged:?}, now {booking:?}")
+                });
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// How often each thing is wrong, with an example.
+#[derive(Default)]
+struct Faults(HashMap<&'static str, (usize, String)>);
+
+impl Faults {
+    fn add(&mut self, what: &'static str, example: impl FnOnce() -> String) {
+        self.0.entry(what).or_insert_with(|| (0, example())).0 += 1;
+    }
+
+    fn into_texts(self) -> Vec<String> {
+        let mut texts: Vec<String> = self
+            .0
+            .into_iter()
+            .map(|(what, (count, example))| format!("{what}: {count}, such as {example}"))
+            .collect();
+        texts.sort_unstable();
+        texts
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::told::{Act, Last},
+        *,
+    };
+
+    /// Ten seats, and a booking of one seat each, by turns 1, 2 and so on, with these statuses.
+    fn listed(statuses: &[BookingStatus]) -> Listed {
+        let bookings: Vec<Booking> = (1..)
+            .zip(statuses)
+            .map(|(id, &status)| Booking {
+                id,
+                user_name: format!("user {id}"),
+                number_of_seats: 1,
+                status,
+            })
+            .collect();
+        let taken = statuses
+            .iter()
+            .filter(|s| matches!(s, BookingStatus::Pending | BookingStatus::Confirmed))
+            .count()
+            .cast_signed() as i64;
+        Listed {
+            sum: Verification {
+                seats: 10,
+                available: 10 - taken,
+                taken,
+                bookings: bookings.len(),
+                faults: Vec::new(),
+            },
+            bookings,
+        }
+    }
+
+    fn told(lasts: &[Last]) -> Told {
+        let acknowledged = (1..)
+            .zip(lasts)
+            .map(|(booking_id, &last)| Acknowledged {
+                booking_id,
+                turn: booking_id.unsigned_abs(),
+                last,
+            })
+            .collect();
+        Told {
+            acknowledged,
+            not_done: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn one_fault(listed: &Listed, told: &Told, expected: &Expected, what: &str) {
+        let faults = find_faults(listed, told, expected);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].starts_with(what), "{faults:?}");
+    }
 
     #[test]
-    fn what_does_not_add_up_is_told() {
-        let sum = |available, bookings| Verification {
-            seats: 100,
-            available,
-            taken: 60,
-            bookings,
-            faults: Vec::new(),
+    fn what_agrees_with_what_was_told_has_no_fault() {
+        use BookingStatus::{Cancelled, Confirmed, Failed, Pending};
+        let listed = listed(&[
+            Pending, Failed, Confirmed, Cancelled, Failed, Confirmed, Failed, Pending,
+        ]);
+        let told = told(&[
+            Last::Booked,
+            Last::Booked,
+            Last::Done(Act::Confirm),
+            Last::Done(Act::Cancel),
+            Last::TooLate,
+            Last::Unanswered(Act::Confirm),
+            Last::Unanswered(Act::Confirm),
+        ]);
+        let faults = find_faults(&listed, &told, &Expected::default());
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+
+    #[test]
+    fn what_disagrees_with_what_was_told_is_a_fault() {
+        use BookingStatus::{Cancelled, Confirmed, Failed, Pending};
+        let none = Expected::default();
+        for (status, last) in [
+            (Confirmed, Last::Booked),
+            (Cancelled, Last::Booked),
+            (Pending, Last::Done(Act::Confirm)),
+            (Failed, Last::Done(Act::Confirm)),
+            (Confirmed, Last::Done(Act::Cancel)),
+            (Pending, Last::TooLate),
+            (Confirmed, Last::Unanswered(Act::Cancel)),
+        ] {
+            let what = "bookings are not as they were acknowledged: 1";
+            one_fault(&listed(&[status]), &told(&[last]), &none, what);
+        }
+
+        let two = told(&[Last::Booked; 2]);
+        let what = "acknowledged bookings are missing: 1";
+        one_fault(&listed(&[Pending]), &two, &none, what);
+
+        let mut twice = told(&[Last::Booked]);
+        twice.acknowledged.push(twice.acknowledged[0]);
+        let what = "bookings were acknowledged twice: 1";
+        one_fault(&listed(&[Pending]), &twice, &none, what);
+
+        let mut not_done = told(&[]);
+        not_done.not_done.push(1);
+        let what = "bookings were made, though told that they were not: 1";
+        one_fault(&listed(&[Pending]), &not_done, &none, what);
+
+        let mut booked_twice = listed(&[Pending; 2]);
+        booked_twice.bookings[1].user_name = "user 1".into();
+        let what = "requests were booked twice: 1";
+        one_fault(&booked_twice, &told(&[Last::Booked]), &none, what);
+    }
+
+    #[test]
+    fn seats_that_do_not_add_up_are_a_fault() {
+        use BookingStatus::Pending;
+        for available in [8, 10] {
+            let mut listed = listed(&[Pending]);
+            listed.sum.available = available;
+            let what = "seats do not add up";
+            one_fault(&listed, &told(&[]), &Expected::default(), what);
+        }
+        let sold = Expected {
+            sold: Some(2),
+            ..Expected::default()
         };
-        let count = |sum, for_sale| find_faults(&sum, 60, for_sale).len();
-        assert_eq!(count(sum(40, 60), None), 0);
-        assert_eq!(count(sum(40, 75), Some(60)), 0);
-        assert_eq!(count(sum(39, 60), None), 1, "a seat was lost");
-        assert_eq!(count(sum(41, 60), None), 1, "a seat was sold twice");
-        assert_eq!(
-            count(sum(40, 59), None),
-            1,
-            "an acknowledged booking is missing"
-        );
-        assert_eq!(count(sum(40, 60), Some(61)), 1, "a seat was not sold");
+        let what = "not as many sold as there are seats";
+        one_fault(&listed(&[Pending]), &told(&[Last::Booked]), &sold, what);
+        let no_holds = Expected {
+            no_holds: true,
+            ..Expected::default()
+        };
+        let what = "bookings are still held: 1";
+        one_fault(&listed(&[Pending]), &told(&[]), &no_holds, what);
     }
 }

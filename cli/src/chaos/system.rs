@@ -1,0 +1,250 @@
+//! The system that faults happen to: PostgreSQL, two apis, two workers, each started again when it ends.
+
+use std::{
+    iter,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use nix::{
+    errno::Errno,
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+use shared::{
+    local_postgres::{self, LocalPostgres, Mode},
+    postgres::{self, DatabaseArgs},
+};
+use sqlx::PgPool;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::fault::Fault;
+use crate::program::{Program, Start};
+
+/// Longer than it takes until a silent worker counts as dead: six heartbeats of five seconds.
+const SUSPENDED: Duration = Duration::from_secs(36);
+
+/// How long a program may take to come up, the database being there.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long PostgreSQL may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) struct System {
+    dir: PathBuf,
+    database_url: String,
+    /// None only while it is down.
+    postgres: Option<LocalPostgres>,
+    apis: Vec<Api>,
+    workers: Vec<Worker>,
+}
+
+struct Api {
+    program: Program,
+    address: String,
+}
+
+struct Worker {
+    program: Program,
+    suspended_until: Option<Instant>,
+}
+
+impl System {
+    /// Starts everything, with its data and logs in `dir`.
+    pub(super) async fn start(dir: &Path) -> anyhow::Result<Self> {
+        let postgres = start_postgres(dir).await?;
+        let database_url = postgres.default_url();
+        let pool = connect(&database_url).await?;
+        postgres::migrate(&pool).await?;
+        pool.close().await;
+        let mut system = Self {
+            dir: dir.to_owned(),
+            database_url,
+            postgres: Some(postgres),
+            apis: Vec::new(),
+            workers: Vec::new(),
+        };
+        for index in 0..2 {
+            let (program, address) = system.start_api(index, "127.0.0.1:0").await?;
+            system.apis.push(Api { program, address });
+            let worker = system.start_worker(index)?;
+            system.workers.push(worker);
+        }
+        Ok(system)
+    }
+
+    pub(super) fn api_urls(&self) -> Vec<String> {
+        let url = |api: &Api| format!("http://{}", api.address);
+        self.apis.iter().map(url).collect()
+    }
+
+    pub(super) async fn connect(&self) -> anyhow::Result<PgPool> {
+        connect(&self.database_url).await
+    }
+
+    /// Lets it happen, and starts again what it ended.
+    pub(super) async fn suffer(&mut self, fault: Fault) -> anyhow::Result<()> {
+        match fault {
+            Fault::KillApi(index) => {
+                self.apis[index].program.kill().await?;
+                let address = self.apis[index].address.clone();
+                self.apis[index].program = self.start_api(index, &address).await?.0;
+            }
+            Fault::KillWorker(index) => {
+                self.workers[index].program.kill().await?;
+                self.workers[index] = self.start_worker(index)?;
+            }
+            Fault::KillPostgres => {
+                self.signal_postgres(Signal::SIGKILL)?;
+                self.restart_postgres().await?;
+            }
+            Fault::RestartPostgres => {
+                let id = self.postgres()?.process_id()?;
+                // An immediate shutdown.
+                signal::kill(Pid::from_raw(id), Signal::SIGQUIT)?;
+                self.restart_postgres().await?;
+            }
+            Fault::CutConnections(count) => {
+                self.postgres()?
+                    .cut_connections(local_postgres::DATABASE, count)
+                    .await?;
+            }
+            Fault::SuspendWorker(index) => {
+                let worker = &mut self.workers[index];
+                worker.program.signal(Signal::SIGSTOP)?;
+                worker.suspended_until = Some(Instant::now() + SUSPENDED);
+            }
+            Fault::SuspendPostgres(time) => {
+                self.signal_postgres(Signal::SIGSTOP)?;
+                sleep(time).await;
+                self.signal_postgres(Signal::SIGCONT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for those that are suspended, and lets them go on.
+    pub(super) async fn heal(&mut self) -> anyhow::Result<()> {
+        for worker in &mut self.workers {
+            if let Some(until) = worker.suspended_until.take() {
+                sleep_until(until).await;
+                worker.program.signal(Signal::SIGCONT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The programs that ended although nobody ended them.
+    pub(super) fn find_ended(&mut self) -> Vec<String> {
+        let apis = self.apis.iter_mut().enumerate();
+        let workers = self.workers.iter_mut().enumerate();
+        apis.map(|(index, api)| (format!("api {index}"), &mut api.program))
+            .chain(workers.map(|(index, w)| (format!("worker {index}"), &mut w.program)))
+            .filter_map(|(name, program)| (!program.is_running()).then_some(name))
+            .collect()
+    }
+
+    /// Stops everything, as an orchestrator would.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        for api in self.apis {
+            api.program.stop().await?;
+        }
+        for worker in self.workers {
+            worker.program.stop().await?;
+        }
+        Ok(spawn_blocking(|| drop(self.postgres)).await?)
+    }
+
+    async fn start_api(&self, index: usize, address: &str) -> anyhow::Result<(Program, String)> {
+        let log_file = self.dir.join(format!("api-{index}.log"));
+        let start = Start {
+            database_url: &self.database_url,
+            args: &["--listen", address],
+            log_file: Some(&log_file),
+        };
+        tokio::time::timeout(START_TIMEOUT, Program::api(start))
+            .await
+            .context("an api does not come up")?
+    }
+
+    fn start_worker(&self, index: usize) -> anyhow::Result<Worker> {
+        let log_file = self.dir.join(format!("worker-{index}.log"));
+        let program = Program::worker(Start {
+            database_url: &self.database_url,
+            args: &[],
+            log_file: Some(&log_file),
+        })?;
+        Ok(Worker {
+            program,
+            suspended_until: None,
+        })
+    }
+
+    fn postgres(&self) -> anyhow::Result<&LocalPostgres> {
+        self.postgres.as_ref().context("PostgreSQL is down")
+    }
+
+    /// To all of its processes at once: those that it started end by themselves when they miss the first one.
+    fn signal_postgres(&self, signal: Signal) -> anyhow::Result<()> {
+        let parent = self.postgres()?.process_id()?;
+        for id in iter::once(parent).chain(children(parent)?) {
+            match signal::kill(Pid::from_raw(id), signal) {
+                // It has ended meanwhile.
+                Err(Errno::ESRCH) => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Once it has ended.
+    async fn restart_postgres(&mut self) -> anyhow::Result<()> {
+        let id = self.postgres()?.process_id()?;
+        let deadline = Instant::now() + END_TIMEOUT;
+        while signal::kill(Pid::from_raw(id), None).is_ok() {
+            ensure!(Instant::now() < deadline, "PostgreSQL does not end");
+            sleep(Duration::from_millis(10)).await;
+        }
+        let ended = self.postgres.take();
+        spawn_blocking(|| drop(ended)).await?;
+        self.postgres = Some(start_postgres(&self.dir).await?);
+        Ok(())
+    }
+}
+
+async fn start_postgres(dir: &Path) -> anyhow::Result<LocalPostgres> {
+    let data_dir = dir.join("postgres");
+    spawn_blocking(move || LocalPostgres::start(&data_dir, Mode::Durable)).await?
+}
+
+async fn connect(database_url: &str) -> anyhow::Result<PgPool> {
+    postgres::connect(&DatabaseArgs {
+        database_url: database_url.to_owned(),
+        database_connections: 2,
+    })
+    .await
+}
+
+/// The processes that this one started.
+fn children(parent: i32) -> anyhow::Result<Vec<i32>> {
+    let output = Command::new("ps")
+        .args(["-A", "-o", "ppid=,pid="])
+        .output()
+        .context("cannot list processes with ps")?;
+    let text = String::from_utf8(output.stdout)?;
+    let mut children = Vec::new();
+    for line in text.lines() {
+        let mut ids = line.split_whitespace().map(str::parse::<i32>);
+        if let (Some(Ok(of)), Some(Ok(child))) = (ids.next(), ids.next())
+            && of == parent
+        {
+            children.push(child);
+        }
+    }
+    Ok(children)
+}

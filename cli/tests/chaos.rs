@@ -1,0 +1,31 @@
+//! Programs and database are killed while bookings come in: a short run of what `ticketing chaos` does for as long as
+//! one likes.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn nothing_acknowledged_is_lost_whatever_is_killed() {
+    // It starts the programs beside it, which a test of this package alone does not build. After `cargo test` of all
+    // there is nothing left to build.
+    let built = Command::new(env!("CARGO"))
+        .args(["test", "--workspace", "--locked", "--no-run"])
+        .status()
+        .unwrap();
+    assert!(built.success());
+
+    // With these seeds every kind of fault happens.
+    let output = Command::new(env!("CARGO_BIN_EXE_ticketing"))
+        .args(["chaos", "--rounds", "2", "--seed", "15"])
+        .args(["--load-seconds", "8", "--json"])
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let faults = summary["faults"].as_object().unwrap();
+    assert_eq!(faults.len(), 7, "{summary}");
+    assert!(summary["acknowledged"].as_u64().unwrap() > 100, "{summary}");
+}
