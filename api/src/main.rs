@@ -13,7 +13,10 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::init(&args.log)?;
     let stop = shutdown::on_signal()?;
-    let pool = postgres::connect(&args.database).await?;
+    let connecting = postgres::connect(&args.database);
+    let Some(pool) = stop.run_until_cancelled(connecting).await else {
+        return Ok(());
+    };
     let listener = api::bind(&args.config)?;
-    api::serve(listener, pool, &args.config, stop).await
+    api::serve(listener, pool?, &args.config, stop).await
 }

@@ -1,13 +1,20 @@
 //! The real `api` binary.
 
-use std::process::Stdio;
+use std::{path::PathBuf, process::Stdio};
 
+use chrono::{DateTime, Utc};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use shared::testing::{TestDatabase, a_show, eventually, until_one_waits_for_a_lock};
+use shared::{
+    local_postgres::{LocalPostgres, Mode},
+    postgres::DatabaseArgs,
+    testing::{
+        SteppedClock, TestDatabase, a_show, eventually, let_pass, now, until_one_waits_for_a_lock,
+    },
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
@@ -20,8 +27,13 @@ struct Api {
 }
 
 impl Api {
-    async fn start(db: &TestDatabase) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_api"))
+    async fn start(database_url: &str) -> Self {
+        Self::start_with(database_url, |_| ()).await
+    }
+
+    async fn start_with(database_url: &str, set: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_api"));
+        command
             .args([
                 "--listen",
                 "127.0.0.1:0",
@@ -30,11 +42,11 @@ impl Api {
                 "--log",
                 "info,api=debug",
             ])
-            .env("DATABASE_URL", &db.url)
+            .env("DATABASE_URL", database_url)
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+            .kill_on_drop(true);
+        set(&mut command);
+        let mut process = command.spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         let listens = line_with(&mut log, "api listens").await;
         let base = format!("http://{}", listens["address"].as_str().unwrap());
@@ -57,7 +69,7 @@ async fn line_with(log: &mut Lines<BufReader<ChildStderr>>, message: &str) -> Va
 async fn sigterm_lets_the_request_in_hand_finish() {
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 10).await;
-    let mut api = Api::start(&db).await;
+    let mut api = Api::start(&db.url).await;
 
     // The booking waits for the show's row, which is ours.
     let mut blocker = db.pool.begin().await.unwrap();
@@ -85,9 +97,79 @@ async fn sigterm_lets_the_request_in_hand_finish() {
 }
 
 #[tokio::test]
+async fn sigterm_ends_an_api_that_still_waits_for_its_database() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://u@{}/x", silent.local_addr().unwrap());
+    let mut api = Command::new(env!("CARGO_BIN_EXE_api"))
+        .env("DATABASE_URL", url)
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let _connection = silent.accept().await.unwrap();
+    let id = i32::try_from(api.id().unwrap()).unwrap();
+    kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+    assert_eq!(api.wait().await.unwrap().code(), Some(0));
+}
+
+/// A data directory that is removed when the test ends.
+struct DataDir(PathBuf);
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn without_its_database_the_api_lives_but_is_not_ready_and_comes_back_by_itself() {
+    let name = format!("ticketing-away-{}", std::process::id());
+    let data = DataDir(std::env::temp_dir().join(name));
+    let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
+    let url = server.create_database("away").await.unwrap();
+    let pool = shared::postgres::connect(&DatabaseArgs {
+        database_url: url.clone(),
+        database_connections: 2,
+    })
+    .await
+    .unwrap();
+    let show = a_show(&pool, 10).await;
+    pool.close().await;
+    let api = Api::start(&url).await;
+    let http = reqwest::Client::new();
+    let get = async |path: &str| {
+        let response = http.get(format!("{}{path}", api.base)).send().await;
+        response.unwrap()
+    };
+    let book = async || {
+        let body = json!({"showId": show.id, "userName": "Alice", "numberOfSeats": 1});
+        let request = http.post(format!("{}/bookings", api.base)).json(&body);
+        request.send().await.unwrap()
+    };
+    assert_eq!(get("/health/ready").await.status(), 200);
+    assert_eq!(book().await.status(), 201);
+
+    drop(server);
+    assert_eq!(get("/health/ready").await.status(), 503);
+    assert_eq!(get("/health/live").await.status(), 200);
+    let refused = book().await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["type"], "/problems/unavailable");
+
+    let _server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
+    eventually("it is ready", async || {
+        get("/health/ready").await.status() == 200
+    })
+    .await;
+    assert_eq!(book().await.status(), 201);
+}
+
+#[tokio::test]
 async fn every_log_line_of_a_request_has_its_id() {
     let db = TestDatabase::new().await;
-    let mut api = Api::start(&db).await;
+    let mut api = Api::start(&db.url).await;
     // Without its table, a request fails in a way that is a defect.
     sqlx::query("DROP TABLE bookings")
         .execute(&db.pool)
@@ -137,4 +219,61 @@ async fn a_missing_or_wrong_setting_is_told_at_once() {
         assert!(text.contains(expected), "{url:?}: {text}");
         assert!(!text.contains("secret"), "{text}");
     }
+}
+
+/// Only the database's clock decides.
+#[tokio::test]
+async fn a_step_of_the_apis_clock_changes_no_decision() {
+    let Some(clock) = SteppedClock::find() else {
+        return;
+    };
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let mut api = Api::start_with(&db.url, |command| clock.apply(command)).await;
+    let http = reqwest::Client::new();
+    let post = async |path: String, body: Value| {
+        let request = http.post(format!("{}{path}", api.base)).json(&body);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json::<Value>().await.unwrap())
+    };
+    let book = async || {
+        let body = json!({"showId": show.id, "userName": "Alice", "numberOfSeats": 1});
+        post("/bookings".into(), body).await
+    };
+    for offset in ["+0", "+2d", "-2d"] {
+        clock.step(offset);
+        let began = now(&db.pool).await;
+        let (status, booking) = book().await;
+        assert_eq!(status, 201, "{offset}: {booking}");
+        let at =
+            |field: &str| -> DateTime<Utc> { booking[field].as_str().unwrap().parse().unwrap() };
+        let lasts = at("expiresAt") - at("createdAt");
+        assert_eq!(lasts.num_seconds(), 120, "{offset}");
+        assert!(at("createdAt") >= began, "{offset}: {booking}");
+        assert!(
+            at("createdAt") <= now(&db.pool).await,
+            "{offset}: {booking}"
+        );
+        let confirm = format!("/bookings/{}/confirm", booking["id"]);
+        assert_eq!(post(confirm, json!(null)).await.0, 200, "{offset}");
+    }
+    let (_, late) = book().await;
+    let_pass(&db.pool, 125).await;
+    let confirm = format!("/bookings/{}/confirm", late["id"]);
+    assert_eq!(
+        post(confirm, json!(null)).await.0,
+        409,
+        "whatever our clock says"
+    );
+
+    // It did see that clock.
+    let answered = loop {
+        let line = line_with(&mut api.log, "answered").await;
+        if line["status"] == 409 {
+            break line;
+        }
+    };
+    let seen: DateTime<Utc> = answered["timestamp"].as_str().unwrap().parse().unwrap();
+    assert!((now(&db.pool).await - seen).num_hours() > 24, "{answered}");
 }

@@ -5,14 +5,16 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use shared::{
     local_postgres::{LocalPostgres, Mode},
     postgres::{self, DatabaseArgs},
     shutdown, telemetry,
 };
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Run the whole system: PostgreSQL, api and worker (the default)
@@ -79,9 +81,9 @@ async fn serve(
     let listener = api::bind(api)?;
     say(&banner(listener.local_addr()?, server));
 
-    // Either one that ends, for whatever reason, ends the other.
+    // Whichever ends, for whatever reason, ends the others.
     let ends = || stop.clone().drop_guard();
-    let (api_ends, worker_ends) = (ends(), ends());
+    let (api_ends, worker_ends, server_ends) = (ends(), ends(), ends());
     let results = tokio::join!(
         async {
             let _ends = api_ends;
@@ -91,8 +93,24 @@ async fn serve(
             let _ends = worker_ends;
             worker::run(worker_pool, worker, stop.clone()).await
         },
+        async {
+            let _ends = server_ends;
+            let watched = stop.run_until_cancelled(watch(server)).await;
+            watched.unwrap_or(Ok(()))
+        },
     );
-    results.0.and(results.1)
+    results.0.and(results.1).and(results.2)
+}
+
+/// Ends when the private server does, although nobody stopped it.
+async fn watch(server: Option<&LocalPostgres>) -> anyhow::Result<()> {
+    let Some(server) = server else {
+        return std::future::pending().await;
+    };
+    while server.is_running() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    bail!("PostgreSQL has ended; its log: {}", server.log().display());
 }
 
 /// Prints to standard output. Nobody reading it is no reason to stop.

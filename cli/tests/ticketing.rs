@@ -123,6 +123,17 @@ async fn the_private_server_stops_even_when_up_is_killed() {
 }
 
 #[tokio::test]
+async fn up_ends_with_an_error_when_its_server_was_killed() {
+    let data = DataDir::new("lost");
+    let mut up = Up::start(&data.0).await;
+    let file = std::fs::read_to_string(data.0.join("postmaster.pid")).unwrap();
+    let id = file.lines().next().unwrap().parse().unwrap();
+    nix::sys::signal::kill(Pid::from_raw(id), Signal::SIGKILL).unwrap();
+    let status = up.process.wait().await.unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[tokio::test]
 async fn a_second_up_on_the_same_data_says_so() {
     let data = DataDir::new("twice");
     let mut up = Up::start(&data.0).await;

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use nix::{sys::signal::kill, unistd::Pid};
 use sqlx::{Connection, PgConnection};
 
 use crate::postgres::{self, DatabaseArgs};
@@ -30,6 +31,9 @@ pub enum Mode {
 
 /// The database that is created in a new server.
 pub const DATABASE: &str = "ticketing";
+
+/// Its log, in its data directory.
+const LOG: &str = "server.log";
 
 /// A Unix socket's path has at most 107 bytes, of which `/.s.PGSQL.5432` needs 14.
 const MAX_DATA_DIR_BYTES: usize = 93;
@@ -83,7 +87,7 @@ impl LocalPostgres {
         if !data_dir.join("PG_VERSION").exists() {
             initialize(&programs, &data_dir, mode, &owner)?;
         }
-        let log = data_dir.join("server.log");
+        let log = data_dir.join(LOG);
         let (settings, stop, keep) = match mode {
             Mode::Durable => (
                 "-c max_connections=200 -c shared_buffers=256MB",
@@ -196,6 +200,13 @@ impl LocalPostgres {
         Ok(())
     }
 
+    /// Whether it still runs. Nobody starts it again when it was killed.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process_id()
+            .is_ok_and(|id| kill(Pid::from_raw(id), None).is_ok())
+    }
+
     /// The process that started all others of the server.
     ///
     /// # Errors
@@ -240,6 +251,12 @@ impl LocalPostgres {
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
+    }
+
+    /// Where it writes its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.data_dir.join(LOG)
     }
 
     /// Where its data is.

@@ -310,6 +310,8 @@ pub struct DatabaseArgs {
     pub database_url: String,
 
     /// The most connections that this process opens to it
+    ///
+    /// An api has three more for each of its lanes, a worker one more while it leads the janitors.
     #[arg(long, env, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
 }

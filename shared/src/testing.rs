@@ -1,6 +1,8 @@
 //! For tests: a migrated database each, and builders of shows and bookings (feature `testing`).
 
 use std::{
+    env, fs,
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -79,7 +81,7 @@ async fn start_server() -> anyhow::Result<LocalPostgres> {
     let data_dir = std::env::temp_dir().join(format!("ticketing-test-{}", std::process::id()));
     if data_dir.exists() {
         // Of an earlier process with our number, whose machine went down.
-        std::fs::remove_dir_all(&data_dir)?;
+        fs::remove_dir_all(&data_dir)?;
     }
     let server = LocalPostgres::start(&data_dir, Mode::Throwaway)?;
     server.create_database(TEMPLATE).await?;
@@ -238,4 +240,67 @@ pub async fn now(pool: &PgPool) -> DateTime<Utc> {
         .fetch_one(pool)
         .await
         .expect("the time")
+}
+
+/// The host's clock as one program sees it; it can be stepped while the program runs. Time that is measured, and not
+/// read from the clock, goes on as it does. Needs Debian's package `libfaketime`.
+pub struct SteppedClock {
+    library: PathBuf,
+    offset: PathBuf,
+}
+
+impl SteppedClock {
+    /// A clock that is right; none, with a word about it, where there is no libfaketime.
+    ///
+    /// # Panics
+    ///
+    /// When there is none although the environment variable `REQUIRE_FAKETIME` is set.
+    #[must_use]
+    pub fn find() -> Option<Self> {
+        let library = fs::read_dir("/usr/lib")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"))
+            .find(|path| path.is_file());
+        let Some(library) = library else {
+            assert!(env::var_os("REQUIRE_FAKETIME").is_none(), "no libfaketime");
+            eprintln!(
+                "SKIPPED: libfaketime is not installed (Debian: apt-get install libfaketime)"
+            );
+            return None;
+        };
+        let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ticketing-clock-{}-{number}", std::process::id());
+        let clock = Self {
+            library,
+            offset: env::temp_dir().join(name),
+        };
+        clock.step("+0");
+        Some(clock)
+    }
+
+    /// Lets the program be started by this command see this clock.
+    pub fn apply(&self, command: &mut tokio::process::Command) {
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME_TIMESTAMP_FILE", &self.offset)
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    }
+
+    /// Steps it to this distance from the right time, such as `-2d`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no temporary directory to write to.
+    pub fn step(&self, offset: &str) {
+        fs::write(&self.offset, offset).expect("the clock's file");
+    }
+}
+
+impl Drop for SteppedClock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.offset);
+    }
 }

@@ -205,7 +205,7 @@ impl Way {
                     drop(silenced);
                     if !is_over {
                         // Both ends stay open.
-                        std::future::pending().await;
+                        std::future::pending::<()>().await;
                     }
                 });
             }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::ensure;
 use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use shared::jobs::ExpireBookings;
 use sqlx::PgPool;
 use tokio::time::{Instant, Interval, interval};
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    supervise::{Execution, Handler},
+    supervise::{Execution, Handler, JobError},
 };
 
 /// How often an idle worker looks for due jobs. Without it, apalis would only look at each heartbeat.
@@ -118,50 +118,58 @@ async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) -> an
 
 /// All queues: one line each.
 fn monitor(pool: &PgPool, config: &Config, name: &str) -> Monitor {
+    let queues = Queues { pool, config, name };
     let monitor = Monitor::new().shutdown_timeout(SHUTDOWN_TIMEOUT);
-    let expire_bookings = supervise::handler(jobs::expire_bookings::run);
-    register(
-        monitor,
-        pool,
-        config,
-        name,
-        ExpireBookings::QUEUE,
-        expire_bookings,
-    )
+    queues.consume(monitor, ExpireBookings::QUEUE, jobs::expire_bookings::run)
 }
 
-fn register(
-    monitor: Monitor,
-    pool: &PgPool,
-    config: &Config,
-    name: &str,
-    queue: &str,
-    handler: Handler,
-) -> Monitor {
-    let concurrency = usize::from(config.concurrency);
-    let name = format!("{queue}-{name}");
-    let pool = pool.clone();
-    let queue = apalis_postgres::Config::default()
-        .queue(queue)
-        // More in one fetch than can run at once would starve the heartbeat.
-        .batch_size(concurrency)
-        .heartbeat_interval(HEARTBEAT_INTERVAL)
-        .missed_heartbeats(MISSED_HEARTBEATS)
-        // It writes every job's row once more and guards nothing.
-        .lock_tasks(false);
-    monitor.register(move |_| {
-        // A `Value` always decodes: a payload that does not would end the worker each time it is fetched.
-        let backend = PostgresStorage::<Value>::new(&pool)
-            .with_config(queue.clone())
-            .poll_with_strategy(PollEvery(interval(POLL_INTERVAL)));
-        WorkerBuilder::new(name.as_str())
-            .backend(backend)
-            .concurrency(concurrency)
-            .data(pool.clone())
-            .data(handler.clone())
-            .parallelize(tokio::spawn)
-            .build(run_job)
-    })
+/// How every queue is consumed.
+struct Queues<'a> {
+    pool: &'a PgPool,
+    config: &'a Config,
+    /// Of this start of the workers.
+    name: &'a str,
+}
+
+impl Queues<'_> {
+    /// Adds the worker that runs this queue's jobs.
+    fn consume<Job, Running>(
+        &self,
+        monitor: Monitor,
+        queue: &str,
+        run: fn(PgPool, Job) -> Running,
+    ) -> Monitor
+    where
+        Job: DeserializeOwned + 'static,
+        Running: Future<Output = Result<(), JobError>> + Send + 'static,
+    {
+        let concurrency = usize::from(self.config.concurrency);
+        let name = format!("{queue}-{}", self.name);
+        let pool = self.pool.clone();
+        let handler = supervise::handler(run);
+        let config = apalis_postgres::Config::default()
+            .queue(queue)
+            // More in one fetch than can run at once would starve the heartbeat.
+            .batch_size(concurrency)
+            .heartbeat_interval(HEARTBEAT_INTERVAL)
+            .missed_heartbeats(MISSED_HEARTBEATS)
+            // It writes every job's row once more and guards nothing.
+            .lock_tasks(false);
+        monitor.register(move |_| {
+            // A string always decodes: a payload that does not would end the worker each time it is fetched.
+            let backend = PostgresStorage::<String>::new(&pool)
+                .with_config(config.clone())
+                .poll_with_strategy(PollEvery(interval(POLL_INTERVAL)));
+            WorkerBuilder::new(name.as_str())
+                .backend(backend)
+                .concurrency(concurrency)
+                .data(pool.clone())
+                .data(handler.clone())
+                // Inline, a worker would look for jobs at each step of those in hand, 70 times a second.
+                .parallelize(tokio::spawn)
+                .build(run_job)
+        })
+    }
 }
 
 /// Wakes an idle worker to look for due jobs. apalis's own interval forgets to ask for its next wake when it fires
@@ -177,7 +185,7 @@ impl PollStrategy for PollEvery {
 }
 
 async fn run_job(
-    payload: Value,
+    payload: String,
     execution: Execution,
     pool: Data<PgPool>,
     handler: Data<Handler>,
@@ -195,7 +203,74 @@ mod tests {
         task::{Wake, Waker},
     };
 
+    use clap::Parser;
+    use futures_util::FutureExt;
+    use serde_json::Value;
+    use shared::{
+        postgres::DatabaseArgs,
+        testing::{TestDatabase, a_hold, a_show, eventually, let_pass},
+    };
+
     use super::*;
+    use crate::config::Args;
+
+    /// Run inline, it would make its worker look for jobs at each of its steps.
+    #[tokio::test]
+    async fn a_job_of_many_steps_does_not_make_its_worker_poll_more_often() {
+        const STEPS: u32 = 300;
+        let db = TestDatabase::new().await;
+        let name: String = sqlx::query_scalar("SELECT current_database()")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        let sql = format!("ALTER DATABASE {name} SET track_functions = 'all'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&db.pool)
+            .await
+            .unwrap();
+        // Whose connections count their calls.
+        let pool = shared::postgres::connect(&DatabaseArgs {
+            database_url: db.url.clone(),
+            database_connections: 8,
+        })
+        .await
+        .unwrap();
+        let show = a_show(&db.pool, 10).await;
+        a_hold(&db.pool, &show, 1).await;
+        let_pass(&db.pool, 200).await;
+
+        let Args { config, .. } = Args::parse_from(["worker", "--database-url", ""]);
+        let queues = Queues {
+            pool: &pool,
+            config: &config,
+            name: "test",
+        };
+        let monitor = queues.consume(Monitor::new(), ExpireBookings::QUEUE, |_, _: Value| async {
+            for _ in 0..STEPS {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(())
+        });
+        let stop = CancellationToken::new();
+        let signal = stop.clone().cancelled_owned();
+        let running = monitor.run_with_signal(signal.map(Ok));
+        let (ran, ()) = tokio::join!(running, async {
+            eventually("it is done", async || {
+                sqlx::query_scalar("SELECT status = 'Done' FROM apalis.jobs")
+                    .fetch_one(&db.pool)
+                    .await
+                    .unwrap()
+            })
+            .await;
+            stop.cancel();
+        });
+        ran.unwrap();
+        pool.close().await;
+        let polls = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_user_functions WHERE funcname = 'get_jobs'";
+        let polls: i64 = sqlx::query_scalar(polls).fetch_one(&db.pool).await.unwrap();
+        assert!(polls > 0, "they are counted");
+        assert!(polls < i64::from(STEPS) / 4, "{polls} for {STEPS} steps");
+    }
 
     struct Wakes(AtomicU32);
 
@@ -220,7 +295,7 @@ mod tests {
                 poll.poll_drive(&mut context, &PollMetrics::default().snapshot())
                     .is_pending()
             );
-            shared::testing::eventually("it is woken", async || {
+            eventually("it is woken", async || {
                 count.0.load(Ordering::Relaxed) > before
             })
             .await;

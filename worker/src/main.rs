@@ -9,6 +9,9 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::init(&args.log)?;
     let stop = shutdown::on_signal()?;
-    let pool = postgres::connect(&args.database).await?;
-    worker::run(pool, &args.config, stop).await
+    let connecting = postgres::connect(&args.database);
+    let Some(pool) = stop.run_until_cancelled(connecting).await else {
+        return Ok(());
+    };
+    worker::run(pool?, &args.config, stop).await
 }

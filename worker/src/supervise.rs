@@ -11,7 +11,6 @@ use apalis::prelude::{AbortError, BoxDynError, DeferredError, FromRequest, Task,
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use shared::jobs::{self, RunAt};
 use sqlx::PgPool;
 
@@ -26,9 +25,9 @@ pub enum JobError {
     Fail(anyhow::Error),
 }
 
-/// Runs one payload of a queue.
+/// Runs one payload of a queue: JSON, as bytes in hexadecimal.
 pub type Handler =
-    Arc<dyn Fn(PgPool, Value) -> BoxFuture<'static, Result<(), JobError>> + Send + Sync>;
+    Arc<dyn Fn(PgPool, String) -> BoxFuture<'static, Result<(), JobError>> + Send + Sync>;
 
 /// Turns the function that runs one kind of job into a [`Handler`]. A payload that does not decode is dead at
 /// once, with the reason.
@@ -37,12 +36,16 @@ where
     Job: DeserializeOwned + 'static,
     Running: Future<Output = Result<(), JobError>> + Send + 'static,
 {
-    Arc::new(move |pool, payload| {
-        match serde_json::from_value(payload).context("the payload does not decode") {
+    Arc::new(
+        move |pool, payload| match decode(&payload).context("the payload does not decode") {
             Ok(job) => run(pool, job).boxed(),
             Err(error) => std::future::ready(Err(JobError::Fail(error))).boxed(),
-        }
-    })
+        },
+    )
+}
+
+fn decode<Job: DeserializeOwned>(payload: &str) -> anyhow::Result<Job> {
+    Ok(serde_json::from_slice(&hex::decode(payload)?)?)
 }
 
 /// One run of a job.
@@ -87,7 +90,7 @@ pub async fn supervise(
         attempt,
         max_attempts,
     }: &Execution,
-    payload: Value,
+    payload: String,
 ) -> Result<(), BoxDynError> {
     // Only what ends the whole worker takes an attempt away without an end of its own.
     if attempt > max_attempts {
@@ -118,7 +121,7 @@ pub async fn supervise(
     }
 }
 
-async fn run_limited(handler: &Handler, pool: PgPool, payload: Value) -> Result<(), JobError> {
+async fn run_limited(handler: &Handler, pool: PgPool, payload: String) -> Result<(), JobError> {
     let running = AssertUnwindSafe(async { handler(pool, payload).await }).catch_unwind();
     match tokio::time::timeout(TIME_LIMIT, running).await {
         Ok(Ok(result)) => result,
@@ -145,6 +148,8 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     /// Runs a job of this kind in paused time. Its pool is never used.
@@ -153,7 +158,7 @@ mod tests {
         Running: Future<Output = Result<(), JobError>> + Send + 'static,
     {
         let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
-        run_limited(&handler(run), pool, Value::Null).await
+        run_limited(&handler(run), pool, hex::encode("null")).await
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,24 +2,30 @@
 
 use std::process::Stdio;
 
+use chrono::{DateTime, Utc};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 use shared::testing::{
-    TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, eventually, let_pass,
-    until_one_waits_for_a_lock,
+    SteppedClock, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
+    available_seats, eventually, let_pass, now, stored_status, until_one_waits_for_a_lock,
 };
 use sqlx::PgPool;
-use tokio::process::{Child, Command};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
 
 fn start_worker(db: &TestDatabase) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_worker"))
-        .env("DATABASE_URL", &db.url)
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+    worker(db).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn worker(db: &TestDatabase) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+    command.env("DATABASE_URL", &db.url).kill_on_drop(true);
+    command
 }
 
 fn terminate(process: &Child) {
@@ -85,4 +91,66 @@ async fn several_workers_share_a_database() {
         terminate(process);
         assert_eq!(process.wait().await.unwrap().code(), Some(0));
     }
+}
+
+/// Only the database's clock decides.
+#[tokio::test]
+async fn a_step_of_the_workers_clock_changes_no_decision() {
+    let Some(clock) = SteppedClock::find() else {
+        return;
+    };
+    let db = TestDatabase::new().await;
+    let show = a_show_with_hold(&db.pool, 10, 2).await;
+    clock.step("+2d");
+    let mut command = worker(&db);
+    clock.apply(&mut command);
+    let mut ahead = command
+        .args(["--log-format", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(ahead.stderr.take().unwrap()).lines();
+    let line = log.next_line().await.unwrap().expect("it says something");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let seen: DateTime<Utc> = line["timestamp"].as_str().unwrap().parse().unwrap();
+    assert!((seen - now(&db.pool).await).num_hours() > 24, "{line}");
+
+    for offset in ["+2d", "-2d"] {
+        clock.step(offset);
+        let hold = a_hold(&db.pool, &show, 3).await;
+        eventually("it is failed", async || {
+            stored_status(&db.pool, hold.id).await == "FAILED"
+        })
+        .await;
+    }
+    // And one that starts with a clock that is behind.
+    let mut command = worker(&db);
+    clock.apply(&mut command);
+    let _behind = command.stderr(Stdio::null()).spawn().unwrap();
+    eventually("both have registered", async || {
+        workers(&db.pool).await == 2
+    })
+    .await;
+    let holds = [
+        a_hold(&db.pool, &show, 3).await,
+        a_hold(&db.pool, &show, 4).await,
+    ];
+    for hold in &holds {
+        eventually("it is failed", async || {
+            stored_status(&db.pool, hold.id).await == "FAILED"
+        })
+        .await;
+    }
+    let late: Vec<f64> = sqlx::query_scalar(
+        "SELECT extract(epoch FROM resolved_at - expires_at)::float8 FROM bookings",
+    )
+    .fetch_all(&db.pool)
+    .await
+    .unwrap();
+    // The janitor comes by after 10 s at the earliest: it was their jobs.
+    assert!(
+        late.iter().all(|late| (0.0..10.0).contains(late)),
+        "{late:?}"
+    );
+    assert_seats_conserved(&db.pool).await;
 }
