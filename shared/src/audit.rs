@@ -108,7 +108,7 @@ const CHECKS: [Check; 8] = [
 /// that one is the worker's business, which declares it dead.
 const LIVE_JOBS: &str = r#"SELECT jobs.id AS job_id, named::bigint AS booking_id
     FROM apalis.jobs CROSS JOIN LATERAL regexp_split_to_table(
-        substring(encode(job, 'escape') FROM '^\{"bookingIds":\[([0-9]{1,18}(?:,[0-9]{1,18})*)\]\}$'), ',') AS named
+        substring(encode(job, 'escape') FROM '^\{"bookingIds" ?: ?\[([0-9]{1,18}(?:, ?[0-9]{1,18})*)\]\}$'), ', ?') AS named
     WHERE job_type = 'expire-bookings'
       AND (status IN ('Pending', 'Queued', 'Running') OR status = 'Failed' AND attempts < max_attempts)"#;
 

@@ -5,13 +5,17 @@ WITH locked AS MATERIALIZED (
     SELECT id, available_seats, hold_seconds FROM shows WHERE id = ANY(ARRAY[1]) ORDER BY id FOR NO KEY UPDATE)
 SELECT id AS show_id, available_seats, hold_seconds, clock_timestamp() FROM locked;
 WITH counted AS (
-    UPDATE shows SET available_seats = available_seats - 100 WHERE id = 1 AND available_seats >= 100 RETURNING id)
-INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, created_at)
-SELECT 1, 'user ' || position, 1, 'PENDING', now() + interval '2 minutes', now()
-FROM generate_series(1, 100) AS position ORDER BY position
-RETURNING id, (SELECT count(*) FROM counted);
-INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, priority, metadata)
-SELECT gen_random_uuid()::text, 'expire-bookings',
-       convert_to((SELECT json_build_object('bookingIds', json_agg(n)) FROM generate_series(1, 100) AS n)::text, 'utf8'),
-       'Pending', 0, 12, now() + interval '2 minutes', 0, ''::hstore;
+    UPDATE shows SET available_seats = available_seats - 100 WHERE id = 1 AND available_seats >= 100 RETURNING id),
+booked AS (
+    INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, created_at)
+    SELECT 1, 'user ' || position, 1, 'PENDING', now() + interval '2 minutes', now()
+    FROM generate_series(1, 100) AS position ORDER BY position
+    RETURNING id),
+enqueued AS (
+    INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at)
+    SELECT gen_random_uuid()::text, 'expire-bookings',
+           convert_to(json_build_object('bookingIds', json_agg(id ORDER BY id))::text, 'UTF8'),
+           12, now() + interval '2 minutes'
+    FROM booked)
+SELECT id, (SELECT count(*) FROM counted) FROM booked ORDER BY id;
 COMMIT;

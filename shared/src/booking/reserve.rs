@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use super::{Booking, BookingStatus, Refusal, expire, seats_by_show};
 use crate::{
-    jobs,
+    jobs::{self, ExpireBookings},
     postgres::{self, Session},
     show::{self, Inventory},
 };
@@ -69,9 +69,7 @@ pub async fn reserve_in(
     }
 
     let decisions = decide(&mut inventories, requests, now);
-    let answers = insert(tx, requests, decisions, now).await?;
-    jobs::enqueue_expiry(tx, answers.iter().filter_map(|a| a.as_ref().ok())).await?;
-    Ok(answers)
+    insert(tx, requests, decisions, now).await
 }
 
 fn show_not_found(request: &Request) -> Result<Booking, Refusal> {
@@ -108,7 +106,9 @@ fn decide(
         .collect()
 }
 
-/// Writes a pending booking for each request that got a deadline, and takes its seats from the show.
+/// Writes a pending booking for each request that got a deadline, takes its seats from the show, and enqueues the one
+/// job that will expire them all: all of it is there or nothing. The job is due at the earliest of their deadlines; the
+/// worker puts it back for later ones.
 async fn insert(
     tx: &mut PgConnection,
     requests: &[Request],
@@ -132,25 +132,32 @@ async fn insert(
         })
         .collect();
     let mut new: Vec<&mut Booking> = answers.iter_mut().flatten().collect();
-    if new.is_empty() {
+    let Some(first_deadline) = new.iter().map(|booking| booking.expires_at).min() else {
         return Ok(answers);
-    }
+    };
     let taken = seats_by_show(new.iter().map(|booking| &**booking));
     let (shows, seats): (Vec<i64>, Vec<i32>) = taken.into_iter().unzip();
-    // Both in one statement, which saves a round trip while the shows are locked. As in `show::add_available_seats`,
-    // a counter is never clamped.
+    // One statement for everything, since each would be a round trip while the shows are locked. So the job's row is
+    // ours, as apalis would write it. As in `show::add_available_seats`, a counter is never clamped.
     let rows = sqlx::query!(
         r#"WITH counted AS (
                UPDATE shows SET available_seats = available_seats - taken.seats
                FROM unnest($6::bigint[], $7::integer[]) AS taken (show_id, seats)
                WHERE id = taken.show_id AND available_seats >= taken.seats
-               RETURNING id)
-           INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, created_at)
-           SELECT show_id, user_name, number_of_seats, 'PENDING', expires_at, $5
-           FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[])
-                WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, position)
-           ORDER BY position
-           RETURNING id, (SELECT count(*) FROM counted) AS "shows_counted!""#,
+               RETURNING id),
+           booked AS (
+               INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, created_at)
+               SELECT show_id, user_name, number_of_seats, 'PENDING', expires_at, $5
+               FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[])
+                    WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, position)
+               ORDER BY position
+               RETURNING id),
+           enqueued AS (
+               INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at)
+               SELECT $8, $9, convert_to(json_build_object('bookingIds', json_agg(id ORDER BY id))::text, 'UTF8'),
+                      $10, $11
+               FROM booked)
+           SELECT id, (SELECT count(*) FROM counted) AS "shows_counted!" FROM booked ORDER BY id"#,
         &new.iter().map(|b| b.show_id).collect::<Vec<_>>(),
         &new.iter().map(|b| b.user_name.clone()).collect::<Vec<_>>(),
         &new.iter().map(|b| b.number_of_seats).collect::<Vec<_>>(),
@@ -158,6 +165,10 @@ async fn insert(
         now,
         &shows,
         &seats,
+        jobs::new_id(),
+        ExpireBookings::QUEUE,
+        ExpireBookings::MAX_ATTEMPTS,
+        first_deadline,
     )
     .fetch_all(tx)
     .await?;
@@ -166,11 +177,9 @@ async fn insert(
         .first()
         .map_or(0, |row| row.shows_counted.unsigned_abs());
     postgres::expect_rows("seat counters of shows", shows.len(), counted)?;
-    // Rows are inserted in order and ids ascend, but nothing promises the order of RETURNING.
-    let mut ids: Vec<i64> = rows.into_iter().map(|row| row.id).collect();
-    ids.sort_unstable();
-    for (booking, id) in new.iter_mut().zip(ids) {
-        booking.id = id;
+    // They were inserted in this order, so that their ids ascend in it.
+    for (booking, row) in new.iter_mut().zip(rows) {
+        booking.id = row.id;
     }
     Ok(answers)
 }
