@@ -14,7 +14,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
-use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::report::Report;
 use self::{
@@ -172,9 +171,8 @@ pub(crate) async fn put_load(args: &Args) -> anyhow::Result<Outcome> {
         .collect::<anyhow::Result<_>>()?;
     let shows = make_shows(&targets[0], args).await?;
     let open = open_connections(&targets, args.connections).await?;
-    let stop = CancellationToken::new();
     let began = Instant::now();
-    let load = Arc::new(Load::new(args, targets, shows, began, stop.clone()));
+    let load = Arc::new(Load::new(args, targets, shows, began));
     let mut clients = JoinSet::new();
     for (index, connection) in open.into_iter().enumerate() {
         clients.spawn(clients::run(load.clone(), connection, index));
@@ -189,7 +187,7 @@ pub(crate) async fn put_load(args: &Args) -> anyhow::Result<Outcome> {
     let time_is_up = async {
         if args.mode != Mode::Sellout {
             watch(&load, args).await;
-            stop.cancel();
+            load.end();
         }
     };
     let (told, ()) = tokio::join!(finished, time_is_up);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,7 +41,9 @@ pub struct LogArgs {
 ///
 /// When the filter is malformed.
 pub fn init(args: &LogArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log)
+    let filter: Targets = args
+        .log
+        .parse()
         .with_context(|| format!("{:?} is no log filter", args.log))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
     let registry = tracing_subscriber::registry().with(filter);

@@ -10,7 +10,6 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -31,11 +30,12 @@ pub(crate) struct Load {
     pub(crate) targets: Vec<Target>,
     pub(crate) shows: Vec<i64>,
     mode: Mode,
-    stop: CancellationToken,
-    /// Turns begun.
+    /// Turns begun, or asked for.
     turns: AtomicU64,
-    /// Turns in all, of a sellout.
-    last_turn: Option<u64>,
+    /// How many there may be. None any more when the load is over.
+    turns_max: AtomicU64,
+    /// Wakes who waits for a turn.
+    is_over: CancellationToken,
     began: Instant,
     /// Turns a second, unless each connection goes as fast as it can.
     rate: Option<u32>,
@@ -59,22 +59,19 @@ pub(crate) struct Seen {
 }
 
 impl Load {
-    pub(crate) fn new(
-        args: &Args,
-        targets: Vec<Target>,
-        shows: Vec<i64>,
-        began: Instant,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(args: &Args, targets: Vec<Target>, shows: Vec<i64>, began: Instant) -> Self {
         let latency = Histogram::new_with_max(LONGEST_MICROS, 3)
             .expect("three significant digits of an hour are allowed");
         Self {
             targets,
             shows,
             mode: args.mode,
-            stop,
             turns: AtomicU64::new(0),
-            last_turn: (args.mode == Mode::Sellout).then_some(args.requests.into()),
+            turns_max: AtomicU64::new(match args.mode {
+                Mode::Sellout => args.requests.into(),
+                _ => u64::MAX,
+            }),
+            is_over: CancellationToken::new(),
             began,
             rate: args.rate,
             counts: Counts::default(),
@@ -111,11 +108,8 @@ impl Load {
 
     /// Takes the next turn, and waits until it is due; none when the load is over.
     async fn next_turn(&self) -> Option<Turn> {
-        if self.stop.is_cancelled() {
-            return None;
-        }
         let number = self.turns.fetch_add(1, Relaxed);
-        if self.last_turn.is_some_and(|last| number >= last) {
+        if number >= self.turns_max.load(Relaxed) {
             return None;
         }
         let Some(rate) = self.rate else {
@@ -123,8 +117,14 @@ impl Load {
             return Some(Turn { number, due });
         };
         let due = self.began + Duration::from_secs(number) / rate;
-        let waited = self.stop.run_until_cancelled(sleep_until(due)).await;
+        let waited = self.is_over.run_until_cancelled(sleep_until(due)).await;
         waited.map(|()| Turn { number, due })
+    }
+
+    /// Lets the turns that have begun end, and no other begin.
+    pub(crate) fn end(&self) {
+        self.turns_max.store(0, Relaxed);
+        self.is_over.cancel();
     }
 
     fn count_error(&self, what: String) {
@@ -201,12 +201,11 @@ impl Client<'_> {
     }
 
     async fn book(&mut self, turn: Turn) -> Option<i64> {
-        let body = json!({
-            "showId": self.show_id,
-            "userName": format!("user {}", turn.number),
-            "numberOfSeats": 1,
-        });
-        let request = post(self.target, "/bookings", &body.to_string());
+        let body = format!(
+            r#"{{"showId":{},"userName":"user {}","numberOfSeats":1}}"#,
+            self.show_id, turn.number
+        );
+        let request = post(self.target, "/bookings", &body);
         let answer = self.send(&request, turn.due).await?;
         match answer.status {
             201 => {
@@ -272,10 +271,10 @@ impl Client<'_> {
 
     async fn reconnect(&mut self) {
         let gives_up = Instant::now() + SERVER_AWAY;
-        while !self.load.stop.is_cancelled() {
+        while !self.load.is_over.is_cancelled() {
             if Instant::now() > gives_up {
                 // For all clients: the server will not come back.
-                self.load.stop.cancel();
+                self.load.end();
                 return;
             }
             match Connection::open(self.target).await {
