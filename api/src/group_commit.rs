@@ -83,9 +83,15 @@ impl Lanes {
         })
     }
 
-    /// Ends the thread, with whatever is still at the database.
-    pub(crate) async fn stop(mut self) {
+    /// Closes its connections, and ends the thread.
+    pub(crate) async fn stop(self) {
         self.pool.close().await;
+    }
+}
+
+impl Drop for Lanes {
+    /// Ends the thread, with whatever is still at the database.
+    fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

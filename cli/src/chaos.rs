@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use shared::{audit, booking::expire};
+use shared::{audit, booking::expire, shutdown};
 use tokio::time::{Instant, sleep_until};
 
 use self::{
@@ -85,9 +85,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         .data_dir
         .join(format!("ticketing-chaos-{}", std::process::id()));
     fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let summary = run_rounds(&args, seed, &dir)
+    // What was started ends with us, also when we are told to stop.
+    let stop = shutdown::on_signal()?;
+    let Some(result) = stop
+        .run_until_cancelled(run_rounds(&args, seed, &dir))
         .await
-        .with_context(|| format!("the logs are in {}", dir.display()))?;
+    else {
+        fs::remove_dir_all(&dir)?;
+        bail!("interrupted");
+    };
+    let summary = result.with_context(|| format!("the logs are in {}", dir.display()))?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
@@ -116,9 +123,15 @@ async fn run_rounds(args: &Args, seed: u64, dir: &Path) -> anyhow::Result<Summar
         let seed = seed + u64::from(round);
         let plan = plan(seed, Duration::from_secs(args.load_seconds));
         let began = Instant::now();
-        let outcome = run_round(args, &plan, &mut system, &bar).await?;
-        bar.set_message("verifying");
-        let found = judge(&outcome, &mut system).await?;
+        let round = async {
+            let outcome = run_round(args, &plan, &mut system, &bar).await?;
+            bar.set_message("verifying");
+            let found = judge(&outcome, &mut system).await?;
+            anyhow::Ok((outcome, found))
+        };
+        let (outcome, found) = round
+            .await
+            .with_context(|| format!("round {} (seed {seed})", summary.rounds))?;
         let line = summary.add(&plan, &outcome, found);
         bar.suspend(|| {
             eprintln!(
@@ -213,7 +226,7 @@ async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> 
     for invariant in audit.invariants.iter().filter(|found| found.broken > 0) {
         wrong.push(format!("{}: {:?}", invariant.name, invariant.examples));
     }
-    let latest_seconds = expire::lag(&pool)
+    let latest_seconds = expire::lag(&pool, &outcome.load.shows)
         .await?
         .map_or(0.0, |lag| lag.longest_seconds);
     if latest_seconds > LATE_LIMIT.as_secs_f64() {

@@ -15,10 +15,12 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use nix::{sys::signal::kill, unistd::Pid};
 use sqlx::{Connection, PgConnection};
 
-use crate::postgres::{self, DatabaseArgs};
+use crate::{
+    postgres::{self, DatabaseArgs},
+    process,
+};
 
 /// What becomes of the server's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,8 +205,7 @@ impl LocalPostgres {
     /// Whether it still runs. Nobody starts it again when it was killed.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.process_id()
-            .is_ok_and(|id| kill(Pid::from_raw(id), None).is_ok())
+        self.process_id().is_ok_and(process::is_running)
     }
 
     /// The process that started all others of the server.

@@ -51,8 +51,9 @@ impl From<sqlx::Error> for Error {
             .and_then(sqlx::error::DatabaseError::code);
         match (&error, code.as_deref()) {
             (_, Some("40001" | "40P01" | "55P03")) => Self::Conflict(error),
-            // 57014: took too long; 57P01..57P03: shut down, crashed, starting; 53300: too many connections.
-            (_, Some(STATEMENT_TIMEOUT | "57P01" | "57P02" | "57P03" | "53300")) => {
+            // 57014: took too long; 25P03: was idle for too long, as when its host was suspended; 57P01..57P03: shut
+            // down, crashed, starting; 53300: too many connections.
+            (_, Some(STATEMENT_TIMEOUT | "25P03" | "57P01" | "57P02" | "57P03" | "53300")) => {
                 Self::Unavailable(error)
             }
             // 08: the connection.
@@ -147,7 +148,7 @@ impl Session {
     /// Gives the connection back: a transaction that was begun and does nothing worries those who watch the database.
     pub async fn rest(&mut self) {
         if let Some((next, _)) = self.next.take() {
-            next.end("ROLLBACK").await.ok();
+            within(PING_TIMEOUT, next.end("ROLLBACK")).await.ok();
         }
     }
 
@@ -206,9 +207,14 @@ impl Session {
     where
         In: ?Sized,
     {
-        let mut open = match self.next.take() {
-            Some((open, since)) if since.elapsed() < TRUSTED_WHEN_IDLE => open,
-            _ => OpenTransaction::begin(&self.pool).await?,
+        // By itself, so that one that waited for too long gives its place up before another one is asked for.
+        let next = self
+            .next
+            .take()
+            .filter(|(_, since)| since.elapsed() < TRUSTED_WHEN_IDLE);
+        let mut open = match next {
+            Some((open, _)) => open,
+            None => OpenTransaction::begin(&self.pool).await?,
         };
         match work(&mut open.connection, input).await {
             Ok(out) => Ok((open, out)),
@@ -470,7 +476,7 @@ impl Leadership {
     ///
     /// [`Error`].
     pub async fn check(&mut self) -> Result<(), Error> {
-        Ok(self.connection.ping().await?)
+        Ok(within(PING_TIMEOUT, self.connection.ping()).await?)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -127,6 +128,32 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
         time::resume();
         session.transact(&(), nothing).await.unwrap();
     }
+
+    let mut session = Session::chained(&pool);
+    session.transact(&(), nothing).await.unwrap();
+    fall_silent(&way.silent).await;
+    session.rest().await;
+    way.silent.send_replace(false);
+    time::resume();
+    session.transact(&(), nothing).await.unwrap();
+}
+
+/// What it kept for too long does not stand in the way of what it takes instead.
+#[tokio::test]
+async fn a_chained_session_that_waited_begins_again_with_the_only_connection() {
+    let db = TestDatabase::new().await;
+    let pool = postgres::connect(&DatabaseArgs {
+        database_url: db.url.clone(),
+        database_connections: 1,
+    })
+    .await
+    .unwrap();
+    let mut session = Session::chained(&pool);
+    session.transact(&(), nothing).await.unwrap();
+    time::pause();
+    time::advance(Duration::from_secs(2)).await;
+    time::resume();
+    session.transact(&(), nothing).await.unwrap();
 }
 
 fn nothing<'t>(tx: &'t mut PgConnection, (): &'t ()) -> BoxFuture<'t, Result<(), Error>> {

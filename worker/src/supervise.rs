@@ -101,7 +101,7 @@ pub async fn supervise(
     match run_limited(handler, pool.clone(), payload).await {
         Ok(()) => Ok(()),
         Err(JobError::Snooze(until)) => {
-            jobs::reschedule(&pool, job_id, RunAt::Instant(until)).await?;
+            reschedule(&pool, job_id, RunAt::Instant(until)).await?;
             Err(DeferredError::new("not yet due").into())
         }
         Err(JobError::Retry(error)) => {
@@ -111,7 +111,7 @@ pub async fn supervise(
                 error = format!("{error:#}"),
                 "job failed, will be retried"
             );
-            jobs::reschedule(&pool, job_id, RunAt::After(delay)).await?;
+            reschedule(&pool, job_id, RunAt::After(delay)).await?;
             Err(error.into())
         }
         Err(JobError::Fail(error)) => {
@@ -119,6 +119,12 @@ pub async fn supervise(
             Err(AbortError::new(error).into())
         }
     }
+}
+
+/// Within the time that a statement may take: a database that says nothing must not keep the job's place.
+async fn reschedule(pool: &PgPool, job_id: &str, run_at: RunAt) -> Result<(), BoxDynError> {
+    tokio::time::timeout(TIME_LIMIT, jobs::reschedule(pool, job_id, run_at)).await??;
+    Ok(())
 }
 
 async fn run_limited(handler: &Handler, pool: PgPool, payload: String) -> Result<(), JobError> {

@@ -134,7 +134,11 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
         })
         .await?;
     let pool = connect(&stage.database_url).await?;
-    let lag = expire::lag(&pool).await?.context("no hold ran out")?;
+    let shows = show::list(&pool, 0, 1).await?;
+    let show_ids: Vec<i64> = shows.iter().map(|show| show.id).collect();
+    let lag = expire::lag(&pool, &show_ids)
+        .await?
+        .context("no hold ran out")?;
     pool.close().await;
     worker.stop().await?;
     stage.clear().await?;

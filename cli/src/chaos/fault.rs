@@ -80,7 +80,10 @@ pub(super) fn plan(seed: u64, load: Duration) -> Vec<Planned> {
         Fault::SuspendPostgres(Duration::from_millis(rng.u64(500..5000))),
     ];
     rng.shuffle(&mut faults);
-    let mut moments: Vec<Duration> = (0..FAULTS).map(|_| load.mul_f64(rng.f64())).collect();
+    // Not in the first tenth, in which the clients connect.
+    let mut moments: Vec<Duration> = (0..FAULTS)
+        .map(|_| load.mul_f64(0.1 + 0.9 * rng.f64()))
+        .collect();
     moments.sort_unstable();
     moments
         .into_iter()

@@ -16,6 +16,7 @@ use nix::{
 use shared::{
     local_postgres::{self, LocalPostgres, Mode},
     postgres::{self, DatabaseArgs},
+    process,
 };
 use sqlx::PgPool;
 use tokio::{
@@ -150,14 +151,15 @@ impl System {
     }
 
     /// Stops everything, as an orchestrator would.
-    pub(super) async fn stop(self) -> anyhow::Result<()> {
-        for api in self.apis {
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        for api in self.apis.drain(..) {
             api.program.stop().await?;
         }
-        for worker in self.workers {
+        for worker in self.workers.drain(..) {
             worker.program.stop().await?;
         }
-        Ok(spawn_blocking(|| drop(self.postgres)).await?)
+        let postgres = self.postgres.take();
+        Ok(spawn_blocking(|| drop(postgres)).await?)
     }
 
     async fn start_api(&self, index: usize, address: &str) -> anyhow::Result<(Program, String)> {
@@ -206,7 +208,7 @@ impl System {
     async fn restart_postgres(&mut self) -> anyhow::Result<()> {
         let id = self.postgres()?.process_id()?;
         let deadline = Instant::now() + END_TIMEOUT;
-        while signal::kill(Pid::from_raw(id), None).is_ok() {
+        while process::is_running(id) {
             ensure!(Instant::now() < deadline, "PostgreSQL does not end");
             sleep(Duration::from_millis(10)).await;
         }
@@ -214,6 +216,15 @@ impl System {
         spawn_blocking(|| drop(ended)).await?;
         self.postgres = Some(start_postgres(&self.dir).await?);
         Ok(())
+    }
+}
+
+impl Drop for System {
+    /// Lets a suspended PostgreSQL go on, for otherwise it can't be stopped.
+    fn drop(&mut self) {
+        if self.postgres.is_some() {
+            let _ = self.signal_postgres(Signal::SIGCONT);
+        }
     }
 }
 

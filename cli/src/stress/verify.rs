@@ -71,10 +71,17 @@ impl Booking {
 pub(crate) async fn verify(outcome: &Outcome, expected: &Expected) -> anyhow::Result<Verification> {
     let deadline = Instant::now() + expected.within;
     loop {
-        let mut listed = list(&outcome.load).await?;
-        listed.sum.faults = find_faults(&listed, &outcome.told, expected);
-        if listed.sum.faults.is_empty() || Instant::now() > deadline {
-            return Ok(listed.sum);
+        let is_last = Instant::now() >= deadline;
+        match list(&outcome.load).await {
+            Ok(mut listed) => {
+                listed.sum.faults = find_faults(&listed, &outcome.told, expected);
+                if is_last || listed.sum.faults.is_empty() {
+                    return Ok(listed.sum);
+                }
+            }
+            Err(error) if is_last => return Err(error),
+            // A server that is coming back.
+            Err(_) => {}
         }
         sleep(Duration::from_secs(1)).await;
     }

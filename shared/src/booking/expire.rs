@@ -247,18 +247,19 @@ pub struct Lag {
     pub longest_seconds: f64,
 }
 
-/// The lag of all holds that ever failed; none if there are none. Reads every booking.
+/// The lag of all holds of these shows that ever failed; none if there are none. Reads all their bookings.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`].
-pub async fn lag(pool: &PgPool) -> Result<Option<Lag>, postgres::Error> {
+pub async fn lag(pool: &PgPool, show_ids: &[i64]) -> Result<Option<Lag>, postgres::Error> {
     let row = sqlx::query!(
         "SELECT percentile_cont(0.5)  WITHIN GROUP (ORDER BY late) AS median,
                 percentile_cont(0.99) WITHIN GROUP (ORDER BY late) AS p99,
                 max(late) AS longest
          FROM (SELECT extract(epoch FROM resolved_at - expires_at)::float8 AS late
-               FROM bookings WHERE status = 'FAILED') AS failed"
+               FROM bookings WHERE show_id = ANY($1) AND status = 'FAILED') AS failed",
+        show_ids,
     )
     .fetch_one(pool)
     .await?;
