@@ -1,6 +1,6 @@
 //! The real `api` binary.
 
-use std::{path::PathBuf, process::Stdio};
+use std::process::Stdio;
 
 use chrono::{DateTime, Utc};
 use nix::{
@@ -12,7 +12,8 @@ use shared::{
     local_postgres::{LocalPostgres, Mode},
     postgres::DatabaseArgs,
     testing::{
-        SteppedClock, TestDatabase, a_show, eventually, let_pass, now, until_one_waits_for_a_lock,
+        DataDir, SteppedClock, TestDatabase, a_show, eventually, let_pass, now,
+        until_one_waits_for_a_lock,
     },
 };
 use tokio::{
@@ -112,19 +113,9 @@ async fn sigterm_ends_an_api_that_still_waits_for_its_database() {
     assert_eq!(api.wait().await.unwrap().code(), Some(0));
 }
 
-/// A data directory that is removed when the test ends.
-struct DataDir(PathBuf);
-
-impl Drop for DataDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[tokio::test]
 async fn without_its_database_the_api_lives_but_is_not_ready_and_comes_back_by_itself() {
-    let name = format!("ticketing-away-{}", std::process::id());
-    let data = DataDir(std::env::temp_dir().join(name));
+    let data = DataDir::new("away");
     let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
     let url = server.create_database("away").await.unwrap();
     let pool = shared::postgres::connect(&DatabaseArgs {

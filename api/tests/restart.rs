@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,24 +12,14 @@ use serde_json::json;
 use shared::{
     local_postgres::{LocalPostgres, Mode},
     postgres::{self, DatabaseArgs},
-    testing::{a_show, assert_seats_conserved, eventually},
+    testing::{DataDir, a_show, assert_seats_conserved, eventually},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// A data directory that is removed when the test ends.
-struct DataDir(PathBuf);
-
-impl Drop for DataDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_twice() {
-    let data =
-        DataDir(std::env::temp_dir().join(format!("ticketing-restart-{}", std::process::id())));
+    let data = DataDir::new("restart");
     let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
     let database = DatabaseArgs {
         database_url: server.default_url(),

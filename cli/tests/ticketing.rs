@@ -1,17 +1,13 @@
 //! The real `ticketing` binary.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use shared::testing::{TestDatabase, a_show, eventually};
+use shared::testing::{DataDir, TestDatabase, a_show, eventually};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -26,24 +22,9 @@ fn ticketing() -> Command {
     command
 }
 
-/// A data directory that is removed when the test ends.
-struct DataDir(PathBuf);
-
-impl DataDir {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("ticketing-up-{}-{name}", std::process::id()));
-        Self(dir)
-    }
-
-    fn server_runs(&self) -> bool {
-        self.0.join("postmaster.pid").exists()
-    }
-}
-
-impl Drop for DataDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// Whether the server whose data is here runs.
+fn server_runs(data: &DataDir) -> bool {
+    data.0.join("postmaster.pid").exists()
 }
 
 struct Up {
@@ -94,11 +75,11 @@ async fn up_runs_everything_keeps_its_data_and_stops_everything() {
         .await
         .unwrap();
     assert_eq!(response.status(), 201);
-    assert!(data.server_runs());
+    assert!(server_runs(&data));
     up.signal(Signal::SIGINT);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
     assert!(
-        !data.server_runs(),
+        !server_runs(&data),
         "the database stopped, and before we did"
     );
 
@@ -119,7 +100,7 @@ async fn the_private_server_stops_even_when_up_is_killed() {
     assert_eq!(up.shows().await, json!([]));
     up.signal(Signal::SIGKILL);
     up.process.wait().await.unwrap();
-    eventually("the server has stopped", async || !data.server_runs()).await;
+    eventually("the server has stopped", async || !server_runs(&data)).await;
 }
 
 #[tokio::test]
@@ -177,10 +158,7 @@ async fn migrate_is_safe_twice_and_by_several_at_once() {
 async fn migrate_says_which_extensions_the_server_lacks() {
     let db = TestDatabase::empty().await;
     // A server without its contrib package, as far as one can see from here: its list of extensions is hidden.
-    let name: String = sqlx::query_scalar("SELECT current_database()")
-        .fetch_one(&db.pool)
-        .await
-        .unwrap();
+    let name = &db.name;
     let hide = format!(
         "CREATE SCHEMA hidden; CREATE TABLE hidden.pg_available_extensions (name text);
          INSERT INTO hidden.pg_available_extensions VALUES ('hstore');
@@ -232,7 +210,7 @@ async fn a_port_that_is_taken_is_told_and_the_database_stops() {
         text.contains(&format!("cannot listen on {address}")),
         "{text}"
     );
-    assert!(!data.server_runs());
+    assert!(!server_runs(&data));
 }
 
 async fn stress(api: &str, args: &[&str]) -> (Option<i32>, Value) {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{
     postgres::{self, DatabaseArgs},
@@ -162,14 +162,23 @@ impl LocalPostgres {
     /// When it exists already, or the server fails.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<String> {
         self.execute(&format!("CREATE DATABASE {name}")).await?;
-        let database = DatabaseArgs {
-            database_url: self.url(name),
-            database_connections: 2,
-        };
-        let pool = postgres::connect(&database).await?;
+        let pool = self.connect(name).await?;
         postgres::migrate(&pool).await?;
         pool.close().await;
-        Ok(database.database_url)
+        Ok(self.url(name))
+    }
+
+    /// A small pool on a database, for a look at it.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be connected to.
+    pub async fn connect(&self, database: &str) -> anyhow::Result<PgPool> {
+        postgres::connect(&DatabaseArgs {
+            database_url: self.url(database),
+            database_connections: 2,
+        })
+        .await
     }
 
     /// Removes a database, whoever is connected to it.

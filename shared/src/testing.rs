@@ -26,6 +26,8 @@ pub struct TestDatabase {
     pub pool: PgPool,
     /// Its URL, for processes that the test starts.
     pub url: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// The database that each test's is a copy of.
@@ -73,7 +75,7 @@ impl TestDatabase {
             .await?;
         let url = server.url(&name);
         let pool = connect(&url).await?;
-        Ok(Self { pool, url })
+        Ok(Self { pool, url, name })
     }
 }
 
@@ -153,6 +155,27 @@ pub async fn let_pass(pool: &PgPool, seconds: i32) {
     .execute(pool)
     .await
     .expect("moved");
+}
+
+/// The number that this query answers with.
+///
+/// # Panics
+///
+/// When the database fails.
+pub async fn count(pool: &PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql)
+        .fetch_one(pool)
+        .await
+        .expect("counted")
+}
+
+/// Runs this statement.
+///
+/// # Panics
+///
+/// When the database fails.
+pub async fn execute(pool: &PgPool, sql: &'static str) {
+    sqlx::query(sql).execute(pool).await.expect("executed");
 }
 
 /// The booking's row as stored, whatever the time.
@@ -240,6 +263,23 @@ pub async fn now(pool: &PgPool) -> DateTime<Utc> {
         .fetch_one(pool)
         .await
         .expect("the time")
+}
+
+/// A place for a server's data, which is removed when the test ends.
+pub struct DataDir(pub PathBuf);
+
+impl DataDir {
+    /// One that no other test of this process has, by its name. It is not made.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(env::temp_dir().join(format!("ticketing-{}-{name}", std::process::id())))
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// The host's clock as one program sees it; it can be stepped while the program runs. Time that is measured, and not

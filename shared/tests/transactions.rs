@@ -9,7 +9,7 @@ use shared::{
     postgres::Session,
     testing::{
         TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
-        eventually, let_pass, now, stored_status, until_one_waits_for_a_lock,
+        count, eventually, let_pass, now, stored_status, until_one_waits_for_a_lock,
     },
 };
 use sqlx::PgPool;
@@ -28,10 +28,6 @@ async fn reserve_one(pool: &PgPool, show_id: i64, seats: i32) -> Result<Booking,
         .await
         .unwrap();
     answers.remove(0)
-}
-
-async fn count(pool: &PgPool, sql: &'static str) -> i64 {
-    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -219,11 +219,7 @@ mod tests {
     async fn a_job_of_many_steps_does_not_make_its_worker_poll_more_often() {
         const STEPS: u32 = 300;
         let db = TestDatabase::new().await;
-        let name: String = sqlx::query_scalar("SELECT current_database()")
-            .fetch_one(&db.pool)
-            .await
-            .unwrap();
-        let sql = format!("ALTER DATABASE {name} SET track_functions = 'all'");
+        let sql = format!("ALTER DATABASE {} SET track_functions = 'all'", db.name);
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
             .execute(&db.pool)
             .await

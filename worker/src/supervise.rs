@@ -92,13 +92,14 @@ pub async fn supervise(
     }: &Execution,
     payload: String,
 ) -> Result<(), BoxDynError> {
-    // Only what ends the whole worker takes an attempt away without an end of its own.
-    if attempt > max_attempts {
+    let result = if attempt > max_attempts {
+        // Only what ends the whole worker takes an attempt away without an end of its own.
         let error = anyhow!("its worker was lost in every one of {max_attempts} attempts");
-        tracing::error!(error = format!("{error:#}"), "job is dead");
-        return Err(AbortError::new(error).into());
-    }
-    match run_limited(handler, pool.clone(), payload).await {
+        Err(JobError::Fail(error))
+    } else {
+        run_limited(handler, pool.clone(), payload).await
+    };
+    match result {
         Ok(()) => Ok(()),
         Err(JobError::Snooze(until)) => {
             reschedule(&pool, job_id, RunAt::Instant(until)).await?;

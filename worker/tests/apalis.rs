@@ -5,22 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared::testing::{
-    TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, eventually, let_pass,
-    now, until_one_waits_for_a_lock,
+    TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, count, eventually,
+    execute, let_pass, now, until_one_waits_for_a_lock,
 };
-use sqlx::PgPool;
 use worker::config::Config;
 
 mod in_process;
 use in_process::{CONFIG, Worker};
-
-async fn count(pool: &PgPool, sql: &'static str) -> i64 {
-    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
-}
-
-async fn execute(pool: &PgPool, sql: &'static str) {
-    sqlx::query(sql).execute(pool).await.unwrap();
-}
 
 /// It would end each worker that takes it, one after the other.
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,8 @@ use shared::{
     postgres::Leadership,
     queue::{self, Retention},
     testing::{
-        TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, eventually, let_pass,
+        TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, count, eventually,
+        execute, let_pass,
     },
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -23,14 +24,6 @@ const CONFIG: Config = Config {
     keep_done_jobs: 3,
     ..in_process::CONFIG
 };
-
-async fn execute(pool: &PgPool, sql: &'static str) {
-    sqlx::query(sql).execute(pool).await.unwrap();
-}
-
-async fn count(pool: &PgPool, sql: &'static str) -> i64 {
-    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
-}
 
 /// Runs a worker until the condition holds.
 async fn work_until(pool: &PgPool, what: &str, condition: impl AsyncFnMut() -> bool) {
@@ -211,10 +204,7 @@ async fn another_one_leads_when_the_leader_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_back() {
     let (db, elsewhere) = (TestDatabase::new().await, TestDatabase::new().await);
-    let name: String = sqlx::query_scalar("SELECT current_database()")
-        .fetch_one(&db.pool)
-        .await
-        .unwrap();
+    let name = &db.name;
     let allow = async |allowed: bool| {
         let sql = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}");
         sqlx::query(sqlx::AssertSqlSafe(sql))
@@ -225,7 +215,7 @@ async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_ba
             sqlx::query(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
             )
-            .bind(&name)
+            .bind(name)
             .execute(&elsewhere.pool)
             .await
             .unwrap();

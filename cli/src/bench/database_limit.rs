@@ -8,12 +8,12 @@ use shared::{
 };
 use tokio::process::Command;
 
-use super::stage::{DATABASE, connect};
+use super::stage::DATABASE;
 
 /// Bookings of one show in a second.
 pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Result<f64> {
     let url = server.create_database(DATABASE).await?;
-    let pool = connect(&url).await?;
+    let pool = server.connect(DATABASE).await?;
     let new = NewShow {
         name: "Limit".to_owned(),
         starts_at: chrono::DateTime::UNIX_EPOCH,

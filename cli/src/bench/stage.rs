@@ -1,11 +1,7 @@
 //! What each measurement has to itself.
 
 use anyhow::ensure;
-use shared::{
-    local_postgres::LocalPostgres,
-    postgres::{self, DatabaseArgs},
-};
-use sqlx::PgPool;
+use shared::local_postgres::LocalPostgres;
 
 use crate::{
     program::{Program, Start},
@@ -65,12 +61,3 @@ fn start<'a>(database_url: &'a str, args: &'a [&'a str]) -> Start<'a> {
 
 /// The database of whatever is being measured.
 pub(super) const DATABASE: &str = "bench";
-
-/// A look at a database beside what is measured.
-pub(super) async fn connect(database_url: &str) -> anyhow::Result<PgPool> {
-    postgres::connect(&DatabaseArgs {
-        database_url: database_url.to_owned(),
-        database_connections: 2,
-    })
-    .await
-}

@@ -15,7 +15,7 @@ use shared::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::stage::{Stage, connect};
+use super::stage::{DATABASE, Stage};
 use crate::stress::{self, Mode};
 
 /// What all of them came to.
@@ -95,7 +95,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         ..stress::Args::quiet(Mode::Sellout)
     };
     stage.put_load(load).await?;
-    let pool = connect(&stage.database_url).await?;
+    let pool = server.connect(DATABASE).await?;
     let held = query::Filter {
         status: Some(BookingStatus::Pending),
         ..query::Filter::default()
@@ -133,7 +133,7 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
             ..stress::Args::quiet(Mode::Hot)
         })
         .await?;
-    let pool = connect(&stage.database_url).await?;
+    let pool = server.connect(DATABASE).await?;
     let shows = show::list(&pool, 0, 1).await?;
     let show_ids: Vec<i64> = shows.iter().map(|show| show.id).collect();
     let lag = expire::lag(&pool, &show_ids)

@@ -14,9 +14,8 @@ use nix::{
     unistd::Pid,
 };
 use shared::{
-    local_postgres::{self, LocalPostgres, Mode},
-    postgres::{self, DatabaseArgs},
-    process,
+    local_postgres::{DATABASE, LocalPostgres, Mode},
+    postgres, process,
 };
 use sqlx::PgPool;
 use tokio::{
@@ -60,7 +59,7 @@ impl System {
     pub(super) async fn start(dir: &Path) -> anyhow::Result<Self> {
         let postgres = start_postgres(dir).await?;
         let database_url = postgres.default_url();
-        let pool = connect(&database_url).await?;
+        let pool = postgres.connect(DATABASE).await?;
         postgres::migrate(&pool).await?;
         pool.close().await;
         let mut system = Self {
@@ -85,7 +84,7 @@ impl System {
     }
 
     pub(super) async fn connect(&self) -> anyhow::Result<PgPool> {
-        connect(&self.database_url).await
+        self.postgres()?.connect(DATABASE).await
     }
 
     /// Lets it happen, and starts again what it ended.
@@ -111,9 +110,7 @@ impl System {
                 self.restart_postgres().await?;
             }
             Fault::CutConnections(count) => {
-                self.postgres()?
-                    .cut_connections(local_postgres::DATABASE, count)
-                    .await?;
+                self.postgres()?.cut_connections(DATABASE, count).await?;
             }
             Fault::SuspendWorker(index) => {
                 let worker = &mut self.workers[index];
@@ -231,14 +228,6 @@ impl Drop for System {
 async fn start_postgres(dir: &Path) -> anyhow::Result<LocalPostgres> {
     let data_dir = dir.join("postgres");
     spawn_blocking(move || LocalPostgres::start(&data_dir, Mode::Durable)).await?
-}
-
-async fn connect(database_url: &str) -> anyhow::Result<PgPool> {
-    postgres::connect(&DatabaseArgs {
-        database_url: database_url.to_owned(),
-        database_connections: 2,
-    })
-    .await
 }
 
 /// The processes that this one started.
