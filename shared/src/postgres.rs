@@ -1,17 +1,18 @@
-//! Connections, migrations, the database's clock, and which errors are worth a retry.
+//! Connections, migrations, leadership, and which errors are worth a retry.
+
+mod session;
 
 use std::{io, time::Duration};
 
 use anyhow::{Context, ensure};
-use futures_util::future::BoxFuture;
 use sqlx::{
-    Connection, Executor, PgConnection, PgPool, Postgres,
-    pool::PoolConnection,
+    Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use crate::{jobs, telemetry};
+pub use self::session::{Session, Work};
+use crate::jobs;
 
 /// How a database call failed, by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -108,171 +109,6 @@ pub fn expect_rows(what: &'static str, expected: usize, actual: u64) -> Result<(
     })
 }
 
-/// Runs transactions, one after the other.
-#[derive(Debug)]
-pub struct Session {
-    pool: PgPool,
-    is_chained: bool,
-    /// The next transaction, and when it was begun.
-    next: Option<(OpenTransaction, Instant)>,
-}
-
-/// What happens in a transaction: reads and writes, and neither COMMIT nor ROLLBACK.
-pub type Work<In, Out> =
-    for<'t> fn(&'t mut PgConnection, &'t In) -> BoxFuture<'t, Result<Out, Error>>;
-
-impl Session {
-    /// A session that takes a connection of this pool for each transaction.
-    #[must_use]
-    pub fn new(pool: &PgPool) -> Self {
-        Self {
-            pool: pool.clone(),
-            is_chained: false,
-            next: None,
-        }
-    }
-
-    /// A session whose transactions each begin with the COMMIT of the one before, on the same connection. It spares
-    /// each of them two round trips: BEGIN, and the pool's question whether a connection that comes back still works.
-    ///
-    /// So `now()`, when the transaction began, may be long ago. It is to be [rested](Self::rest) when there is nothing
-    /// to do.
-    #[must_use]
-    pub fn chained(pool: &PgPool) -> Self {
-        Self {
-            is_chained: true,
-            ..Self::new(pool)
-        }
-    }
-
-    /// Gives the connection back: a transaction that was begun and does nothing worries those who watch the database.
-    pub async fn rest(&mut self) {
-        if let Some((next, _)) = self.next.take() {
-            within(PING_TIMEOUT, next.end("ROLLBACK")).await.ok();
-        }
-    }
-
-    /// For reads that need no transaction.
-    pub(crate) fn pool(&self) -> &PgPool {
-        &self.pool
-    }
-
-    /// Does this work in a transaction, again when the database aborted it for a transient reason.
-    ///
-    /// # Errors
-    ///
-    /// The last attempt's. Nothing was done, but for [`Error::OutcomeUnknown`].
-    pub async fn transact<In, Out>(&mut self, input: &In, work: Work<In, Out>) -> Result<Out, Error>
-    where
-        In: ?Sized + Sync,
-    {
-        let mut attempt = 1;
-        loop {
-            let error = match Box::pin(self.try_transact(input, work)).await {
-                Err(error) if error.is_transient() && attempt < ATTEMPTS => error,
-                result => return result,
-            };
-            tracing::warn!(
-                attempt,
-                error = telemetry::chain(&error),
-                "transaction is run again"
-            );
-            // Lets the other side of a collision finish first: 5, 10, 20 ms.
-            tokio::time::sleep(Duration::from_millis(5 << (attempt - 1))).await;
-            attempt += 1;
-        }
-    }
-
-    async fn try_transact<In, Out>(&mut self, input: &In, work: Work<In, Out>) -> Result<Out, Error>
-    where
-        In: ?Sized,
-    {
-        let (mut open, out) = within(WORK_TIMEOUT, self.begin_and_work(input, work)).await?;
-        if self.is_chained {
-            let chained = within(COMMIT_TIMEOUT, open.execute("COMMIT AND CHAIN"));
-            chained.await.map_err(commit_error)?;
-            self.next = Some((open, Instant::now()));
-        } else {
-            let ended = within(COMMIT_TIMEOUT, open.end("COMMIT"));
-            ended.await.map_err(commit_error)?;
-        }
-        Ok(out)
-    }
-
-    async fn begin_and_work<In, Out>(
-        &mut self,
-        input: &In,
-        work: Work<In, Out>,
-    ) -> Result<(OpenTransaction, Out), Error>
-    where
-        In: ?Sized,
-    {
-        // By itself, so that one that waited for too long gives its place up before another one is asked for.
-        let next = self
-            .next
-            .take()
-            .filter(|(_, since)| since.elapsed() < TRUSTED_WHEN_IDLE);
-        let mut open = match next {
-            Some((open, _)) => open,
-            None => OpenTransaction::begin(&self.pool).await?,
-        };
-        match work(&mut open.connection, input).await {
-            Ok(out) => Ok((open, out)),
-            Err(error) => {
-                open.end("ROLLBACK").await.ok();
-                Err(error)
-            }
-        }
-    }
-}
-
-/// A transaction that has begun. When this is dropped before its end was confirmed, because nobody waits for it any
-/// more or because the database gives no answer, its connection is closed: nobody knows what is left of it.
-#[derive(Debug)]
-struct OpenTransaction {
-    connection: PoolConnection<Postgres>,
-    has_ended: bool,
-}
-
-impl OpenTransaction {
-    async fn begin(pool: &PgPool) -> Result<Self, sqlx::Error> {
-        let mut open = Self {
-            connection: pool.acquire().await?,
-            has_ended: false,
-        };
-        open.execute("BEGIN").await?;
-        Ok(open)
-    }
-
-    async fn execute(&mut self, command: &'static str) -> Result<(), sqlx::Error> {
-        self.connection.execute(command).await?;
-        Ok(())
-    }
-
-    /// Ends it with this command, and gives its connection back.
-    async fn end(mut self, command: &'static str) -> Result<(), sqlx::Error> {
-        self.execute(command).await?;
-        self.has_ended = true;
-        Ok(())
-    }
-}
-
-impl Drop for OpenTransaction {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            self.connection.close_on_drop();
-        }
-    }
-}
-
-/// How long all of a transaction but its COMMIT may take. A statement takes 10 s at most; beyond that, the database
-/// or the way to it has gone silent, which a connection by itself would notice after a quarter of an hour.
-const WORK_TIMEOUT: Duration = Duration::from_secs(12);
-
-/// How long a COMMIT may take. Less than a statement, because a COMMIT that waits for a synchronous standby does not
-/// fail at that limit: the database would say that it was done, and a failover could undo it.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(7);
-
 async fn within<T, E: From<sqlx::Error>>(
     limit: Duration,
     running: impl Future<Output = Result<T, E>>,
@@ -280,22 +116,6 @@ async fn within<T, E: From<sqlx::Error>>(
     timeout(limit, running)
         .await
         .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
-}
-
-/// How often a transaction is run before its last transient error is passed on.
-const ATTEMPTS: u32 = 4;
-
-/// Tells a commit that failed from one whose outcome is unknown. Only a database that says no, for another reason than
-/// that it is going away, has certainly not committed.
-fn commit_error(error: sqlx::Error) -> Error {
-    let refused = matches!(error, sqlx::Error::Database(_));
-    match Error::from(error) {
-        error @ (Error::Conflict(_) | Error::Unexpected(_)) if refused => error,
-        Error::Conflict(error) | Error::Unavailable(error) | Error::Unexpected(error) => {
-            Error::OutcomeUnknown(error)
-        }
-        error @ (Error::OutcomeUnknown(_) | Error::Drift { .. }) => error,
-    }
 }
 
 /// Answers when the database does.
@@ -477,23 +297,5 @@ impl Leadership {
     /// [`Error`].
     pub async fn check(&mut self) -> Result<(), Error> {
         Ok(within(PING_TIMEOUT, self.connection.ping()).await?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_commit_without_a_clear_no_has_an_unknown_outcome() {
-        for lost in [
-            sqlx::Error::Io(io::ErrorKind::UnexpectedEof.into()),
-            sqlx::Error::Protocol("cut off".into()),
-            sqlx::Error::PoolClosed,
-        ] {
-            let error = commit_error(lost);
-            assert!(matches!(error, Error::OutcomeUnknown(_)), "{error:?}");
-            assert!(!error.is_transient(), "it is never run again");
-        }
     }
 }
