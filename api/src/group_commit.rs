@@ -2,12 +2,12 @@
 //!
 //! A row lock held across a COMMIT limits a hot show to one booking per flush of the write-ahead log. So requests
 //! gather: while one transaction is at the database, those that arrive wait together, and the next transaction
-//! takes them all. A lone request is a batch of one and waits for nobody; there is no timer.
+//! takes them all; while that one waits for its locks, more of them join. A lone request is a batch of one and waits for nobody; there is no timer.
 //!
 //! Measured: batches feed on each other, so few lanes with big batches are faster than many lanes.
 
 use std::{
-    io,
+    io, iter,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -17,7 +17,10 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use shared::postgres::{self, Session};
+use shared::{
+    batch::Batch,
+    postgres::{self, Session},
+};
 use sqlx::PgPool;
 use tokio::{
     runtime::{self, Handle, Runtime},
@@ -25,12 +28,12 @@ use tokio::{
     time::timeout,
 };
 
-/// Runs some requests in one transaction and answers each, in their order. An error means that none was done, but
+/// Runs a batch in one transaction and answers each member, in their order. An error means that none was done, but
 /// for [`postgres::Error::OutcomeUnknown`].
 pub(crate) type Transaction<Request, Answer> =
     for<'t> fn(
         &'t mut Session,
-        &'t [Request],
+        &'t mut Batch<'_, Request>,
     ) -> BoxFuture<'t, Result<Vec<Answer>, postgres::Error>>;
 
 /// How requests are gathered.
@@ -166,9 +169,13 @@ where
             .map(|_| {
                 let (sender, queue) = mpsc::unbounded_channel();
                 let turn = Arc::new(Turn::default());
-                thread.spawn(run_lane(
+                let arrivals = Arrivals {
                     queue,
-                    turn.clone(),
+                    first: None,
+                    turn: turn.clone(),
+                };
+                thread.spawn(run_lane(
+                    arrivals,
                     limits.batch_max,
                     Session::chained(pool),
                     transaction,
@@ -230,8 +237,7 @@ fn lane_of(key: i64, lanes: usize) -> usize {
 }
 
 async fn run_lane<Request, Answer>(
-    mut queue: mpsc::UnboundedReceiver<Member<Request, Answer>>,
-    turn: Arc<Turn>,
+    mut arrivals: Arrivals<Request, Answer>,
     batch_max: usize,
     mut session: Session,
     transaction: Transaction<Request, Answer>,
@@ -240,25 +246,25 @@ async fn run_lane<Request, Answer>(
     Request: Clone + Send + Sync + 'static,
     Answer: Send + 'static,
 {
-    let mut batch = Vec::with_capacity(batch_max);
-    while gather(&mut queue, &mut batch, batch_max, &mut session).await {
+    let turn = arrivals.turn.clone();
+    while arrivals.wait(&mut session).await {
         let running = turn.running.lock().await;
+        let mut answers = Vec::new();
+        let mut next_if = |fits: &dyn Fn(&Request) -> bool| {
+            if answers.len() == batch_max {
+                return None;
+            }
+            let member = arrivals.next_if(fits)?;
+            answers.push(member.answer);
+            Some(member.request)
+        };
         // Those too that came while another one had the turn.
-        while batch.len() < batch_max
-            && let Ok(member) = queue.try_recv()
-        {
-            batch.push(member);
-        }
-        turn.waiting.fetch_sub(batch.len(), SeqCst);
-        turn.is_busy.store(batch.len() > 1, SeqCst);
-        let (requests, answers): (Vec<Request>, Vec<_>) = batch
-            .drain(..)
-            .filter(|member| !member.answer.is_closed())
-            .map(|member| (member.request, member.answer))
-            .unzip();
-        let batch = run_batch(&mut session, transaction, &requests);
+        let first = iter::from_fn(|| next_if(&|_| true)).collect();
+        let mut batch = Batch::joined_by(first, &mut next_if);
+        let batch = run_batch(&mut session, transaction, &mut batch);
         // A panic loses this batch, whose callers see that nobody will answer, and not the lane.
         let results = AssertUnwindSafe(batch).catch_unwind().await;
+        turn.is_busy.store(answers.len() > 1, SeqCst);
         drop(running);
         if let Ok(results) = results {
             answer(answers, results, &callers);
@@ -266,25 +272,47 @@ async fn run_lane<Request, Answer>(
     }
 }
 
+/// Those who wait in front of a lane, in the order in which they came.
+struct Arrivals<Request, Answer> {
+    queue: mpsc::UnboundedReceiver<Member<Request, Answer>>,
+    /// The first of them, once it was looked at.
+    first: Option<Member<Request, Answer>>,
+    turn: Arc<Turn>,
+}
+
 /// How long nobody asks for anything before the lane gives its connection back.
 const RESTS_AFTER: Duration = Duration::from_millis(100);
 
-/// Waits for requests; false when no more will come.
-async fn gather<Member>(
-    queue: &mut mpsc::UnboundedReceiver<Member>,
-    batch: &mut Vec<Member>,
-    batch_max: usize,
-    session: &mut Session,
-) -> bool {
-    let come = timeout(RESTS_AFTER, queue.recv_many(batch, batch_max)).await;
-    let count = match come {
-        Ok(count) => count,
-        Err(_) => {
-            session.rest().await;
-            queue.recv_many(batch, batch_max).await
+impl<Request, Answer> Arrivals<Request, Answer> {
+    /// Waits until somebody is there; false when nobody will come any more.
+    async fn wait(&mut self, session: &mut Session) -> bool {
+        if self.first.is_none() {
+            self.first = match timeout(RESTS_AFTER, self.queue.recv()).await {
+                Ok(first) => first,
+                Err(_) => {
+                    session.rest().await;
+                    self.queue.recv().await
+                }
+            };
         }
-    };
-    count > 0
+        self.first.is_some()
+    }
+
+    /// The first one, if it fits. Those that went away meanwhile are left out.
+    fn next_if(&mut self, fits: &dyn Fn(&Request) -> bool) -> Option<Member<Request, Answer>> {
+        loop {
+            let first = self.first.take().or_else(|| self.queue.try_recv().ok())?;
+            let is_gone = first.answer.is_closed();
+            if !is_gone && !fits(&first.request) {
+                self.first = Some(first);
+                return None;
+            }
+            self.turn.waiting.fetch_sub(1, SeqCst);
+            if !is_gone {
+                return Some(first);
+            }
+        }
+    }
 }
 
 /// Gives each caller its answer. One that went away meanwhile does not want it.
@@ -310,15 +338,17 @@ fn answer<Answer: Send + 'static>(
 async fn run_batch<Request, Answer>(
     session: &mut Session,
     transaction: Transaction<Request, Answer>,
-    requests: &[Request],
+    batch: &mut Batch<'_, Request>,
 ) -> Vec<Result<Answer, Unanswered>>
 where
     Request: Clone,
 {
-    if requests.is_empty() {
+    if batch.members().is_empty() {
         return Vec::new();
     }
-    match transaction(session, requests).await {
+    let result = transaction(session, batch).await;
+    let requests = batch.members();
+    match result {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
         Err(error) if requests.len() > 1 && may_be_one_members_fault(&error) => {
             tracing::warn!(
@@ -359,7 +389,7 @@ async fn alone<Request, Answer>(
     transaction: Transaction<Request, Answer>,
     request: Request,
 ) -> Result<Answer, Unanswered> {
-    let answers = transaction(session, &[request])
+    let answers = transaction(session, &mut Batch::of(vec![request]))
         .await
         .map_err(|error| Unanswered::Failed(Arc::new(error)))?;
     answers.into_iter().next().ok_or(Unanswered::Lost)

@@ -51,14 +51,14 @@ pub(crate) struct AppState {
 impl AppState {
     fn new(pool: PgPool, lanes: &Lanes) -> Self {
         Self {
-            reserve: GroupCommit::start(lanes, |session, requests| {
-                Box::pin(reserve::reserve(session, requests))
+            reserve: GroupCommit::start(lanes, |session, batch| {
+                Box::pin(reserve::reserve(session, batch))
             }),
-            confirm: GroupCommit::start(lanes, |session, ids| {
-                Box::pin(confirm::confirm(session, ids))
+            confirm: GroupCommit::start(lanes, |session, batch| {
+                Box::pin(confirm::confirm(session, batch))
             }),
-            cancel: GroupCommit::start(lanes, |session, ids| {
-                Box::pin(cancel::cancel(session, ids))
+            cancel: GroupCommit::start(lanes, |session, batch| {
+                Box::pin(cancel::cancel(session, batch))
             }),
             pool,
         }

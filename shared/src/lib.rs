@@ -8,6 +8,7 @@
 //! | shows and their seat counters | [`show`] |
 //! | the rules of a booking, pure | [`booking`] |
 //! | the transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::expire`] |
+//! | requests that share a transaction | [`batch`] |
 //! | reading bookings | [`booking::query`] |
 //! | background jobs and how they are enqueued | [`jobs`] |
 //! | housekeeping of the queue | [`queue`] |
@@ -32,6 +33,7 @@
 //! of rows. Only the database's clock decides anything: hosts may disagree about the time.
 
 pub mod audit;
+pub mod batch;
 pub mod booking;
 pub mod jobs;
 pub mod local_postgres;

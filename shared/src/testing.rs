@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     audit::{SEATS_ARE_CONSERVED, audit},
+    batch::Batch,
     booking::{Booking, reserve},
     local_postgres::{LocalPostgres, Mode},
     postgres::{self, DatabaseArgs, Session},
@@ -133,7 +134,7 @@ pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking
         user_name: "Alice".to_owned(),
         number_of_seats,
     };
-    let mut answers = reserve::reserve(&mut Session::new(pool), &[request])
+    let mut answers = reserve::reserve(&mut Session::new(pool), &mut Batch::of([request]))
         .await
         .expect("reserved");
     answers.remove(0).expect("enough seats")

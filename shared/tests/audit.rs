@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shared::{
     audit::{Audit, audit},
+    batch::Batch,
     booking::{cancel, confirm, expire},
     testing::{TestDatabase, a_hold, a_show, let_pass},
 };
@@ -22,8 +23,12 @@ async fn a_used_database() -> TestDatabase {
     let sold = a_hold(&db.pool, &show, 2).await;
     let given_up = a_hold(&db.pool, &show, 3).await;
     a_hold(&db.pool, &show, 4).await;
-    confirm::confirm(&mut session, &[sold.id]).await.unwrap();
-    cancel::cancel(&mut session, &[given_up.id]).await.unwrap();
+    confirm::confirm(&mut session, &mut Batch::of([sold.id]))
+        .await
+        .unwrap();
+    cancel::cancel(&mut session, &mut Batch::of([given_up.id]))
+        .await
+        .unwrap();
     db
 }
 

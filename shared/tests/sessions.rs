@@ -34,7 +34,7 @@ async fn a_transaction_is_run_again_only_for_a_transient_error_and_not_without_e
         let input = (AtomicU32::new(0), error);
         let result: Result<(), Error> = db
             .session()
-            .transact(&input, |_, (runs, error)| {
+            .transact(&mut &input, |_, (runs, error)| {
                 runs.fetch_add(1, Ordering::Relaxed);
                 let error = error().into();
                 Box::pin(async move { Err(error) })
@@ -59,12 +59,12 @@ async fn a_chained_session_that_rests_leaves_no_transaction_open() {
     };
     let mut session = Session::chained(&db.pool);
     for _ in 0..2 {
-        session.transact(&(), nothing).await.unwrap();
+        session.transact(&mut (), nothing).await.unwrap();
         assert_eq!(open().await, 1);
     }
     session.rest().await;
     assert_eq!(open().await, 0);
-    session.transact(&(), nothing).await.unwrap();
+    session.transact(&mut (), nothing).await.unwrap();
     drop(session);
     eventually("it is closed", async || open().await == 0).await;
 }
@@ -76,7 +76,7 @@ async fn a_chained_session_commits_each_of_its_transactions_by_itself() {
     let mut session = Session::chained(&db.pool);
     for fails in [false, true, false] {
         let result: Result<(), Error> = session
-            .transact(&fails, |tx, fails| {
+            .transact(&mut { fails }, |tx, fails| {
                 async move {
                     sqlx::query("INSERT INTO shows (name, starts_at, seats, available_seats) VALUES ('x', now(), 1, 1)")
                         .execute(&mut *tx)
@@ -111,31 +111,31 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
     .await
     .unwrap();
     for mut session in [Session::new(&pool), Session::chained(&pool)] {
-        session.transact(&(), nothing).await.unwrap();
+        session.transact(&mut (), nothing).await.unwrap();
 
-        let result = session.transact(&way.silent, silence_then_look).await;
+        let result = session.transact(&mut &way.silent, silence_then_look).await;
         assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
         way.silent.send_replace(false);
         time::resume();
-        session.transact(&(), nothing).await.unwrap();
+        session.transact(&mut (), nothing).await.unwrap();
 
-        let result = session.transact(&way.silent, look_then_silence).await;
+        let result = session.transact(&mut &way.silent, look_then_silence).await;
         assert!(
             matches!(result, Err(Error::OutcomeUnknown(_))),
             "{result:?}"
         );
         way.silent.send_replace(false);
         time::resume();
-        session.transact(&(), nothing).await.unwrap();
+        session.transact(&mut (), nothing).await.unwrap();
     }
 
     let mut session = Session::chained(&pool);
-    session.transact(&(), nothing).await.unwrap();
+    session.transact(&mut (), nothing).await.unwrap();
     fall_silent(&way.silent).await;
     session.rest().await;
     way.silent.send_replace(false);
     time::resume();
-    session.transact(&(), nothing).await.unwrap();
+    session.transact(&mut (), nothing).await.unwrap();
 }
 
 /// What it kept for too long does not stand in the way of what it takes instead.
@@ -149,20 +149,20 @@ async fn a_chained_session_that_waited_begins_again_with_the_only_connection() {
     .await
     .unwrap();
     let mut session = Session::chained(&pool);
-    session.transact(&(), nothing).await.unwrap();
+    session.transact(&mut (), nothing).await.unwrap();
     time::pause();
     time::advance(Duration::from_secs(2)).await;
     time::resume();
-    session.transact(&(), nothing).await.unwrap();
+    session.transact(&mut (), nothing).await.unwrap();
 }
 
-fn nothing<'t>(tx: &'t mut PgConnection, (): &'t ()) -> BoxFuture<'t, Result<(), Error>> {
+fn nothing<'t>(tx: &'t mut PgConnection, (): &'t mut ()) -> BoxFuture<'t, Result<(), Error>> {
     look(tx).boxed()
 }
 
 fn silence_then_look<'t>(
     tx: &'t mut PgConnection,
-    silent: &'t watch::Sender<bool>,
+    silent: &'t mut &watch::Sender<bool>,
 ) -> BoxFuture<'t, Result<(), Error>> {
     async {
         fall_silent(silent).await;
@@ -173,7 +173,7 @@ fn silence_then_look<'t>(
 
 fn look_then_silence<'t>(
     tx: &'t mut PgConnection,
-    silent: &'t watch::Sender<bool>,
+    silent: &'t mut &watch::Sender<bool>,
 ) -> BoxFuture<'t, Result<(), Error>> {
     async {
         look(tx).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use shared::{
+    batch::Batch,
     booking::{Booking, BookingStatus, Refusal, cancel, confirm, expire, query, reserve},
     jobs::ExpireBookings,
     postgres::Session,
@@ -24,9 +25,12 @@ fn request(show_id: i64, number_of_seats: i32) -> reserve::Request {
 }
 
 async fn reserve_one(pool: &PgPool, show_id: i64, seats: i32) -> Result<Booking, Refusal> {
-    let mut answers = reserve::reserve(&mut Session::new(pool), &[request(show_id, seats)])
-        .await
-        .unwrap();
+    let mut answers = reserve::reserve(
+        &mut Session::new(pool),
+        &mut Batch::of([request(show_id, seats)]),
+    )
+    .await
+    .unwrap();
     answers.remove(0)
 }
 
@@ -75,7 +79,9 @@ async fn batches_over_several_shows_in_any_order_do_not_deadlock() {
         clients.spawn(async move {
             // In this transaction and not in `reserve`, which would hide a deadlock by a retry.
             let mut tx = pool.begin().await.unwrap();
-            let answers = reserve::reserve_in(&mut tx, &batch).await.unwrap();
+            let answers = reserve::reserve_in(&mut tx, &mut Batch::of(batch))
+                .await
+                .unwrap();
             tx.commit().await.unwrap();
             answers
         });
@@ -97,7 +103,9 @@ async fn each_request_of_a_batch_gets_its_own_answer_in_order() {
         request(show.id, 2),
         request(show.id, 1),
     ];
-    let answers = reserve::reserve(&mut db.session(), &batch).await.unwrap();
+    let answers = reserve::reserve(&mut db.session(), &mut Batch::of(batch))
+        .await
+        .unwrap();
     let first = answers[0].as_ref().unwrap();
     let last = answers[3].as_ref().unwrap();
     assert_eq!((first.number_of_seats, last.number_of_seats), (4, 1));
@@ -136,11 +144,13 @@ impl Act {
     /// Does it; true when it was this that resolved the booking, or repeated it.
     async fn run(self, pool: &PgPool, booking_id: i64) -> bool {
         match self {
-            Self::Confirm => confirm::confirm(&mut Session::new(pool), &[booking_id])
-                .await
-                .unwrap()[0]
-                .is_ok(),
-            Self::Cancel => cancel::cancel(&mut Session::new(pool), &[booking_id])
+            Self::Confirm => {
+                confirm::confirm(&mut Session::new(pool), &mut Batch::of([booking_id]))
+                    .await
+                    .unwrap()[0]
+                    .is_ok()
+            }
+            Self::Cancel => cancel::cancel(&mut Session::new(pool), &mut Batch::of([booking_id]))
                 .await
                 .unwrap()[0]
                 .is_ok(),
@@ -261,9 +271,9 @@ async fn time_spent_waiting_for_a_lock_counts() {
         .execute(&mut *blocker)
         .await
         .unwrap();
-    let ids = [hold.id];
+    let mut batch = Batch::of([hold.id]);
     let mut session = db.session();
-    let (answers, ()) = tokio::join!(confirm::confirm(&mut session, &ids), async {
+    let (answers, ()) = tokio::join!(confirm::confirm(&mut session, &mut batch), async {
         // Until it is past the deadline, on the clock that decides.
         sqlx::query("SELECT pg_sleep_until(expires_at) FROM bookings WHERE id = $1")
             .bind(hold.id)
@@ -276,6 +286,46 @@ async fn time_spent_waiting_for_a_lock_counts() {
         answers.unwrap()[0],
         Err(Refusal::HoldExpired { .. })
     ));
+}
+
+/// They need not wait for the next transaction; those for a show that is not locked do.
+#[tokio::test]
+async fn requests_for_a_locked_show_join_the_batch_that_locked_it() {
+    let db = TestDatabase::new().await;
+    let (one, two) = (a_show(&db.pool, 3).await, a_show(&db.pool, 3).await);
+    let mut blocker = db.pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM shows WHERE id = $1 FOR UPDATE")
+        .bind(one.id)
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    let (arrive, arrivals) = std::sync::mpsc::channel();
+    let mut arrivals = arrivals.into_iter().peekable();
+    let mut next_if = |fits: &dyn Fn(&reserve::Request) -> bool| arrivals.next_if(fits);
+    let mut batch = Batch::joined_by(vec![request(one.id, 1)], &mut next_if);
+    let mut session = db.session();
+    let (answers, ()) = tokio::join!(reserve::reserve(&mut session, &mut batch), async {
+        until_one_waits_for_a_lock(&db.pool).await;
+        for late in [
+            request(one.id, 1),
+            request(one.id, 2),
+            request(two.id, 1),
+            request(one.id, 1),
+        ] {
+            arrive.send(late).unwrap();
+        }
+        blocker.rollback().await.unwrap();
+    });
+    let answers: Vec<bool> = answers.unwrap().iter().map(Result::is_ok).collect();
+    assert_eq!(answers, [true, true, false]);
+    assert_eq!(available_seats(&db.pool, one.id).await, 1);
+    assert_eq!(count(&db.pool, "SELECT count(*) FROM apalis.jobs").await, 1);
+    assert_eq!(
+        arrivals.next().unwrap().show_id,
+        two.id,
+        "nobody overtakes it"
+    );
+    assert_seats_conserved(&db.pool).await;
 }
 
 /// A hold begins when its seats were taken, not when the request began to wait for them.
@@ -291,14 +341,15 @@ async fn a_hold_is_as_long_as_promised_however_long_the_lock_took() {
             .await
             .unwrap();
         // Of both shows in one batch, so that each lock is waited for as the first and as the last.
-        let batch = [request(wanted, 1), request(one.id + two.id - wanted, 1)];
+        let mut batch = Batch::of([request(wanted, 1), request(one.id + two.id - wanted, 1)]);
         let mut session = db.session();
-        let (answers, released_at) = tokio::join!(reserve::reserve(&mut session, &batch), async {
-            until_one_waits_for_a_lock(&db.pool).await;
-            let released_at = now(&db.pool).await;
-            blocker.rollback().await.unwrap();
-            released_at
-        });
+        let (answers, released_at) =
+            tokio::join!(reserve::reserve(&mut session, &mut batch), async {
+                until_one_waits_for_a_lock(&db.pool).await;
+                let released_at = now(&db.pool).await;
+                blocker.rollback().await.unwrap();
+                released_at
+            });
         for answer in answers.unwrap() {
             let booking = answer.unwrap();
             assert!(
@@ -318,7 +369,7 @@ async fn the_job_exists_if_and_only_if_the_booking_does() {
     let bookings = "SELECT count(*) FROM bookings";
 
     let mut tx = db.pool.begin().await.unwrap();
-    let answers = reserve::reserve_in(&mut tx, &[request(show.id, 2)])
+    let answers = reserve::reserve_in(&mut tx, &mut Batch::of([request(show.id, 2)]))
         .await
         .unwrap();
     assert!(answers[0].is_ok());
@@ -334,7 +385,9 @@ async fn the_job_exists_if_and_only_if_the_booking_does() {
     // One job for the whole batch, due at the first deadline.
     let other = a_show_with_hold(&db.pool, 10, 60).await;
     let batch = [request(show.id, 2), request(other.id, 3)];
-    let answers = reserve::reserve(&mut db.session(), &batch).await.unwrap();
+    let answers = reserve::reserve(&mut db.session(), &mut Batch::of(batch))
+        .await
+        .unwrap();
     let bookings: Vec<Booking> = answers.into_iter().map(Result::unwrap).collect();
     let (payload, run_at): (Vec<u8>, DateTime<Utc>) =
         sqlx::query_as("SELECT job, run_at FROM apalis.jobs")
@@ -357,7 +410,7 @@ async fn overdue_holds_are_reclaimed_when_a_show_lacks_seats() {
         a_hold(&db.pool, &show, 4).await,
     ];
     let sold = a_hold(&db.pool, &show, 2).await;
-    confirm::confirm(&mut db.session(), &[sold.id])
+    confirm::confirm(&mut db.session(), &mut Batch::of([sold.id]))
         .await
         .unwrap()[0]
         .as_ref()
@@ -397,18 +450,23 @@ async fn cancelling_gives_the_seats_back_once() {
         a_hold(&db.pool, &show, 3).await,
         a_hold(&db.pool, &show, 4).await,
     );
-    confirm::confirm(&mut db.session(), &[sold.id])
+    confirm::confirm(&mut db.session(), &mut Batch::of([sold.id]))
         .await
         .unwrap()[0]
         .as_ref()
         .unwrap();
     // Twice in one batch, and once more.
-    let answers = cancel::cancel(&mut db.session(), &[held.id, sold.id, held.id])
-        .await
-        .unwrap();
+    let answers = cancel::cancel(
+        &mut db.session(),
+        &mut Batch::of([held.id, sold.id, held.id]),
+    )
+    .await
+    .unwrap();
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(available_seats(&db.pool, show.id).await, 10);
-    let again = cancel::cancel(&mut db.session(), &[sold.id]).await.unwrap();
+    let again = cancel::cancel(&mut db.session(), &mut Batch::of([sold.id]))
+        .await
+        .unwrap();
     assert_eq!(again[0].as_ref().unwrap().status, BookingStatus::Cancelled);
     assert_eq!(available_seats(&db.pool, show.id).await, 10);
     assert_seats_conserved(&db.pool).await;
@@ -453,7 +511,7 @@ async fn drift_fails_the_transaction() {
         .execute(&db.pool)
         .await
         .unwrap();
-    let error = cancel::cancel(&mut db.session(), &[hold.id])
+    let error = cancel::cancel(&mut db.session(), &mut Batch::of([hold.id]))
         .await
         .unwrap_err();
     assert!(
@@ -517,10 +575,16 @@ async fn no_statement_scans_the_bookings() {
     // Often enough that each statement has a plan that is kept.
     for _ in 0..10 {
         let batch = vec![request(show.id, 1); 3];
-        let answers = reserve::reserve(&mut session, &batch).await.unwrap();
+        let answers = reserve::reserve(&mut session, &mut Batch::of(batch))
+            .await
+            .unwrap();
         let ids: Vec<i64> = answers.into_iter().map(|a| a.unwrap().id).collect();
-        confirm::confirm(&mut session, &ids[..1]).await.unwrap();
-        cancel::cancel(&mut session, &ids[1..2]).await.unwrap();
+        confirm::confirm(&mut session, &mut Batch::of(&ids[..1]))
+            .await
+            .unwrap();
+        cancel::cancel(&mut session, &mut Batch::of(&ids[1..2]))
+            .await
+            .unwrap();
         expire::expire(&mut session, &ids).await.unwrap();
         let_pass(&db.pool, 500).await;
         expire::expire(&mut session, &ids).await.unwrap();
@@ -539,7 +603,9 @@ async fn more_overdue_holds_than_one_transaction_takes_are_all_expired() {
     let show = a_show(&db.pool, 2500).await;
     let mut session = db.session();
     let batch = vec![request(show.id, 1); 2100];
-    let answers = reserve::reserve(&mut session, &batch).await.unwrap();
+    let answers = reserve::reserve(&mut session, &mut Batch::of(batch))
+        .await
+        .unwrap();
     let first = answers[0].as_ref().unwrap().id;
     let_pass(&db.pool, 125).await;
     let outcome = expire::expire(&mut session, &[first]).await.unwrap();

@@ -1,6 +1,7 @@
 //! The jobs on a real queue: apalis, PostgreSQL, and workers that share it.
 
 use shared::{
+    batch::Batch,
     booking::{Booking, confirm, expire},
     jobs::ExpireBookings,
     testing::{
@@ -69,7 +70,7 @@ async fn the_handler_leaves_unknown_and_confirmed_bookings_alone() {
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 10).await;
     let sold = a_hold(&db.pool, &show, 3).await;
-    confirm::confirm(&mut db.session(), &[sold.id])
+    confirm::confirm(&mut db.session(), &mut Batch::of([sold.id]))
         .await
         .unwrap()[0]
         .as_ref()
@@ -91,7 +92,7 @@ async fn two_workers_have_each_jobs_effect_exactly_once() {
         a_hold(&db.pool, &show, 2).await;
     }
     let sold = a_hold(&db.pool, &show, 5).await;
-    confirm::confirm(&mut db.session(), &[sold.id])
+    confirm::confirm(&mut db.session(), &mut Batch::of([sold.id]))
         .await
         .unwrap()[0]
         .as_ref()

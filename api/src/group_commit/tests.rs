@@ -8,6 +8,8 @@ struct World {
     gate: Semaphore,
     /// The requests of each transaction that was run.
     transactions: std::sync::Mutex<Vec<Vec<i64>>>,
+    /// Whom each transaction that is run lets join, once it is past the gate.
+    admits: fn(i64) -> bool,
     /// How a transaction fails that has the request `POISON` among others or alone.
     failure: fn() -> postgres::Error,
 }
@@ -34,8 +36,15 @@ impl World {
         Arc::new(Self {
             gate: Semaphore::new(0),
             transactions: std::sync::Mutex::default(),
+            admits: |_| false,
             failure,
         })
+    }
+
+    fn admitting(admits: fn(i64) -> bool) -> Arc<Self> {
+        let mut world = Self::new(unexpected);
+        Arc::get_mut(&mut world).unwrap().admits = admits;
+        world
     }
 
     fn open(&self) {
@@ -50,19 +59,29 @@ impl World {
 /// Answers each request with ten times its number.
 fn transaction<'t>(
     _: &'t mut Session,
-    requests: &'t [Request],
+    batch: &'t mut Batch<'_, Request>,
 ) -> BoxFuture<'t, Result<Vec<i64>, postgres::Error>> {
     Box::pin(async move {
-        let world = requests[0].0.clone();
-        let numbers: Vec<i64> = requests.iter().map(|request| request.1).collect();
-        world.transactions.lock().unwrap().push(numbers.clone());
+        let world = batch.members()[0].0.clone();
+        let begun = {
+            let mut transactions = world.transactions.lock().unwrap();
+            transactions.push(numbers(batch));
+            transactions.len() - 1
+        };
         world.gate.acquire().await.unwrap().forget();
+        batch.admit(|request| (world.admits)(request.1));
+        let numbers = numbers(batch);
+        world.transactions.lock().unwrap()[begun].clone_from(&numbers);
         assert!(!numbers.contains(&PANIC), "as asked");
         if numbers.contains(&POISON) {
             return Err((world.failure)());
         }
         Ok(numbers.into_iter().map(|number| number * 10).collect())
     })
+}
+
+fn numbers(batch: &Batch<'_, Request>) -> Vec<i64> {
+    batch.members().iter().map(|request| request.1).collect()
 }
 
 fn start(batch_max: usize, queue_max: usize) -> Arc<GroupCommit<Request, i64>> {
@@ -123,6 +142,57 @@ async fn requests_that_wait_together_share_the_next_transaction_in_order() {
         .collect();
     assert_eq!(answers, [10, 50, 40, 30, 20]);
     assert_eq!(world.transactions(), [vec![1], vec![5, 4, 3], vec![2]]);
+}
+
+/// A lone request runs on its caller's thread, where nobody joins; the lane's first transaction is the second one.
+async fn submit_late(
+    group: &Arc<GroupCommit<Request, i64>>,
+    world: &Arc<World>,
+    numbers: &[i64],
+) -> Vec<tokio::task::JoinHandle<Result<i64, Unanswered>>> {
+    let mut tasks = submit(group, world, &numbers[..2]).await;
+    world.gate.add_permits(1);
+    while world.transactions().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    tasks.extend(submit(group, world, &numbers[2..]).await);
+    tasks
+}
+
+#[tokio::test]
+async fn those_who_come_while_a_transaction_waits_join_it_and_nobody_is_overtaken() {
+    let world = World::admitting(|number| number < 10);
+    let group = start(100, 100);
+    let tasks = submit_late(&group, &world, &[1, 2, 3, 4, 20, 5]).await;
+    tasks[2].abort();
+    tokio::task::yield_now().await;
+    world.open();
+    let answers: Vec<_> = futures_util::future::join_all(tasks).await;
+    for (answer, expected) in answers.into_iter().zip([10, 20, 0, 40, 200, 50]) {
+        assert_eq!(answer.map_or(0, Result::unwrap), expected);
+    }
+    assert_eq!(world.transactions(), [vec![1], vec![2, 4], vec![20, 5]]);
+}
+
+#[tokio::test]
+async fn a_batch_that_others_joined_is_no_longer_than_it_may_be() {
+    let (world, group) = (World::admitting(|_| true), start(2, 100));
+    let tasks = submit_late(&group, &world, &[1, 2, 3, 4]).await;
+    world.open();
+    assert!(answers(tasks).await.iter().all(Result::is_ok));
+    assert_eq!(world.transactions(), [vec![1], vec![2, 3], vec![4]]);
+}
+
+#[tokio::test]
+async fn one_that_joined_and_is_poisoned_fails_alone() {
+    let (world, group) = (World::admitting(|_| true), start(10, 100));
+    let tasks = submit_late(&group, &world, &[1, 2, POISON, 3]).await;
+    world.open();
+    let answers = answers(tasks).await;
+    assert!(matches!(answers[2], Err(Unanswered::Failed(_))));
+    for (answer, expected) in [(0, 10), (1, 20), (3, 30)] {
+        assert_eq!(*answers[answer].as_ref().unwrap(), expected);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use sqlx::PgConnection;
 
 use super::{Booking, Effect, Refusal, query, seats_by_show};
 use crate::{
+    batch::Batch,
     postgres::{self, Session},
     show,
 };
@@ -16,12 +17,10 @@ use crate::{
 /// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
 pub async fn cancel(
     session: &mut Session,
-    booking_ids: &[i64],
+    batch: &mut Batch<'_, i64>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     session
-        .transact(booking_ids, |tx, booking_ids| {
-            Box::pin(cancel_in(tx, booking_ids))
-        })
+        .transact(batch, |tx, batch| Box::pin(cancel_in(tx, batch.members())))
         .await
 }
 

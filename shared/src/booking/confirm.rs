@@ -3,7 +3,10 @@
 use sqlx::PgConnection;
 
 use super::{Booking, Effect, Refusal, query};
-use crate::postgres::{self, Session};
+use crate::{
+    batch::Batch,
+    postgres::{self, Session},
+};
 
 /// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: the
 /// confirmed booking, or why it can't be confirmed. A repeat on a confirmed booking succeeds.
@@ -15,12 +18,10 @@ use crate::postgres::{self, Session};
 /// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
 pub async fn confirm(
     session: &mut Session,
-    booking_ids: &[i64],
+    batch: &mut Batch<'_, i64>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     session
-        .transact(booking_ids, |tx, booking_ids| {
-            Box::pin(confirm_in(tx, booking_ids))
-        })
+        .transact(batch, |tx, batch| Box::pin(confirm_in(tx, batch.members())))
         .await
 }
 

@@ -92,7 +92,7 @@ pub async fn expire_overdue(
     let mut expired = 0;
     loop {
         let count = session
-            .transact(overdue, |tx, overdue| {
+            .transact(&mut &*overdue, |tx, overdue| {
                 Box::pin(expire_overdue_in(tx, overdue))
             })
             .await?;

@@ -1,12 +1,13 @@
 //! Reserve: take seats of a show for a hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{Booking, BookingStatus, Refusal, expire, seats_by_show};
 use crate::{
+    batch::Batch,
     jobs::{self, ExpireBookings},
     postgres::{self, Session},
     show::{self, Inventory},
@@ -27,17 +28,17 @@ pub struct Request {
 }
 
 /// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: a
-/// pending booking, or why there is none.
+/// pending booking, or why there is none. Requests for the same shows join while the shows' locks are waited for.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
 pub async fn reserve(
     session: &mut Session,
-    requests: &[Request],
+    batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     session
-        .transact(requests, |tx, requests| Box::pin(reserve_in(tx, requests)))
+        .transact(batch, |tx, batch| Box::pin(reserve_in(tx, batch)))
         .await
 }
 
@@ -48,14 +49,17 @@ pub async fn reserve(
 /// [`postgres::Error`]; the transaction must be rolled back.
 pub async fn reserve_in(
     tx: &mut PgConnection,
-    requests: &[Request],
+    batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    let demand = demand(requests);
-    let locked = show::lock(tx, &demand.keys().copied().collect::<Vec<_>>()).await?;
+    let show_ids: BTreeSet<i64> = batch.members().iter().map(|r| r.show_id).collect();
+    let locked = show::lock(tx, &show_ids.iter().copied().collect::<Vec<_>>()).await?;
     let Some(now) = locked.locked_at else {
-        return Ok(requests.iter().map(show_not_found).collect());
+        return Ok(batch.members().iter().map(show_not_found).collect());
     };
     let mut inventories = locked.inventories;
+    batch.admit(|request| show_ids.contains(&request.show_id));
+    let requests = batch.members();
+    let demand = demand(requests);
 
     let lacking = inventories
         .iter()

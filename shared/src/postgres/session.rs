@@ -20,7 +20,7 @@ pub struct Session {
 
 /// What happens in a transaction: reads and writes, and neither COMMIT nor ROLLBACK.
 pub type Work<In, Out> =
-    for<'t> fn(&'t mut PgConnection, &'t In) -> BoxFuture<'t, Result<Out, Error>>;
+    for<'t> fn(&'t mut PgConnection, &'t mut In) -> BoxFuture<'t, Result<Out, Error>>;
 
 impl Session {
     /// A session that takes a connection of this pool for each transaction.
@@ -63,13 +63,17 @@ impl Session {
     /// # Errors
     ///
     /// The last attempt's. Nothing was done, but for [`Error::OutcomeUnknown`].
-    pub async fn transact<In, Out>(&mut self, input: &In, work: Work<In, Out>) -> Result<Out, Error>
+    pub async fn transact<In, Out>(
+        &mut self,
+        input: &mut In,
+        work: Work<In, Out>,
+    ) -> Result<Out, Error>
     where
-        In: ?Sized + Sync,
+        In: ?Sized + Send,
     {
         let mut attempt = 1;
         loop {
-            let error = match Box::pin(self.try_transact(input, work)).await {
+            let error = match Box::pin(self.try_transact(&mut *input, work)).await {
                 Err(error) if error.is_transient() && attempt < ATTEMPTS => error,
                 result => return result,
             };
@@ -84,7 +88,11 @@ impl Session {
         }
     }
 
-    async fn try_transact<In, Out>(&mut self, input: &In, work: Work<In, Out>) -> Result<Out, Error>
+    async fn try_transact<In, Out>(
+        &mut self,
+        input: &mut In,
+        work: Work<In, Out>,
+    ) -> Result<Out, Error>
     where
         In: ?Sized,
     {
@@ -102,7 +110,7 @@ impl Session {
 
     async fn begin_and_work<In, Out>(
         &mut self,
-        input: &In,
+        input: &mut In,
         work: Work<In, Out>,
     ) -> Result<(OpenTransaction, Out), Error>
     where
