@@ -7,9 +7,13 @@ use axum::{
 };
 use garde::Validate;
 use heck::ToLowerCamelCase;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
+use shared::idempotency::{Claim, Key};
 
 use crate::problem::{Fault, Problem};
+
+/// The owner of idempotency keys that came without an API key.
+const ANONYMOUS: i64 = 0;
 
 /// A JSON body whose values are within their bounds.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -142,6 +146,44 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
             .map_err(|_| {
                 Problem::Malformed("The id in the path is not a whole number below 2^63.".into())
             })
+    }
+}
+
+/// The header `Idempotency-Key`, if it was sent: what makes a request repeatable.
+pub(crate) struct IdempotencyKey(Option<String>);
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY_BYTES: usize = 255;
+
+impl IdempotencyKey {
+    const HEADER: &str = "idempotency-key";
+
+    /// A claim of the key for this request; none without a key.
+    pub(crate) fn claim(self, operation: &str, body: &impl Serialize) -> Option<Claim> {
+        let key = Key {
+            owner: ANONYMOUS,
+            text: self.0?,
+        };
+        Some(Claim::new(key, operation, body))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut values = parts.headers.get_all(Self::HEADER).iter();
+        let Some(key) = values.next() else {
+            return Ok(Self(None));
+        };
+        let is_valid = (1..=MAX_KEY_BYTES).contains(&key.len())
+            && key.as_bytes().iter().all(u8::is_ascii_graphic);
+        match key.to_str() {
+            Ok(key) if is_valid && values.next().is_none() => Ok(Self(Some(key.to_owned()))),
+            _ => Err(Problem::Malformed(format!(
+                "Idempotency-Key is sent once and has 1 to {MAX_KEY_BYTES} visible ASCII characters."
+            ))),
+        }
     }
 }
 

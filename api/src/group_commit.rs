@@ -101,8 +101,8 @@ impl Drop for Lanes {
     }
 }
 
-/// Reserve, confirm and cancel each have their lanes.
-const KINDS: usize = 3;
+/// Reserve, confirm, cancel and extend each have their lanes.
+const KINDS: usize = 4;
 
 /// Why a request has no answer.
 #[derive(Debug)]

@@ -1,11 +1,13 @@
 //! The HTTP API: validates a request, runs one transaction of [`shared`], answers.
 
 pub mod config;
+mod etag;
 mod extract;
 mod group_commit;
 mod middleware;
 mod page;
 mod problem;
+mod replay;
 mod routes;
 mod server;
 
@@ -17,7 +19,7 @@ use axum::{
     extract::DefaultBodyLimit,
     routing::{get, post},
 };
-use shared::booking::{Booking, Refusal, cancel, confirm, reserve};
+use shared::booking::{Booking, Change, Refusal, cancel, confirm, extend, reserve};
 use sqlx::PgPool;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -43,9 +45,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// What every handler can reach.
 pub(crate) struct AppState {
     pub(crate) pool: PgPool,
-    pub(crate) reserve: GroupCommit<reserve::Request, Answer>,
-    pub(crate) confirm: GroupCommit<i64, Answer>,
-    pub(crate) cancel: GroupCommit<i64, Answer>,
+    pub(crate) reserve: GroupCommit<reserve::Request, reserve::Answer>,
+    pub(crate) confirm: GroupCommit<Change, Answer>,
+    pub(crate) cancel: GroupCommit<Change, Answer>,
+    pub(crate) extend: GroupCommit<extend::Request, Answer>,
 }
 
 impl AppState {
@@ -59,6 +62,9 @@ impl AppState {
             }),
             cancel: GroupCommit::start(lanes, |session, batch| {
                 Box::pin(cancel::cancel(session, batch))
+            }),
+            extend: GroupCommit::start(lanes, |session, batch| {
+                Box::pin(extend::extend(session, batch))
             }),
             pool,
         }
@@ -74,6 +80,7 @@ fn router(state: AppState) -> Router {
         .route("/bookings/{id}", get(bookings::find))
         .route("/bookings/{id}/confirm", post(bookings::confirm))
         .route("/bookings/{id}/cancel", post(bookings::cancel))
+        .route("/bookings/{id}/extend", post(bookings::extend))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .fallback(async || Problem::NoSuchRoute)

@@ -5,12 +5,48 @@ use axum::{
     http::header::LINK,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use chrono::DateTime;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use shared::booking::query;
 
 /// The default length of a page.
 pub(crate) const DEFAULT_LIMIT: i64 = 100;
 
-/// A page of a list that is ordered by id.
+/// A place in a list of bookings, as the `Link` to the next page names it: an id, or a deadline in microseconds since 1970
+/// and an id.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cursor(pub(crate) query::Cursor);
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, encoder: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            query::Cursor::Id(id) => encoder.serialize_i64(id),
+            query::Cursor::Deadline(at, id) => {
+                encoder.serialize_str(&format!("{}-{id}", at.timestamp_micros()))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(decoder)?;
+        let cursor = match text.split_once('-') {
+            None => text.parse().ok().map(query::Cursor::Id),
+            Some((micros, id)) => micros
+                .parse()
+                .ok()
+                .and_then(DateTime::from_timestamp_micros)
+                .zip(id.parse().ok())
+                .map(|(at, id)| query::Cursor::Deadline(at, id)),
+        };
+        cursor
+            .map(Self)
+            .ok_or_else(|| de::Error::custom("not a place in a list: take it from the header Link"))
+    }
+}
+
+/// A page of a list.
 pub(crate) struct Page<T> {
     items: Vec<T>,
     next: Option<String>,

@@ -129,6 +129,34 @@ impl Problem {
             Self::Refused(Refusal::BookingCancelled { .. }) => {
                 name(S::CONFLICT, "booking-cancelled", "The booking is cancelled")
             }
+            Self::Refused(Refusal::BookingConfirmed { .. }) => {
+                name(S::CONFLICT, "booking-confirmed", "The booking is confirmed")
+            }
+            Self::Refused(Refusal::TooManySeats { .. }) => name(
+                S::CONFLICT,
+                "too-many-seats",
+                "Too many seats for one booking",
+            ),
+            Self::Refused(Refusal::UserLimitReached { .. }) => name(
+                S::CONFLICT,
+                "user-limit-reached",
+                "Too many seats for one user",
+            ),
+            Self::Refused(Refusal::ExtensionTooLong { .. }) => name(
+                S::CONFLICT,
+                "extension-too-long",
+                "The hold can't be made to last that long",
+            ),
+            Self::Refused(Refusal::BookingChanged { .. }) => name(
+                S::PRECONDITION_FAILED,
+                "booking-changed",
+                "The booking has changed",
+            ),
+            Self::Refused(Refusal::KeyReused) => name(
+                S::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The idempotency key was used for another request",
+            ),
             Self::Malformed(_) => name(S::BAD_REQUEST, "malformed", "Malformed request"),
             Self::Invalid(_) => name(S::UNPROCESSABLE_ENTITY, "invalid", "Invalid values"),
             Self::NoSuchRoute => name(S::NOT_FOUND, "no-such-route", "No such route"),
@@ -194,7 +222,9 @@ impl Problem {
         match self {
             Self::Refused(Refusal::ShowNotFound { show_id }) => json!({ "showId": show_id }),
             Self::Refused(
-                Refusal::BookingNotFound { booking_id } | Refusal::BookingCancelled { booking_id },
+                Refusal::BookingNotFound { booking_id }
+                | Refusal::BookingCancelled { booking_id }
+                | Refusal::BookingConfirmed { booking_id },
             ) => json!({ "bookingId": booking_id }),
             Self::Refused(Refusal::NotEnoughSeats {
                 show_id,
@@ -205,6 +235,39 @@ impl Problem {
                 booking_id,
                 expires_at,
             }) => json!({ "bookingId": booking_id, "expiresAt": expires_at }),
+            Self::Refused(Refusal::TooManySeats {
+                show_id,
+                requested,
+                max_seats_per_booking,
+            }) => json!({
+                "showId": show_id,
+                "requested": requested,
+                "maxSeatsPerBooking": max_seats_per_booking,
+            }),
+            Self::Refused(Refusal::UserLimitReached {
+                show_id,
+                requested,
+                max_seats_per_user,
+                taken,
+            }) => json!({
+                "showId": show_id,
+                "requested": requested,
+                "maxSeatsPerUser": max_seats_per_user,
+                "taken": taken,
+            }),
+            Self::Refused(Refusal::ExtensionTooLong {
+                booking_id,
+                extendable_until,
+                seconds,
+            }) => json!({
+                "bookingId": booking_id,
+                "extendableUntil": extendable_until,
+                "maxSeconds": seconds,
+            }),
+            Self::Refused(Refusal::BookingChanged {
+                booking_id,
+                current,
+            }) => json!({ "bookingId": booking_id, "currentStatus": current.status }),
             Self::Invalid(faults) => json!({ "errors": faults }),
             Self::BodyTooLarge => json!({ "maxBytes": MAX_BODY_BYTES }),
             _ => json!({}),

@@ -1,75 +1,12 @@
 //! The API as a client sees it: real HTTP on a real database.
 
-use reqwest::{Client, Method, Response, StatusCode, header};
+mod server;
+
+use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use shared::testing::{
-    TestDatabase, assert_seats_conserved, eventually, let_pass, until_one_waits_for_a_lock,
-};
-use tokio_util::sync::DropGuard;
+use shared::testing::{assert_seats_conserved, let_pass};
 
-/// A server in this process, on a port of its own.
-struct Api {
-    db: TestDatabase,
-    base: String,
-    client: Client,
-    _stop: DropGuard,
-}
-
-impl Api {
-    async fn start() -> Self {
-        Self::start_with_queue(100).await
-    }
-
-    async fn start_with_queue(queue_max: u32) -> Self {
-        let db = TestDatabase::new().await;
-        let config = api::config::Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            batch_max: 500,
-            batch_lanes: 1,
-            queue_max,
-        };
-        let listener = api::bind(&config).unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let stop = tokio_util::sync::CancellationToken::new();
-        let (pool, stopped) = (db.pool.clone(), stop.clone());
-        tokio::spawn(async move { api::serve(listener, pool, &config, stopped).await });
-        Self {
-            db,
-            base,
-            client: Client::new(),
-            _stop: stop.drop_guard(),
-        }
-    }
-
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base))
-    }
-
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
-        parse(self.request(Method::GET, path).send().await.unwrap()).await
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        let request = self.request(Method::POST, path).json(body);
-        parse(request.send().await.unwrap()).await
-    }
-
-    async fn available_seats(&self, show: i64) -> Value {
-        self.get(&format!("/shows/{show}")).await.1["availableSeats"].clone()
-    }
-}
-
-async fn parse(response: Response) -> (StatusCode, Value) {
-    (response.status(), response.json().await.unwrap())
-}
-
-fn the_show() -> Value {
-    json!({"name": "Morning Show", "startTime": "2025-12-10 10:00:00", "seats": 40})
-}
-
-fn alice(number_of_seats: i64) -> Value {
-    json!({"showId": 1, "userName": "Alice", "numberOfSeats": number_of_seats})
-}
+use crate::server::{Api, alice, parse, the_show};
 
 fn seconds_between(from: &Value, to: &Value) -> i64 {
     let parse =
@@ -93,7 +30,8 @@ async fn the_documented_requests_work_as_written() {
         show,
         json!({
             "id": 1, "name": "Morning Show", "startTime": "2025-12-10T10:00:00Z", "seats": 40,
-            "availableSeats": 40, "holdSeconds": 120, "createdAt": show["createdAt"],
+            "availableSeats": 40, "holdSeconds": 120, "maxHoldSeconds": 900, "maxSeatsPerBooking": 1000,
+            "maxSeatsPerUser": null, "createdAt": show["createdAt"],
         })
     );
     assert_eq!(api.get("/shows").await, (StatusCode::OK, json!([show])));
@@ -111,19 +49,27 @@ async fn the_documented_requests_work_as_written() {
         booking,
         json!({
             "id": 1, "showId": 1, "userName": "Alice", "numberOfSeats": 2, "status": "PENDING",
-            "expiresAt": booking["expiresAt"], "createdAt": booking["createdAt"], "resolvedAt": null,
+            "expiresAt": booking["expiresAt"], "extendableUntil": booking["extendableUntil"], "secondsLeft": 120,
+            "createdAt": booking["createdAt"], "resolvedAt": null,
         })
     );
     assert_eq!(
         seconds_between(&booking["createdAt"], &booking["expiresAt"]),
         120
     );
-    assert_eq!(api.available_seats(1).await, 38);
     assert_eq!(
-        api.get("/bookings").await,
-        (StatusCode::OK, json!([booking]))
+        seconds_between(&booking["createdAt"], &booking["extendableUntil"]),
+        900
     );
-    assert_eq!(api.get("/bookings/1").await, (StatusCode::OK, booking));
+    assert_eq!(api.available_seats(1).await, 38);
+    let (_, mut listed) = api.get("/bookings").await;
+    let (_, mut found) = api.get("/bookings/1").await;
+    for read_later in [&mut listed[0], &mut found] {
+        assert!((110..=120).contains(&read_later["secondsLeft"].as_i64().unwrap()));
+        read_later["secondsLeft"] = json!(120);
+    }
+    assert_eq!(listed, json!([booking]));
+    assert_eq!(found, booking);
 
     for _ in 0..2 {
         let (status, confirmed) = api.post("/bookings/1/confirm", &json!({})).await;
@@ -475,139 +421,4 @@ async fn without_a_database_it_lives_but_is_not_ready() {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(problem["type"], "/problems/unavailable");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_clients_cannot_oversell() {
-    let api = std::sync::Arc::new(Api::start().await);
-    api.post("/shows", &the_show()).await;
-    let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..100 {
-        let api = api.clone();
-        clients.spawn(async move { api.post("/bookings", &alice(1)).await.0 });
-    }
-    let answers = clients.join_all().await;
-    let count = |status| answers.iter().filter(|answer| **answer == status).count();
-    assert_eq!(count(StatusCode::CREATED), 40);
-    assert_eq!(count(StatusCode::CONFLICT), 60);
-    assert_seats_conserved(&api.db.pool).await;
-}
-
-/// Requests that wait together: while the show's row is ours, the first one's transaction waits for it, and the
-/// others gather behind it.
-struct Gathered {
-    blocker: sqlx::Transaction<'static, sqlx::Postgres>,
-    requests: Vec<tokio::task::JoinHandle<(StatusCode, Value)>>,
-}
-
-impl Gathered {
-    /// One request of each user for a seat.
-    async fn new(api: &std::sync::Arc<Api>, users: &[&'static str]) -> Self {
-        let mut blocker = api.db.pool.begin().await.unwrap();
-        sqlx::query("SELECT 1 FROM shows FOR UPDATE")
-            .execute(&mut *blocker)
-            .await
-            .unwrap();
-        let mut gathered = Self {
-            blocker,
-            requests: Vec::new(),
-        };
-        gathered.send(api, users[0]);
-        until_one_waits_for_a_lock(&api.db.pool).await;
-        for user in &users[1..] {
-            gathered.send(api, user);
-        }
-        gathered
-    }
-
-    fn send(&mut self, api: &std::sync::Arc<Api>, user: &'static str) {
-        let api = api.clone();
-        self.requests.push(tokio::spawn(async move {
-            let body = json!({"showId": 1, "userName": user, "numberOfSeats": 1});
-            api.post("/bookings", &body).await
-        }));
-    }
-}
-
-async fn user_names(api: &Api) -> Vec<String> {
-    let (_, bookings) = api.get("/bookings").await;
-    let bookings = bookings.as_array().unwrap();
-    bookings
-        .iter()
-        .map(|b| b["userName"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_poisoned_member_of_a_batch_fails_alone() {
-    let api = std::sync::Arc::new(Api::start().await);
-    api.post("/shows", &the_show()).await;
-    // As a defect would look that our validation does not know of.
-    sqlx::query("ALTER TABLE bookings ADD CHECK (user_name <> 'poison')")
-        .execute(&api.db.pool)
-        .await
-        .unwrap();
-    let users = ["first", "a", "b", "poison", "c", "d"];
-    let gathered = Gathered::new(&api, &users).await;
-    gathered.blocker.rollback().await.unwrap();
-    for (user, request) in users.iter().zip(gathered.requests) {
-        let expected = if *user == "poison" { 500 } else { 201 };
-        assert_eq!(request.await.unwrap().0, expected, "{user}");
-    }
-    let mut booked = user_names(&api).await;
-    booked.sort_unstable();
-    assert_eq!(booked, ["a", "b", "c", "d", "first"]);
-    assert_eq!(api.available_seats(1).await, 35);
-    assert_seats_conserved(&api.db.pool).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_is_answered_with_503_at_once() {
-    let api = std::sync::Arc::new(Api::start_with_queue(2).await);
-    api.post("/shows", &the_show()).await;
-    let mut gathered = Gathered::new(&api, &["first"]).await;
-    // Two find room; the rest are answered although nothing moves.
-    for _ in 0..10 {
-        gathered.send(&api, "more");
-    }
-    eventually("eight are shed", async || {
-        gathered
-            .requests
-            .iter()
-            .filter(|request| request.is_finished())
-            .count()
-            == 8
-    })
-    .await;
-    gathered.blocker.rollback().await.unwrap();
-    let mut statuses = Vec::new();
-    for request in gathered.requests {
-        let (status, body) = request.await.unwrap();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            assert_eq!(body["type"], "/problems/overloaded");
-        }
-        statuses.push(status.as_u16());
-    }
-    statuses.sort_unstable();
-    assert_eq!(statuses, [[201; 3].as_slice(), &[503; 8]].concat());
-    assert_eq!(api.available_seats(1).await, 37);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_that_hang_up_change_nothing_for_the_others() {
-    let api = std::sync::Arc::new(Api::start().await);
-    api.post("/shows", &the_show()).await;
-    let gathered = Gathered::new(&api, &["first", "stays", "goes", "stays", "goes", "stays"]).await;
-    for goes in [2, 4] {
-        gathered.requests[goes].abort();
-    }
-    gathered.blocker.rollback().await.unwrap();
-    for (index, request) in gathered.requests.into_iter().enumerate() {
-        if ![2, 4].contains(&index) {
-            assert_eq!(request.await.unwrap().0, StatusCode::CREATED);
-        }
-    }
-    let booked = user_names(&api).await;
-    assert_eq!(booked.iter().filter(|user| *user == "stays").count(), 3);
-    assert_seats_conserved(&api.db.pool).await;
 }

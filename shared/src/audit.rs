@@ -48,7 +48,7 @@ struct Check {
 /// No seat lost, none sold twice: the first promise.
 pub const SEATS_ARE_CONSERVED: &str = "seats = available + pending + confirmed, of each show";
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 10] = [
     Check {
         name: SEATS_ARE_CONSERVED,
         broken: "SELECT format('show %s: %s seats, %s available, %s taken', id, seats, available_seats, taken)
@@ -79,9 +79,26 @@ const CHECKS: [Check; 8] = [
                  FROM bookings
                  WHERE (status = 'PENDING') <> (resolved_at IS NULL)
                     OR expires_at <= created_at
+                    OR expires_at > extendable_until
                     OR resolved_at < created_at
                     OR status = 'CONFIRMED' AND resolved_at >= expires_at
                     OR status = 'FAILED' AND resolved_at < expires_at",
+    },
+    Check {
+        name: "no user has more seats than the show allows",
+        broken: "SELECT format('show %s: %s has %s seats of %s', shows.id, user_name, sum(number_of_seats), max_seats_per_user)
+                 FROM shows JOIN bookings ON show_id = shows.id
+                 WHERE max_seats_per_user IS NOT NULL
+                   AND (status = 'CONFIRMED' OR status = 'PENDING' AND expires_at > now())
+                 GROUP BY shows.id, user_name, max_seats_per_user HAVING sum(number_of_seats) > max_seats_per_user",
+    },
+    Check {
+        name: "each idempotency key has what it made",
+        broken: "SELECT format('key %s of %s: no show %s or no booking %s', key, owner, show_id, booking_id)
+                 FROM idempotency_keys AS used
+                 WHERE NOT EXISTS (SELECT FROM shows WHERE shows.id = used.show_id)
+                    OR booking_id IS NOT NULL AND NOT EXISTS (
+                        SELECT FROM bookings WHERE bookings.id = booking_id AND bookings.show_id = used.show_id)",
     },
     Check {
         name: "no hold is overdue for longer than the limit",

@@ -1,22 +1,28 @@
 //! The rules of a booking. Pure: no I/O, and the time is an argument.
 
 pub mod cancel;
+mod change;
 pub mod confirm;
 pub mod expire;
+pub mod extend;
 pub mod query;
+mod refusal;
 pub mod reserve;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use utoipa::ToSchema;
+
+pub use self::{change::Change, refusal::Refusal};
 
 /// The most seats that one booking can take.
 pub const MAX_SEATS_PER_BOOKING: i32 = 1000;
 
 /// Where a booking stands: `PENDING → CONFIRMED | FAILED | CANCELLED`, `CONFIRMED → CANCELLED`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BookingStatus {
     /// A hold: the seats are taken until the deadline.
@@ -70,24 +76,38 @@ impl FromStr for BookingStatus {
 }
 
 /// Some seats of one show, for one user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Booking {
-    /// Identity.
+    /// Identity. Later bookings have higher ids.
+    #[schema(minimum = 1, examples(1042))]
     pub id: i64,
     /// Whose seats.
+    #[schema(minimum = 1, examples(7))]
     pub show_id: i64,
-    /// Who booked: 1 to 200 characters.
+    /// Who booked.
+    #[schema(min_length = 1, max_length = 200, examples("Alice"))]
     pub user_name: String,
-    /// How many seats: 1 to [`MAX_SEATS_PER_BOOKING`].
+    /// How many seats.
+    #[schema(minimum = 1, maximum = 1000, examples(2))]
     pub number_of_seats: i32,
     /// Where it stands.
     pub status: BookingStatus,
     /// The hold's deadline: from this instant on it can no longer be confirmed.
+    #[schema(examples("2026-11-23T20:02:00.123456Z"))]
     pub expires_at: DateTime<Utc>,
+    /// The latest deadline that the hold can be given by extending it.
+    #[schema(examples("2026-11-23T20:15:00.123456Z"))]
+    pub extendable_until: DateTime<Utc>,
+    /// What was left of the hold when this was read, in whole seconds; null when it is not held. No part of the
+    /// booking's `ETag`.
+    #[schema(minimum = 0, maximum = 86_400, examples(119))]
+    pub seconds_left: Option<i64>,
     /// When the seats were taken.
+    #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     pub created_at: DateTime<Utc>,
-    /// When the status last changed; none while pending.
+    /// When the status last changed; null while it is held.
+    #[schema(examples("2026-11-23T20:01:10.5Z"))]
     pub resolved_at: Option<DateTime<Utc>>,
 }
 
@@ -108,7 +128,16 @@ impl Booking {
         if self.is_overdue(now) || self.status == BookingStatus::Failed {
             self.resolve(BookingStatus::Failed, self.expires_at);
         }
+        self.seconds_left =
+            (self.status == BookingStatus::Pending).then(|| (self.expires_at - now).num_seconds());
         self
+    }
+
+    /// Tells this state of the booking from each earlier and later one.
+    #[must_use]
+    pub fn version(&self) -> String {
+        let changed_at = self.resolved_at.unwrap_or(self.expires_at);
+        format!("{}-{}", self.status, changed_at.timestamp_micros())
     }
 
     /// Whether it is a hold that has run out at `now`.
@@ -153,6 +182,43 @@ impl Booking {
         }
     }
 
+    /// Makes the hold last for at least `seconds` from now on: its deadline moves later or stays. So a repeat does no
+    /// harm.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::HoldExpired`] from the deadline on, [`Refusal::BookingCancelled`], [`Refusal::BookingConfirmed`], and
+    /// [`Refusal::ExtensionTooLong`] beyond [`extendable_until`](Self::extendable_until).
+    pub fn extend(&mut self, seconds: i32, now: DateTime<Utc>) -> Result<Effect, Refusal> {
+        match self.status {
+            BookingStatus::Pending if now < self.expires_at => {}
+            BookingStatus::Pending | BookingStatus::Failed => return Err(self.hold_expired()),
+            BookingStatus::Confirmed => {
+                return Err(Refusal::BookingConfirmed {
+                    booking_id: self.id,
+                });
+            }
+            BookingStatus::Cancelled => {
+                return Err(Refusal::BookingCancelled {
+                    booking_id: self.id,
+                });
+            }
+        }
+        let deadline = now + TimeDelta::seconds(seconds.into());
+        if deadline > self.extendable_until {
+            return Err(Refusal::ExtensionTooLong {
+                booking_id: self.id,
+                extendable_until: self.extendable_until,
+                seconds: (self.extendable_until - now).num_seconds(),
+            });
+        }
+        if deadline <= self.expires_at {
+            return Ok(Effect::Unchanged);
+        }
+        self.expires_at = deadline;
+        Ok(Effect::Changed)
+    }
+
     /// Fails a hold that has run out. Anything else stays as it is: too early, or resolved already.
     pub fn expire(&mut self, now: DateTime<Utc>) -> Effect {
         if !self.is_overdue(now) {
@@ -182,47 +248,6 @@ fn seats_by_show<'a>(bookings: impl IntoIterator<Item = &'a Booking>) -> BTreeMa
         *seats.entry(booking.show_id).or_default() += booking.number_of_seats;
     }
     seats
-}
-
-/// A well-formed request that the state of things does not allow. Nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// No show has this id.
-    #[error("There is no show {show_id}.")]
-    ShowNotFound {
-        /// As requested.
-        show_id: i64,
-    },
-    /// No booking has this id.
-    #[error("There is no booking {booking_id}.")]
-    BookingNotFound {
-        /// As requested.
-        booking_id: i64,
-    },
-    /// The show has fewer available seats than requested, overdue holds counted as available.
-    #[error("Show {show_id} has {available} seats available, {requested} were requested.")]
-    NotEnoughSeats {
-        /// The show.
-        show_id: i64,
-        /// Seats requested.
-        requested: i32,
-        /// Seats available when this was decided.
-        available: i32,
-    },
-    /// The hold ran out before it was confirmed.
-    #[error("The hold of booking {booking_id} ended at {}.", expires_at.to_rfc3339())]
-    HoldExpired {
-        /// The booking.
-        booking_id: i64,
-        /// Its deadline.
-        expires_at: DateTime<Utc>,
-    },
-    /// The booking was cancelled.
-    #[error("Booking {booking_id} is cancelled.")]
-    BookingCancelled {
-        /// The booking.
-        booking_id: i64,
-    },
 }
 
 #[cfg(test)]

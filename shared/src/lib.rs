@@ -7,8 +7,9 @@
 //! | --- | --- |
 //! | shows and their seat counters | [`show`] |
 //! | the rules of a booking, pure | [`booking`] |
-//! | the transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::expire`] |
+//! | the transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::extend`], [`booking::expire`] |
 //! | requests that share a transaction | [`batch`] |
+//! | requests that can be repeated | [`idempotency`] |
 //! | reading bookings | [`booking::query`] |
 //! | background jobs and how they are enqueued | [`jobs`] |
 //! | housekeeping of the queue | [`queue`] |
@@ -35,6 +36,7 @@
 pub mod audit;
 pub mod batch;
 pub mod booking;
+pub mod idempotency;
 pub mod jobs;
 pub mod local_postgres;
 pub mod postgres;

@@ -17,7 +17,7 @@ use crate::jobs;
 /// How a database call failed, by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another transaction was in the way (serialization failure, deadlock, lock timeout). Nothing was
+    /// Another transaction was in the way (serialization failure, deadlock, lock timeout, same unique key). Nothing was
     /// done; the same transaction may well succeed when it is run again.
     #[error("the transaction collided with another one")]
     Conflict(#[source] sqlx::Error),
@@ -51,7 +51,8 @@ impl From<sqlx::Error> for Error {
             .as_database_error()
             .and_then(sqlx::error::DatabaseError::code);
         match (&error, code.as_deref()) {
-            (_, Some("40001" | "40P01" | "55P03")) => Self::Conflict(error),
+            // 23505: another transaction wrote the same unique key at the same moment.
+            (_, Some("40001" | "40P01" | "55P03" | "23505")) => Self::Conflict(error),
             // 57014: took too long; 25P03: was idle for too long, as when its host was suspended; 57P01..57P03: shut
             // down, crashed, starting; 53300: too many connections.
             (_, Some(STATEMENT_TIMEOUT | "25P03" | "57P01" | "57P02" | "57P03" | "53300")) => {
@@ -137,7 +138,7 @@ pub struct DatabaseArgs {
 
     /// The most connections that this process opens to it
     ///
-    /// An api has three more for each of its lanes, a worker one more while it leads the janitors.
+    /// An api has four more for each of its lanes, a worker one more while it leads the janitors.
     #[arg(long, env, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
 }

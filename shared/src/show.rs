@@ -5,8 +5,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
+use utoipa::ToSchema;
 
-use crate::{booking::Refusal, postgres};
+use crate::{
+    booking::{MAX_SEATS_PER_BOOKING, Refusal},
+    idempotency::{self, Claim, Made},
+    postgres::{self, Session},
+};
 
 /// The most seats that one show can have.
 pub const MAX_SEATS: i32 = 1_000_000;
@@ -14,25 +19,52 @@ pub const MAX_SEATS: i32 = 1_000_000;
 /// How long a hold lasts when the show does not say, in seconds.
 pub const DEFAULT_HOLD_SECONDS: i32 = 120;
 
+/// How long a hold can last in all when the show does not say, in seconds; at least as long as it lasts by itself.
+pub const DEFAULT_MAX_HOLD_SECONDS: i32 = 900;
+
 /// One performance with a number of unnumbered seats.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Show {
-    /// Identity.
+    /// Identity. Later shows have higher ids.
+    #[schema(minimum = 1, examples(7))]
     pub id: i64,
-    /// What people see: 1 to 200 characters.
+    /// What people see.
+    #[schema(min_length = 1, max_length = 200, examples("Morning Show"))]
     pub name: String,
     /// When it begins.
     #[serde(rename = "startTime")]
+    #[schema(examples("2026-12-10T10:00:00Z"))]
     pub starts_at: DateTime<Utc>,
-    /// Seats in all: 1 to [`MAX_SEATS`].
+    /// Seats in all.
+    #[schema(minimum = 1, maximum = 1_000_000, examples(40))]
     pub seats: i32,
-    /// Seats that no pending or confirmed booking has: 0 to `seats`.
+    /// Seats that no pending or confirmed booking has.
+    #[schema(minimum = 0, maximum = 1_000_000, examples(38))]
     pub available_seats: i32,
     /// How long a new booking holds its seats unconfirmed, in seconds.
+    #[schema(minimum = 1, maximum = 86_400, examples(120))]
     pub hold_seconds: i32,
+    /// How long a hold can last in all, extensions included, in seconds.
+    #[schema(minimum = 1, maximum = 86_400, examples(900))]
+    pub max_hold_seconds: i32,
+    /// The most seats of one booking.
+    #[schema(minimum = 1, maximum = 1000, examples(10))]
+    pub max_seats_per_booking: i32,
+    /// The most seats that one user name can have at the same time, held or confirmed; null: no limit.
+    #[schema(minimum = 1, maximum = 1_000_000, examples(20))]
+    pub max_seats_per_user: Option<i32>,
     /// When it was created.
+    #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     pub created_at: DateTime<Utc>,
+}
+
+impl Show {
+    /// Tells this state of the show from others: nothing but its available seats ever changes.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.available_seats.to_string()
+    }
 }
 
 /// What a client says of a new show.
@@ -46,27 +78,99 @@ pub struct NewShow {
     pub seats: i32,
     /// How long a booking holds its seats unconfirmed, in seconds: 1 to 86,400.
     pub hold_seconds: i32,
+    /// How long a hold can last in all, in seconds: `hold_seconds` to 86,400.
+    pub max_hold_seconds: i32,
+    /// The most seats of one booking: 1 to [`MAX_SEATS_PER_BOOKING`].
+    pub max_seats_per_booking: i32,
+    /// The most seats of one user name, held or confirmed: 1 to [`MAX_SEATS`].
+    pub max_seats_per_user: Option<i32>,
 }
 
-/// Writes a new show with all its seats available.
+impl NewShow {
+    /// A show without limits of its own, whose holds last two minutes.
+    #[must_use]
+    pub fn new(name: &str, starts_at: DateTime<Utc>, seats: i32) -> Self {
+        Self {
+            name: name.to_owned(),
+            starts_at,
+            seats,
+            hold_seconds: DEFAULT_HOLD_SECONDS,
+            max_hold_seconds: DEFAULT_MAX_HOLD_SECONDS,
+            max_seats_per_booking: MAX_SEATS_PER_BOOKING,
+            max_seats_per_user: None,
+        }
+    }
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub struct Creation {
+    /// The show.
+    pub new: NewShow,
+    /// What makes it repeatable.
+    pub claim: Option<Claim>,
+}
+
+/// Writes a new show with all its seats available, or finds the one that an earlier request with the same key made.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`]; also when a bound is broken, which the caller should have refused.
-pub async fn create(pool: &PgPool, new: &NewShow) -> Result<Show, postgres::Error> {
+pub async fn create(
+    session: &mut Session,
+    mut creation: Creation,
+) -> Result<Result<Made<Show>, Refusal>, postgres::Error> {
+    session
+        .transact(&mut creation, |tx, creation| {
+            Box::pin(create_in(tx, creation))
+        })
+        .await
+}
+
+async fn create_in(
+    tx: &mut PgConnection,
+    Creation { new, claim }: &Creation,
+) -> Result<Result<Made<Show>, Refusal>, postgres::Error> {
+    if let Some(claim) = claim
+        && let Some(record) = idempotency::find(tx, [&claim.key].into_iter())
+            .await?
+            .remove(&claim.key)
+    {
+        if record.fingerprint != claim.fingerprint {
+            return Ok(Err(Refusal::KeyReused));
+        }
+        let show = find(&mut *tx, record.show_id).await?;
+        let show = show.ok_or(sqlx::Error::RowNotFound)?;
+        return Ok(Ok(Made::earlier(show)));
+    }
     let show = sqlx::query_as!(
         Show,
-        "INSERT INTO shows (name, starts_at, seats, available_seats, hold_seconds)
-         VALUES ($1, $2, $3, $3, $4)
-         RETURNING id, name, starts_at, seats, available_seats, hold_seconds, created_at",
+        "WITH created AS (
+             INSERT INTO shows (name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
+                                max_seats_per_booking, max_seats_per_user)
+             VALUES ($1, $2, $3, $3, $4, $5, $6, $7)
+             RETURNING id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
+                       max_seats_per_booking, max_seats_per_user, created_at),
+         claimed AS (
+             INSERT INTO idempotency_keys (owner, key, fingerprint, show_id)
+             SELECT $8, $9::text, $10, id FROM created WHERE $9 IS NOT NULL)
+         SELECT id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
+                max_seats_per_booking, max_seats_per_user, created_at
+         FROM created",
         new.name,
         new.starts_at,
         new.seats,
         new.hold_seconds,
+        new.max_hold_seconds,
+        new.max_seats_per_booking,
+        new.max_seats_per_user,
+        claim.as_ref().map(|claim| claim.key.owner),
+        claim.as_ref().map(|claim| claim.key.text.clone()),
+        claim.as_ref().map(|claim| claim.fingerprint.clone()),
     )
-    .fetch_one(pool)
+    .fetch_one(tx)
     .await?;
-    Ok(show)
+    Ok(Ok(Made::now(show)))
 }
 
 /// Finds a show.
@@ -74,14 +178,18 @@ pub async fn create(pool: &PgPool, new: &NewShow) -> Result<Show, postgres::Erro
 /// # Errors
 ///
 /// [`postgres::Error`].
-pub async fn find(pool: &PgPool, id: i64) -> Result<Option<Show>, postgres::Error> {
+pub async fn find(
+    database: impl sqlx::PgExecutor<'_>,
+    id: i64,
+) -> Result<Option<Show>, postgres::Error> {
     let show = sqlx::query_as!(
         Show,
-        "SELECT id, name, starts_at, seats, available_seats, hold_seconds, created_at
+        "SELECT id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
+                max_seats_per_user, created_at
          FROM shows WHERE id = $1",
         id,
     )
-    .fetch_optional(pool)
+    .fetch_optional(database)
     .await?;
     Ok(show)
 }
@@ -94,7 +202,8 @@ pub async fn find(pool: &PgPool, id: i64) -> Result<Option<Show>, postgres::Erro
 pub async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Show>, postgres::Error> {
     let shows = sqlx::query_as!(
         Show,
-        "SELECT id, name, starts_at, seats, available_seats, hold_seconds, created_at
+        "SELECT id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
+                max_seats_per_user, created_at
          FROM shows WHERE id > $1 ORDER BY id LIMIT $2",
         after,
         limit,
@@ -122,15 +231,50 @@ pub struct Inventory {
     pub available_seats: i32,
     /// How long a new hold lasts, in seconds.
     pub hold_seconds: i32,
+    /// How long it can last when it is extended, in seconds.
+    pub max_hold_seconds: i32,
+    /// The most seats of one booking.
+    pub max_seats_per_booking: i32,
+    /// The most seats of one user.
+    pub max_seats_per_user: Option<i32>,
+}
+
+/// How long a hold lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// Its deadline.
+    pub expires_at: DateTime<Utc>,
+    /// The latest deadline that it can be given.
+    pub extendable_until: DateTime<Utc>,
+    /// Whether its show limits the seats of a user.
+    pub counts_per_user: bool,
 }
 
 impl Inventory {
-    /// Takes seats for a hold that begins `now`, and returns its deadline.
+    /// Takes seats for a hold that begins `now`, for a user who has `taken` seats of this show.
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotEnoughSeats`], and nothing is taken: a booking gets all its seats or none.
-    pub fn take(&mut self, seats: i32, now: DateTime<Utc>) -> Result<DateTime<Utc>, Refusal> {
+    /// [`Refusal::TooManySeats`], [`Refusal::UserLimitReached`], [`Refusal::NotEnoughSeats`], in this order, and nothing
+    /// is taken: a booking gets all its seats or none.
+    pub fn take(&mut self, seats: i32, taken: i64, now: DateTime<Utc>) -> Result<Hold, Refusal> {
+        if seats > self.max_seats_per_booking {
+            return Err(Refusal::TooManySeats {
+                show_id: self.show_id,
+                requested: seats,
+                max_seats_per_booking: self.max_seats_per_booking,
+            });
+        }
+        if let Some(max_seats_per_user) = self.max_seats_per_user
+            && taken + i64::from(seats) > i64::from(max_seats_per_user)
+        {
+            return Err(Refusal::UserLimitReached {
+                show_id: self.show_id,
+                requested: seats,
+                max_seats_per_user,
+                taken,
+            });
+        }
         if seats > self.available_seats {
             return Err(Refusal::NotEnoughSeats {
                 show_id: self.show_id,
@@ -139,7 +283,11 @@ impl Inventory {
             });
         }
         self.available_seats -= seats;
-        Ok(now + TimeDelta::seconds(self.hold_seconds.into()))
+        Ok(Hold {
+            expires_at: now + TimeDelta::seconds(self.hold_seconds.into()),
+            extendable_until: now + TimeDelta::seconds(self.max_hold_seconds.into()),
+            counts_per_user: self.max_seats_per_user.is_some(),
+        })
     }
 }
 
@@ -155,9 +303,10 @@ pub async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres
     // row's time is after all the locks.
     let rows = sqlx::query!(
         r#"WITH locked AS MATERIALIZED (
-               SELECT id, available_seats, hold_seconds
+               SELECT id, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user
                FROM shows WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
-           SELECT id AS show_id, available_seats, hold_seconds, clock_timestamp() AS "read_at!"
+           SELECT id AS show_id, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
+                  max_seats_per_user, clock_timestamp() AS "read_at!"
            FROM locked"#,
         ids,
     )
@@ -172,6 +321,9 @@ pub async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres
                     show_id: row.show_id,
                     available_seats: row.available_seats,
                     hold_seconds: row.hold_seconds,
+                    max_hold_seconds: row.max_hold_seconds,
+                    max_seats_per_booking: row.max_seats_per_booking,
+                    max_seats_per_user: row.max_seats_per_user,
                 };
                 (row.show_id, inventory)
             })

@@ -14,10 +14,10 @@ use tokio::sync::OnceCell;
 use crate::{
     audit::{SEATS_ARE_CONSERVED, audit},
     batch::Batch,
-    booking::{Booking, reserve},
+    booking::{Booking, Change, Refusal, reserve},
     local_postgres::{LocalPostgres, Mode},
     postgres::{self, DatabaseArgs, Session},
-    show::{self, NewShow, Show},
+    show::{self, Creation, NewShow, Show},
 };
 
 /// A database of one test's own, with all migrations, on a server that this process starts at its first use and
@@ -114,13 +114,25 @@ pub async fn a_show(pool: &PgPool, seats: i32) -> Show {
 ///
 /// When the database fails.
 pub async fn a_show_with_hold(pool: &PgPool, seats: i32, hold_seconds: i32) -> Show {
-    let new = NewShow {
-        name: "Morning Show".to_owned(),
-        starts_at: DateTime::UNIX_EPOCH,
-        seats,
-        hold_seconds,
-    };
-    show::create(pool, &new).await.expect("a show")
+    create(
+        pool,
+        NewShow {
+            hold_seconds,
+            ..NewShow::new("Morning Show", DateTime::UNIX_EPOCH, seats)
+        },
+    )
+    .await
+}
+
+/// This show.
+///
+/// # Panics
+///
+/// When the database fails.
+pub async fn create(pool: &PgPool, new: NewShow) -> Show {
+    let creation = Creation { new, claim: None };
+    let made = show::create(&mut Session::new(pool), creation).await;
+    made.expect("created").expect("not refused").thing
 }
 
 /// A pending booking of this show.
@@ -133,11 +145,30 @@ pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking
         show_id: show.id,
         user_name: "Alice".to_owned(),
         number_of_seats,
+        claim: None,
     };
     let mut answers = reserve::reserve(&mut Session::new(pool), &mut Batch::of([request]))
         .await
         .expect("reserved");
-    answers.remove(0).expect("enough seats")
+    answers.remove(0).expect("enough seats").thing
+}
+
+/// The bookings, whenever they were made.
+#[must_use]
+pub fn things(answers: Vec<reserve::Answer>) -> Vec<Result<Booking, Refusal>> {
+    answers
+        .into_iter()
+        .map(|answer| Ok(answer?.thing))
+        .collect()
+}
+
+/// A request to confirm or cancel this booking, whatever its version.
+#[must_use]
+pub fn change(booking_id: i64) -> Change {
+    Change {
+        booking_id,
+        only_if: None,
+    }
 }
 
 /// Lets `seconds` go by for every hold and every job: moves their times into the past.
@@ -149,6 +180,7 @@ pub async fn let_pass(pool: &PgPool, seconds: i32) {
     sqlx::query(
         "WITH jobs AS (UPDATE apalis.jobs SET run_at = run_at - make_interval(secs => $1))
          UPDATE bookings SET expires_at = expires_at - make_interval(secs => $1),
+                             extendable_until = extendable_until - make_interval(secs => $1),
                              created_at = created_at - make_interval(secs => $1)
          WHERE status = 'PENDING'",
     )

@@ -6,7 +6,7 @@ use shared::{
     audit::{Audit, audit},
     batch::Batch,
     booking::{cancel, confirm, expire},
-    testing::{TestDatabase, a_hold, a_show, let_pass},
+    testing::{TestDatabase, a_hold, a_show, change, let_pass},
 };
 use sqlx::PgPool;
 
@@ -23,10 +23,10 @@ async fn a_used_database() -> TestDatabase {
     let sold = a_hold(&db.pool, &show, 2).await;
     let given_up = a_hold(&db.pool, &show, 3).await;
     a_hold(&db.pool, &show, 4).await;
-    confirm::confirm(&mut session, &mut Batch::of([sold.id]))
+    confirm::confirm(&mut session, &mut Batch::of([change(sold.id)]))
         .await
         .unwrap();
-    cancel::cancel(&mut session, &mut Batch::of([given_up.id]))
+    cancel::cancel(&mut session, &mut Batch::of([change(given_up.id)]))
         .await
         .unwrap();
     db
@@ -75,9 +75,11 @@ async fn each_broken_invariant_is_found() {
             vec!["each booking has its show"],
         ),
         (
-            "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at)
+            "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at,
+                                   extendable_until, created_at, resolved_at)
              OVERRIDING SYSTEM VALUE
-             SELECT id, show_id + 1, user_name, number_of_seats, status, expires_at, created_at, resolved_at
+             SELECT id, show_id + 1, user_name, number_of_seats, status, expires_at, extendable_until,
+                    created_at, resolved_at
              FROM bookings WHERE status = 'FAILED';
              INSERT INTO shows (name, starts_at, seats, available_seats) VALUES ('other', now(), 1, 1)",
             vec!["each booking's id is its own"],
@@ -94,6 +96,14 @@ async fn each_broken_invariant_is_found() {
         (
             "DELETE FROM apalis.jobs",
             vec!["each hold has a job, or a worker that sweeps"],
+        ),
+        (
+            "UPDATE shows SET max_seats_per_user = 1",
+            vec!["no user has more seats than the show allows"],
+        ),
+        (
+            "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, booking_id) VALUES (0, 'k', '', 1, 4711)",
+            vec!["each idempotency key has what it made"],
         ),
         (
             "DELETE FROM bookings WHERE status = 'CANCELLED'",

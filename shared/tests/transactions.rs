@@ -5,12 +5,17 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use shared::{
     batch::Batch,
-    booking::{Booking, BookingStatus, Refusal, cancel, confirm, expire, query, reserve},
+    booking::{
+        Booking, BookingStatus, Change, Refusal, cancel, confirm, expire, extend, query, reserve,
+    },
+    idempotency::{Claim, Key},
     jobs::ExpireBookings,
     postgres::Session,
+    show::{self, Creation, NewShow},
     testing::{
         TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
-        count, eventually, let_pass, now, stored_status, until_one_waits_for_a_lock,
+        change, count, create, eventually, let_pass, now, stored_status, things,
+        until_one_waits_for_a_lock,
     },
 };
 use sqlx::PgPool;
@@ -21,17 +26,18 @@ fn request(show_id: i64, number_of_seats: i32) -> reserve::Request {
         show_id,
         user_name: "Alice".to_owned(),
         number_of_seats,
+        claim: None,
     }
 }
 
 async fn reserve_one(pool: &PgPool, show_id: i64, seats: i32) -> Result<Booking, Refusal> {
-    let mut answers = reserve::reserve(
+    let answers = reserve::reserve(
         &mut Session::new(pool),
         &mut Batch::of([request(show_id, seats)]),
     )
     .await
     .unwrap();
-    answers.remove(0)
+    things(answers).remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +88,7 @@ async fn batches_over_several_shows_in_any_order_do_not_deadlock() {
             let answers = reserve::reserve_in(&mut tx, &mut Batch::of(batch))
                 .await
                 .unwrap();
+            let answers = things(answers);
             tx.commit().await.unwrap();
             answers
         });
@@ -106,6 +113,7 @@ async fn each_request_of_a_batch_gets_its_own_answer_in_order() {
     let answers = reserve::reserve(&mut db.session(), &mut Batch::of(batch))
         .await
         .unwrap();
+    let answers = things(answers);
     let first = answers[0].as_ref().unwrap();
     let last = answers[3].as_ref().unwrap();
     assert_eq!((first.number_of_seats, last.number_of_seats), (4, 1));
@@ -126,7 +134,7 @@ async fn each_request_of_a_batch_gets_its_own_answer_in_order() {
     );
     for booking in [first, last] {
         let found = query::find(&db.pool, booking.id).await.unwrap();
-        assert_eq!(found.as_ref(), Some(booking));
+        assert_eq!(found.unwrap().as_of(booking.created_at), *booking,);
         assert_eq!((booking.expires_at - booking.created_at).num_seconds(), 120);
     }
     assert_seats_conserved(&db.pool).await;
@@ -144,15 +152,19 @@ impl Act {
     /// Does it; true when it was this that resolved the booking, or repeated it.
     async fn run(self, pool: &PgPool, booking_id: i64) -> bool {
         match self {
-            Self::Confirm => {
-                confirm::confirm(&mut Session::new(pool), &mut Batch::of([booking_id]))
-                    .await
-                    .unwrap()[0]
-                    .is_ok()
-            }
-            Self::Cancel => cancel::cancel(&mut Session::new(pool), &mut Batch::of([booking_id]))
-                .await
-                .unwrap()[0]
+            Self::Confirm => confirm::confirm(
+                &mut Session::new(pool),
+                &mut Batch::of([change(booking_id)]),
+            )
+            .await
+            .unwrap()[0]
+                .is_ok(),
+            Self::Cancel => cancel::cancel(
+                &mut Session::new(pool),
+                &mut Batch::of([change(booking_id)]),
+            )
+            .await
+            .unwrap()[0]
                 .is_ok(),
             Self::Expire => {
                 expire::expire(&mut Session::new(pool), &[booking_id])
@@ -271,7 +283,7 @@ async fn time_spent_waiting_for_a_lock_counts() {
         .execute(&mut *blocker)
         .await
         .unwrap();
-    let mut batch = Batch::of([hold.id]);
+    let mut batch = Batch::of([change(hold.id)]);
     let mut session = db.session();
     let (answers, ()) = tokio::join!(confirm::confirm(&mut session, &mut batch), async {
         // Until it is past the deadline, on the clock that decides.
@@ -350,7 +362,7 @@ async fn a_hold_is_as_long_as_promised_however_long_the_lock_took() {
                 blocker.rollback().await.unwrap();
                 released_at
             });
-        for answer in answers.unwrap() {
+        for answer in things(answers.unwrap()) {
             let booking = answer.unwrap();
             assert!(
                 booking.created_at >= released_at,
@@ -372,6 +384,7 @@ async fn the_job_exists_if_and_only_if_the_booking_does() {
     let answers = reserve::reserve_in(&mut tx, &mut Batch::of([request(show.id, 2)]))
         .await
         .unwrap();
+    let answers = things(answers);
     assert!(answers[0].is_ok());
     tx.rollback().await.unwrap();
     assert_eq!(count(&db.pool, bookings).await, 0);
@@ -388,6 +401,7 @@ async fn the_job_exists_if_and_only_if_the_booking_does() {
     let answers = reserve::reserve(&mut db.session(), &mut Batch::of(batch))
         .await
         .unwrap();
+    let answers = things(answers);
     let bookings: Vec<Booking> = answers.into_iter().map(Result::unwrap).collect();
     let (payload, run_at): (Vec<u8>, DateTime<Utc>) =
         sqlx::query_as("SELECT job, run_at FROM apalis.jobs")
@@ -410,7 +424,7 @@ async fn overdue_holds_are_reclaimed_when_a_show_lacks_seats() {
         a_hold(&db.pool, &show, 4).await,
     ];
     let sold = a_hold(&db.pool, &show, 2).await;
-    confirm::confirm(&mut db.session(), &mut Batch::of([sold.id]))
+    confirm::confirm(&mut db.session(), &mut Batch::of([change(sold.id)]))
         .await
         .unwrap()[0]
         .as_ref()
@@ -450,7 +464,7 @@ async fn cancelling_gives_the_seats_back_once() {
         a_hold(&db.pool, &show, 3).await,
         a_hold(&db.pool, &show, 4).await,
     );
-    confirm::confirm(&mut db.session(), &mut Batch::of([sold.id]))
+    confirm::confirm(&mut db.session(), &mut Batch::of([change(sold.id)]))
         .await
         .unwrap()[0]
         .as_ref()
@@ -458,13 +472,13 @@ async fn cancelling_gives_the_seats_back_once() {
     // Twice in one batch, and once more.
     let answers = cancel::cancel(
         &mut db.session(),
-        &mut Batch::of([held.id, sold.id, held.id]),
+        &mut Batch::of([change(held.id), change(sold.id), change(held.id)]),
     )
     .await
     .unwrap();
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(available_seats(&db.pool, show.id).await, 10);
-    let again = cancel::cancel(&mut db.session(), &mut Batch::of([sold.id]))
+    let again = cancel::cancel(&mut db.session(), &mut Batch::of([change(sold.id)]))
         .await
         .unwrap();
     assert_eq!(again[0].as_ref().unwrap().status, BookingStatus::Cancelled);
@@ -493,7 +507,7 @@ async fn readers_see_an_overdue_hold_as_failed() {
             status: Some(status),
             ..query::Filter::default()
         };
-        let listed = query::list(&db.pool, &filter, 0, 10).await.unwrap();
+        let listed = query::list(&db.pool, &filter, None, 10).await.unwrap();
         let ids: Vec<i64> = listed.iter().map(|b| b.id).collect();
         assert_eq!(ids, [expected]);
         assert_eq!(listed[0].status, status);
@@ -511,7 +525,7 @@ async fn drift_fails_the_transaction() {
         .execute(&db.pool)
         .await
         .unwrap();
-    let error = cancel::cancel(&mut db.session(), &mut Batch::of([hold.id]))
+    let error = cancel::cancel(&mut db.session(), &mut Batch::of([change(hold.id)]))
         .await
         .unwrap_err();
     assert!(
@@ -578,11 +592,12 @@ async fn no_statement_scans_the_bookings() {
         let answers = reserve::reserve(&mut session, &mut Batch::of(batch))
             .await
             .unwrap();
+        let answers = things(answers);
         let ids: Vec<i64> = answers.into_iter().map(|a| a.unwrap().id).collect();
-        confirm::confirm(&mut session, &mut Batch::of(&ids[..1]))
+        confirm::confirm(&mut session, &mut Batch::of([change(ids[0])]))
             .await
             .unwrap();
-        cancel::cancel(&mut session, &mut Batch::of(&ids[1..2]))
+        cancel::cancel(&mut session, &mut Batch::of([change(ids[1])]))
             .await
             .unwrap();
         expire::expire(&mut session, &ids).await.unwrap();
@@ -606,10 +621,243 @@ async fn more_overdue_holds_than_one_transaction_takes_are_all_expired() {
     let answers = reserve::reserve(&mut session, &mut Batch::of(batch))
         .await
         .unwrap();
+    let answers = things(answers);
     let first = answers[0].as_ref().unwrap().id;
     let_pass(&db.pool, 125).await;
     let outcome = expire::expire(&mut session, &[first]).await.unwrap();
     assert_eq!((outcome.expired, outcome.next_deadline), (2100, None));
     assert_eq!(available_seats(&db.pool, show.id).await, 2500);
     assert_seats_conserved(&db.pool).await;
+}
+
+fn keyed(owner: i64, key: &str, request: reserve::Request) -> reserve::Request {
+    let what = (request.show_id, &request.user_name, request.number_of_seats);
+    let text = key.to_owned();
+    let claim = Claim::new(Key { owner, text }, "reserve", &what);
+    reserve::Request {
+        claim: Some(claim),
+        ..request
+    }
+}
+
+async fn reserve_with(session: &mut Session, request: reserve::Request) -> reserve::Answer {
+    let answers = reserve::reserve(session, &mut Batch::of([request])).await;
+    answers.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn a_repeated_request_gets_the_booking_that_the_first_one_made_as_it_is_now() {
+    let db = TestDatabase::new().await;
+    let (show, other) = (a_show(&db.pool, 10).await, a_show(&db.pool, 10).await);
+    let mut session = db.session();
+    let first = keyed(0, "k", request(show.id, 2));
+    let made = reserve_with(&mut session, first.clone()).await.unwrap();
+    assert!(!made.is_replay);
+
+    let again = reserve_with(&mut session, first.clone()).await.unwrap();
+    assert!(again.is_replay);
+    assert_eq!(again.thing.id, made.thing.id);
+    let mut batch = Batch::of([change(made.thing.id)]);
+    confirm::confirm(&mut session, &mut batch).await.unwrap();
+    let again = reserve_with(&mut session, first.clone()).await.unwrap();
+    assert_eq!(again.thing.status, BookingStatus::Confirmed);
+
+    for other_request in [request(show.id, 3), request(other.id, 2), request(-1, 2)] {
+        let refused = reserve_with(&mut session, keyed(0, "k", other_request)).await;
+        assert_eq!(refused, Err(Refusal::KeyReused));
+    }
+    let of_another = keyed(7, "k", request(show.id, 2));
+    let made = reserve_with(&mut session, of_another).await.unwrap();
+    assert!(!made.is_replay, "keys belong to their callers");
+
+    // A refusal is decided afresh.
+    let too_many = keyed(0, "late", request(show.id, 7));
+    assert!(reserve_with(&mut session, too_many.clone()).await.is_err());
+    let mut batch = Batch::of([change(again.thing.id)]);
+    cancel::cancel(&mut session, &mut batch).await.unwrap();
+    let made = reserve_with(&mut session, too_many).await.unwrap();
+    assert!(!made.is_replay);
+    assert_eq!(available_seats(&db.pool, show.id).await, 1);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_at_the_same_moment_books_once_and_everybody_gets_that_booking() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 100).await;
+    let barrier = Arc::new(Barrier::new(40));
+    let mut clients = JoinSet::new();
+    for client in 0..40 {
+        let (pool, barrier) = (db.pool.clone(), barrier.clone());
+        clients.spawn(async move {
+            // Two in a batch, as they may come: with the same key, or with one of another request.
+            let key = keyed(0, "same", request(show.id, 2));
+            let own = keyed(0, &format!("{client}"), request(show.id, 1));
+            barrier.wait().await;
+            let mut batch = Batch::of([own, key.clone(), key]);
+            let answers = reserve::reserve(&mut Session::new(&pool), &mut batch).await;
+            answers.unwrap()
+        });
+    }
+    let answers = clients.join_all().await;
+    let same: Vec<_> = answers
+        .iter()
+        .flat_map(|answers| &answers[1..])
+        .map(|answer| answer.as_ref().unwrap())
+        .collect();
+    assert_eq!(same.iter().filter(|made| !made.is_replay).count(), 1);
+    assert!(same.iter().all(|made| made.thing.id == same[0].thing.id));
+    assert_eq!(available_seats(&db.pool, show.id).await, 100 - 2 - 40);
+    assert_seats_conserved(&db.pool).await;
+}
+
+/// No lock that they share orders these: the key itself does.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_for_two_shows_at_the_same_moment_books_one_of_them() {
+    let db = TestDatabase::new().await;
+    let (one, two) = (a_show(&db.pool, 50).await, a_show(&db.pool, 50).await);
+    for round in 0..20 {
+        let barrier = Arc::new(Barrier::new(2));
+        let mut clients = JoinSet::new();
+        for show_id in [one.id, two.id] {
+            let (pool, barrier) = (db.pool.clone(), barrier.clone());
+            clients.spawn(async move {
+                let request = keyed(0, &format!("{round}"), request(show_id, 1));
+                barrier.wait().await;
+                reserve_with(&mut Session::new(&pool), request).await
+            });
+        }
+        let answers = clients.join_all().await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+        assert!(answers.contains(&Err(Refusal::KeyReused)));
+    }
+    assert_eq!(count(&db.pool, "SELECT count(*) FROM bookings").await, 20);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test]
+async fn a_show_is_created_once_for_each_key() {
+    let db = TestDatabase::new().await;
+    let mut session = db.session();
+    let creation = |key: &str, seats| {
+        let text = key.to_owned();
+        Creation {
+            new: NewShow::new("Matinée", DateTime::UNIX_EPOCH, seats),
+            claim: Some(Claim::new(Key { owner: 1, text }, "create", &seats)),
+        }
+    };
+    let first = show::create(&mut session, creation("k", 5)).await.unwrap();
+    let again = show::create(&mut session, creation("k", 5)).await.unwrap();
+    let (first, again) = (first.unwrap(), again.unwrap());
+    assert!(!first.is_replay && again.is_replay);
+    assert_eq!(again.thing, first.thing);
+    let refused = show::create(&mut session, creation("k", 6)).await.unwrap();
+    assert_eq!(refused, Err(Refusal::KeyReused));
+    let booking = keyed(1, "k", request(first.thing.id, 1));
+    let refused = reserve_with(&mut session, booking).await;
+    assert_eq!(refused, Err(Refusal::KeyReused), "it made a show");
+}
+
+#[tokio::test]
+async fn a_user_has_no_more_seats_than_the_show_allows_whatever_became_of_earlier_ones() {
+    let db = TestDatabase::new().await;
+    let show = create(
+        &db.pool,
+        NewShow {
+            max_seats_per_user: Some(4),
+            ..NewShow::new("Premiere", DateTime::UNIX_EPOCH, 100)
+        },
+    )
+    .await;
+    let three = reserve_one(&db.pool, show.id, 3).await.unwrap();
+    let refused = reserve_one(&db.pool, show.id, 2).await;
+    assert_eq!(
+        refused,
+        Err(Refusal::UserLimitReached {
+            show_id: show.id,
+            requested: 2,
+            max_seats_per_user: 4,
+            taken: 3
+        })
+    );
+    // Sold seats count as well as held ones; others' don't.
+    let mut session = db.session();
+    let mut batch = Batch::of([change(three.id)]);
+    confirm::confirm(&mut session, &mut batch).await.unwrap();
+    assert!(reserve_one(&db.pool, show.id, 2).await.is_err());
+    let bob = reserve::Request {
+        user_name: "Bob".to_owned(),
+        ..request(show.id, 4)
+    };
+    assert!(reserve_with(&mut session, bob).await.is_ok());
+    // What was given back, or has run out although nobody has come by, does not.
+    let mut batch = Batch::of([change(three.id)]);
+    cancel::cancel(&mut session, &mut batch).await.unwrap();
+    assert!(reserve_one(&db.pool, show.id, 4).await.is_ok());
+    let_pass(&db.pool, 125).await;
+    assert!(reserve_one(&db.pool, show.id, 4).await.is_ok());
+    assert!(reserve_one(&db.pool, show.id, 1).await.is_err());
+}
+
+#[tokio::test]
+async fn an_extended_hold_outlives_its_first_deadline_and_fails_at_its_last() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let hold = a_hold(&db.pool, &show, 2).await;
+    let mut session = db.session();
+    let by = |seconds| extend::Request {
+        change: change(hold.id),
+        seconds,
+    };
+    let mut batch = Batch::of([by(300), by(901), by(60), by(400)]);
+    let answers = extend::extend(&mut session, &mut batch).await.unwrap();
+    let deadlines: Vec<i64> = answers
+        .iter()
+        .flatten()
+        .map(|booking| (booking.expires_at - hold.created_at).num_seconds())
+        .collect();
+    assert_eq!(deadlines, [300, 300, 400]);
+    assert!(matches!(answers[1], Err(Refusal::ExtensionTooLong { .. })));
+
+    let_pass(&db.pool, 125).await;
+    let outcome = expire::expire(&mut session, &[hold.id]).await.unwrap();
+    assert_eq!(outcome.expired, 0);
+    assert!(outcome.next_deadline.is_some(), "its job comes again");
+    let_pass(&db.pool, 280).await;
+    let outcome = expire::expire(&mut session, &[hold.id]).await.unwrap();
+    assert_eq!(outcome.expired, 1);
+    let late = extend::extend(&mut session, &mut Batch::of([by(60)])).await;
+    assert!(matches!(late.unwrap()[0], Err(Refusal::HoldExpired { .. })));
+    assert_eq!(available_seats(&db.pool, show.id).await, 10);
+    assert_seats_conserved(&db.pool).await;
+}
+
+#[tokio::test]
+async fn a_booking_changes_only_while_it_is_as_the_client_saw_it() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let hold = a_hold(&db.pool, &show, 2).await;
+    let mut session = db.session();
+    let only_if = |versions: &[String]| Change {
+        booking_id: hold.id,
+        only_if: Some(versions.to_vec()),
+    };
+    let stale = Change {
+        only_if: Some(vec!["FAILED-0".to_owned()]),
+        ..change(hold.id)
+    };
+    let mut batch = Batch::of([stale.clone(), only_if(&[hold.version()]), stale]);
+    let answers = confirm::confirm(&mut session, &mut batch).await.unwrap();
+    assert!(matches!(answers[0], Err(Refusal::BookingChanged { .. })));
+    let confirmed = answers[1].as_ref().unwrap();
+    assert!(answers[2].is_ok(), "it is as requested already");
+
+    let mut batch = Batch::of([only_if(&[hold.version()])]);
+    let answers = cancel::cancel(&mut session, &mut batch).await.unwrap();
+    assert!(matches!(answers[0], Err(Refusal::BookingChanged { .. })));
+    assert_eq!(available_seats(&db.pool, show.id).await, 8);
+    let mut batch = Batch::of([only_if(&["x".to_owned(), confirmed.version()])]);
+    let answers = cancel::cancel(&mut session, &mut batch).await.unwrap();
+    assert!(answers[0].is_ok());
+    assert_eq!(available_seats(&db.pool, show.id).await, 10);
 }

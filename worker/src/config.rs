@@ -51,6 +51,10 @@ pub struct Config {
     #[arg(long, env, value_name = "DAYS", default_value_t = 14, value_parser = clap::value_parser!(u16).range(0..=3650))]
     pub keep_dead_days: u16,
 
+    /// How many hours an idempotency key is remembered after its first use
+    #[arg(long, env, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=8760))]
+    pub keep_keys_hours: u16,
+
     /// After how many seconds of failing to work, such as without a database, the worker ends with an error
     #[arg(long, env, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub give_up_seconds: u16,
@@ -67,6 +71,10 @@ impl Config {
             done_max: self.keep_done_jobs.into(),
             dead: Duration::from_secs(u64::from(self.keep_dead_days) * 86_400),
         }
+    }
+
+    pub(crate) fn keys_kept(&self) -> Duration {
+        Duration::from_secs(u64::from(self.keep_keys_hours) * 3600)
     }
 
     pub(crate) fn give_up_after(&self) -> Duration {

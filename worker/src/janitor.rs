@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use shared::{
     booking::expire::{self, Overdue},
+    idempotency,
     postgres::{self, Leadership, Session},
     queue, telemetry,
 };
@@ -69,6 +70,8 @@ pub struct Cleaned {
     pub died: i64,
     /// Jobs deleted that were over for long enough.
     pub pruned_jobs: u64,
+    /// Idempotency keys forgotten that were kept for long enough.
+    pub pruned_keys: u64,
     /// Workers deleted that were gone for long enough.
     pub pruned_workers: u64,
 }
@@ -80,6 +83,7 @@ impl Cleaned {
             rescued,
             died,
             pruned_jobs,
+            pruned_keys,
             pruned_workers,
         } = self;
         if swept > 0 {
@@ -91,8 +95,8 @@ impl Cleaned {
         if died > 0 {
             tracing::error!(died, "jobs died with their worker, with no attempt left");
         }
-        if pruned_jobs > 0 || pruned_workers > 0 {
-            tracing::info!(pruned_jobs, pruned_workers, "pruned");
+        if pruned_jobs > 0 || pruned_keys > 0 || pruned_workers > 0 {
+            tracing::info!(pruned_jobs, pruned_keys, pruned_workers, "pruned");
         }
     }
 }
@@ -112,6 +116,13 @@ pub async fn clean(pool: &PgPool, config: &Config) -> Result<Cleaned, postgres::
         cleaned.rescued += again;
         cleaned.died += dead;
         if again + dead < queue::BATCH {
+            break;
+        }
+    }
+    loop {
+        let keys = idempotency::prune(pool, config.keys_kept()).await?;
+        cleaned.pruned_keys += keys;
+        if keys < idempotency::PRUNED_AT_ONCE.into() {
             break;
         }
     }

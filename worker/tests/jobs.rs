@@ -6,7 +6,7 @@ use shared::{
     jobs::ExpireBookings,
     testing::{
         TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
-        eventually, let_pass, now, stored_status,
+        change, eventually, let_pass, now, stored_status,
     },
 };
 use sqlx::PgPool;
@@ -70,7 +70,7 @@ async fn the_handler_leaves_unknown_and_confirmed_bookings_alone() {
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 10).await;
     let sold = a_hold(&db.pool, &show, 3).await;
-    confirm::confirm(&mut db.session(), &mut Batch::of([sold.id]))
+    confirm::confirm(&mut db.session(), &mut Batch::of([change(sold.id)]))
         .await
         .unwrap()[0]
         .as_ref()
@@ -92,7 +92,7 @@ async fn two_workers_have_each_jobs_effect_exactly_once() {
         a_hold(&db.pool, &show, 2).await;
     }
     let sold = a_hold(&db.pool, &show, 5).await;
-    confirm::confirm(&mut db.session(), &mut Batch::of([sold.id]))
+    confirm::confirm(&mut db.session(), &mut Batch::of([change(sold.id)]))
         .await
         .unwrap()[0]
         .as_ref()

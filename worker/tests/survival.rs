@@ -164,8 +164,15 @@ async fn the_janitor_prunes_what_is_over_by_age_and_by_number() {
                       ('retried', 'Failed', '25 h'), ('waits', 'Pending', '25 h')) AS rows (name, status, age)",
     )
     .await;
+    execute(
+        &db.pool,
+        "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, created_at)
+         VALUES (0, 'old', '', 1, now() - interval '61 minutes'), (0, 'young', '', 1, now() - interval '59 minutes')",
+    )
+    .await;
     let cleaned = janitor::clean(&db.pool, &CONFIG).await.unwrap();
     assert_eq!((cleaned.pruned_jobs, cleaned.pruned_workers), (4, 1));
+    assert_eq!(cleaned.pruned_keys, 1);
     let left: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs ORDER BY id")
         .fetch_all(&db.pool)
         .await

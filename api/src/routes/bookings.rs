@@ -3,23 +3,27 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     extract::State,
     http::{StatusCode, header::LOCATION},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
 };
+use chrono::{DateTime, Utc};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use shared::booking::{Booking, BookingStatus, MAX_SEATS_PER_BOOKING, Refusal, query, reserve};
+use shared::booking::{
+    Booking, BookingStatus, Change, MAX_SEATS_PER_BOOKING, Refusal, extend, query, reserve,
+};
 
 use crate::{
     AppState,
-    extract::{self, Id, Query, no_control_character},
-    page::{DEFAULT_LIMIT, Page},
+    etag::{IfMatch, IfNoneMatch, Tagged},
+    extract::{self, Id, IdempotencyKey, Query, no_control_character},
+    page::{self, DEFAULT_LIMIT, Page},
     problem::Problem,
+    replay::Replay,
 };
 
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ReserveSeats {
     #[garde(skip)]
@@ -33,45 +37,83 @@ pub(crate) struct ReserveSeats {
 /// `POST /bookings`
 pub(crate) async fn reserve(
     State(state): State<Arc<AppState>>,
+    key: IdempotencyKey,
     extract::Json(body): extract::Json<ReserveSeats>,
 ) -> Result<impl IntoResponse, Problem> {
     let request = reserve::Request {
+        claim: key.claim("POST /bookings", &body),
         show_id: body.show_id,
         user_name: body.user_name,
         number_of_seats: body.number_of_seats,
     };
-    let booking = state.reserve.submit(request.show_id, request).await??;
-    let location = [(LOCATION, format!("/bookings/{}", booking.id))];
-    Ok((StatusCode::CREATED, location, Json(booking)))
+    let made = state.reserve.submit(request.show_id, request).await??;
+    let location = [(LOCATION, format!("/bookings/{}", made.thing.id))];
+    Ok((
+        StatusCode::CREATED,
+        location,
+        Replay(made.is_replay),
+        Tagged::from(made.thing),
+    ))
 }
 
 /// `POST /bookings/{id}/confirm`
 pub(crate) async fn confirm(
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
-) -> Result<Json<Booking>, Problem> {
-    let booking = state.confirm.submit(booking_id, booking_id).await??;
-    Ok(Json(booking))
+    IfMatch(only_if): IfMatch,
+) -> Result<Tagged<Booking>, Problem> {
+    let change = Change {
+        booking_id,
+        only_if,
+    };
+    Ok(state.confirm.submit(booking_id, change).await??.into())
 }
 
 /// `POST /bookings/{id}/cancel`
 pub(crate) async fn cancel(
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
-) -> Result<Json<Booking>, Problem> {
-    let booking = state.cancel.submit(booking_id, booking_id).await??;
-    Ok(Json(booking))
+    IfMatch(only_if): IfMatch,
+) -> Result<Tagged<Booking>, Problem> {
+    let change = Change {
+        booking_id,
+        only_if,
+    };
+    Ok(state.cancel.submit(booking_id, change).await??.into())
+}
+
+#[derive(Debug, Deserialize, Validate)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ExtendHold {
+    #[garde(range(min = 1, max = 86_400))]
+    seconds: i32,
+}
+
+/// `POST /bookings/{id}/extend`
+pub(crate) async fn extend(
+    State(state): State<Arc<AppState>>,
+    Id(booking_id): Id,
+    IfMatch(only_if): IfMatch,
+    extract::Json(ExtendHold { seconds }): extract::Json<ExtendHold>,
+) -> Result<Tagged<Booking>, Problem> {
+    let change = Change {
+        booking_id,
+        only_if,
+    };
+    let request = extend::Request { change, seconds };
+    Ok(state.extend.submit(booking_id, request).await??.into())
 }
 
 /// `GET /bookings/{id}`
 pub(crate) async fn find(
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
-) -> Result<Json<Booking>, Problem> {
-    let booking = query::find(&state.pool, booking_id).await?;
-    Ok(Json(
-        booking.ok_or(Refusal::BookingNotFound { booking_id })?,
-    ))
+    known: IfNoneMatch,
+) -> Result<Response, Problem> {
+    let booking = query::find(&state.pool, booking_id)
+        .await?
+        .ok_or(Refusal::BookingNotFound { booking_id })?;
+    Ok(Tagged::from(booking).unless(&known))
 }
 
 #[derive(Debug, Serialize, Deserialize, Validate)]
@@ -86,12 +128,18 @@ pub(crate) struct ListBookings {
     #[garde(inner(length(chars, min = 1, max = 200), custom(no_control_character)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     user_name: Option<String>,
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_after: Option<DateTime<Utc>>,
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_before: Option<DateTime<Utc>>,
     #[garde(inner(range(min = 1, max = 1000)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<i64>,
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<i64>,
+    after: Option<page::Cursor>,
 }
 
 /// `GET /bookings`
@@ -104,11 +152,13 @@ pub(crate) async fn list(
         show_id: query.show_id,
         status: query.status,
         user_name: query.user_name.clone(),
+        created_after: query.created_after,
+        expires_before: query.expires_before,
     };
-    let after = query.after.unwrap_or(0);
+    let after = query.after.map(|cursor| cursor.0);
     let bookings = query::list(&state.pool, &filter, after, limit + 1).await?;
     Ok(Page::new(bookings, limit, "/bookings", |last| {
-        query.after = Some(last.id);
+        query.after = Some(page::Cursor(filter.cursor(last)));
         query
     }))
 }

@@ -3,27 +3,31 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     extract::State,
     http::{StatusCode, header::LOCATION},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Datelike, NaiveDateTime, Timelike, Utc};
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use shared::{
-    booking::Refusal,
-    show::{self, DEFAULT_HOLD_SECONDS, MAX_SEATS, NewShow, Show},
+    booking::{MAX_SEATS_PER_BOOKING, Refusal},
+    postgres::Session,
+    show::{
+        self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow, Show,
+    },
 };
 
 use crate::{
     AppState,
-    extract::{self, Id, Query, no_control_character},
+    etag::{IfNoneMatch, Tagged},
+    extract::{self, Id, IdempotencyKey, Query, no_control_character},
     page::{DEFAULT_LIMIT, Page},
     problem::Problem,
+    replay::Replay,
 };
 
-#[derive(Debug, Deserialize, Validate)]
+#[derive(Debug, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CreateShow {
     #[garde(length(chars, min = 1, max = 200), custom(no_control_character))]
@@ -36,6 +40,12 @@ pub(crate) struct CreateShow {
     #[garde(range(min = 10, max = 86_400))]
     #[serde(default = "default_hold_seconds")]
     hold_seconds: i32,
+    #[garde(inner(range(min = self.hold_seconds, max = 86_400)))]
+    max_hold_seconds: Option<i32>,
+    #[garde(inner(range(min = 1, max = MAX_SEATS_PER_BOOKING)))]
+    max_seats_per_booking: Option<i32>,
+    #[garde(inner(range(min = 1, max = MAX_SEATS)))]
+    max_seats_per_user: Option<i32>,
 }
 
 fn default_hold_seconds() -> i32 {
@@ -61,26 +71,41 @@ fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D:
 /// `POST /shows`
 pub(crate) async fn create(
     State(state): State<Arc<AppState>>,
+    key: IdempotencyKey,
     extract::Json(body): extract::Json<CreateShow>,
 ) -> Result<impl IntoResponse, Problem> {
-    let new = NewShow {
-        name: body.name,
-        starts_at: body.start_time,
-        seats: body.seats,
-        hold_seconds: body.hold_seconds,
+    let creation = Creation {
+        claim: key.claim("POST /shows", &body),
+        new: NewShow {
+            hold_seconds: body.hold_seconds,
+            max_hold_seconds: body
+                .max_hold_seconds
+                .unwrap_or_else(|| DEFAULT_MAX_HOLD_SECONDS.max(body.hold_seconds)),
+            max_seats_per_booking: body.max_seats_per_booking.unwrap_or(MAX_SEATS_PER_BOOKING),
+            max_seats_per_user: body.max_seats_per_user,
+            ..NewShow::new(&body.name, body.start_time, body.seats)
+        },
     };
-    let show = show::create(&state.pool, &new).await?;
-    let location = [(LOCATION, format!("/shows/{}", show.id))];
-    Ok((StatusCode::CREATED, location, Json(show)))
+    let made = show::create(&mut Session::new(&state.pool), creation).await??;
+    let location = [(LOCATION, format!("/shows/{}", made.thing.id))];
+    Ok((
+        StatusCode::CREATED,
+        location,
+        Replay(made.is_replay),
+        Tagged::from(made.thing),
+    ))
 }
 
 /// `GET /shows/{id}`
 pub(crate) async fn find(
     State(state): State<Arc<AppState>>,
     Id(show_id): Id,
-) -> Result<Json<Show>, Problem> {
-    let show = show::find(&state.pool, show_id).await?;
-    Ok(Json(show.ok_or(Refusal::ShowNotFound { show_id })?))
+    known: IfNoneMatch,
+) -> Result<Response, Problem> {
+    let show = show::find(&state.pool, show_id)
+        .await?
+        .ok_or(Refusal::ShowNotFound { show_id })?;
+    Ok(Tagged::from(show).unless(&known))
 }
 
 #[derive(Debug, Serialize, Deserialize, Validate)]

@@ -4,7 +4,8 @@ use anyhow::{Context, ensure};
 use shared::{
     booking::reserve,
     local_postgres::LocalPostgres,
-    show::{self, MAX_SEATS, NewShow},
+    postgres::Session,
+    show::{self, Creation, MAX_SEATS, NewShow},
 };
 use tokio::process::Command;
 
@@ -14,13 +15,11 @@ use super::stage::DATABASE;
 pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Result<f64> {
     let url = server.create_database(DATABASE).await?;
     let pool = server.connect(DATABASE).await?;
-    let new = NewShow {
-        name: "Limit".to_owned(),
-        starts_at: chrono::DateTime::UNIX_EPOCH,
-        seats: MAX_SEATS,
-        hold_seconds: 120,
+    let creation = Creation {
+        new: NewShow::new("Limit", chrono::DateTime::UNIX_EPOCH, MAX_SEATS),
+        claim: None,
     };
-    show::create(&pool, &new).await?;
+    show::create(&mut Session::new(&pool), creation).await??;
     pool.close().await;
 
     let script = server.data_dir().join("reserve.pgbench.sql");

@@ -100,7 +100,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         status: Some(BookingStatus::Pending),
         ..query::Filter::default()
     };
-    while !query::list(&pool, &held, 0, 1).await?.is_empty() {
+    while !query::list(&pool, &held, None, 1).await?.is_empty() {
         sleep(Duration::from_millis(500)).await;
     }
 

@@ -2,7 +2,11 @@
 
 use sqlx::PgConnection;
 
-use super::{Booking, Effect, Refusal, query, seats_by_show};
+use super::{
+    Booking, Refusal,
+    change::{self, Change},
+    query, seats_by_show,
+};
 use crate::{
     batch::Batch,
     postgres::{self, Session},
@@ -17,7 +21,7 @@ use crate::{
 /// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
 pub async fn cancel(
     session: &mut Session,
-    batch: &mut Batch<'_, i64>,
+    batch: &mut Batch<'_, Change>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     session
         .transact(batch, |tx, batch| Box::pin(cancel_in(tx, batch.members())))
@@ -26,43 +30,25 @@ pub async fn cancel(
 
 async fn cancel_in(
     tx: &mut PgConnection,
-    booking_ids: &[i64],
+    requests: &[Change],
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    let show_ids = query::show_ids(tx, booking_ids).await?;
+    let show_ids = query::show_ids(tx, &change::ids(requests)).await?;
     show::lock(tx, &show_ids).await?;
-    let query::Locked {
-        mut bookings,
-        locked_at,
-    } = query::lock(tx, booking_ids).await?;
-    let Some(now) = locked_at else {
-        return Ok(booking_ids.iter().copied().map(query::not_found).collect());
-    };
-
-    let mut changed = Vec::new();
-    let answers = booking_ids
-        .iter()
-        .map(|&booking_id| {
-            let booking = bookings
-                .get_mut(&booking_id)
-                .ok_or(Refusal::BookingNotFound { booking_id })?;
-            if booking.cancel(now)? == Effect::Changed {
-                changed.push(booking_id);
-            }
-            Ok(booking.clone())
-        })
-        .collect();
-
+    let mut locked = query::lock(tx, &change::ids(requests)).await?;
+    let now = locked.locked_at;
+    let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
+    let ids: Vec<i64> = decisions.changed.into_iter().collect();
     let updated = sqlx::query!(
         "UPDATE bookings SET status = 'CANCELLED', resolved_at = $2
          WHERE id = ANY($1) AND (status = 'CONFIRMED' OR status = 'PENDING' AND expires_at > $2)",
-        &changed,
+        &ids,
         now,
     )
     .execute(&mut *tx)
     .await?
     .rows_affected();
-    postgres::expect_rows("cancelled bookings", changed.len(), updated)?;
-    let freed = seats_by_show(changed.iter().filter_map(|id| bookings.get(id)));
+    postgres::expect_rows("cancelled bookings", ids.len(), updated)?;
+    let freed = seats_by_show(ids.iter().filter_map(|id| locked.bookings.get(id)));
     show::add_available_seats(tx, &freed).await?;
-    Ok(answers)
+    Ok(decisions.answers)
 }

@@ -2,7 +2,11 @@
 
 use sqlx::PgConnection;
 
-use super::{Booking, Effect, Refusal, query};
+use super::{
+    Booking, Refusal,
+    change::{self, Change},
+    query,
+};
 use crate::{
     batch::Batch,
     postgres::{self, Session},
@@ -18,7 +22,7 @@ use crate::{
 /// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
 pub async fn confirm(
     session: &mut Session,
-    batch: &mut Batch<'_, i64>,
+    batch: &mut Batch<'_, Change>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     session
         .transact(batch, |tx, batch| Box::pin(confirm_in(tx, batch.members())))
@@ -27,39 +31,21 @@ pub async fn confirm(
 
 async fn confirm_in(
     tx: &mut PgConnection,
-    booking_ids: &[i64],
+    requests: &[Change],
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    let query::Locked {
-        mut bookings,
-        locked_at,
-    } = query::lock(tx, booking_ids).await?;
-    let Some(now) = locked_at else {
-        return Ok(booking_ids.iter().copied().map(query::not_found).collect());
-    };
-
-    let mut changed = Vec::new();
-    let answers = booking_ids
-        .iter()
-        .map(|&booking_id| {
-            let booking = bookings
-                .get_mut(&booking_id)
-                .ok_or(Refusal::BookingNotFound { booking_id })?;
-            if booking.confirm(now)? == Effect::Changed {
-                changed.push(booking_id);
-            }
-            Ok(booking.clone())
-        })
-        .collect();
-
+    let mut locked = query::lock(tx, &change::ids(requests)).await?;
+    let now = locked.locked_at;
+    let decisions = change::decide(&mut locked, requests, |_, booking| booking.confirm(now));
+    let ids: Vec<i64> = decisions.changed.into_iter().collect();
     let updated = sqlx::query!(
         "UPDATE bookings SET status = 'CONFIRMED', resolved_at = $2
          WHERE id = ANY($1) AND status = 'PENDING' AND expires_at > $2",
-        &changed,
+        &ids,
         now,
     )
     .execute(tx)
     .await?
     .rows_affected();
-    postgres::expect_rows("confirmed bookings", changed.len(), updated)?;
-    Ok(answers)
+    postgres::expect_rows("confirmed bookings", ids.len(), updated)?;
+    Ok(decisions.answers)
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection, PgPool, QueryBuilder};
+use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder};
 
-use super::{Booking, BookingStatus, Refusal};
+use super::{Booking, BookingStatus};
 use crate::postgres;
 
 /// A row of `bookings`. Its status is text until it is parsed.
@@ -17,6 +17,7 @@ pub(super) struct Row {
     pub number_of_seats: i32,
     pub status: String,
     pub expires_at: DateTime<Utc>,
+    pub extendable_until: DateTime<Utc>,
     pub created_at: DateTime<Utc>,
     pub resolved_at: Option<DateTime<Utc>>,
     /// The database's clock: when the statement began, or when this row was locked.
@@ -37,6 +38,8 @@ impl TryFrom<Row> for Booking {
                 .parse()
                 .map_err(|unknown| sqlx::Error::Decode(Box::new(unknown)))?,
             expires_at: row.expires_at,
+            extendable_until: row.extendable_until,
+            seconds_left: None,
             created_at: row.created_at,
             resolved_at: row.resolved_at,
         })
@@ -49,17 +52,6 @@ fn view(row: Row) -> Result<Booking, postgres::Error> {
     Ok(Booking::try_from(row)?.as_of(read_at))
 }
 
-/// Which bookings to list. What is `None` does not restrict.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Of this show.
-    pub show_id: Option<i64>,
-    /// In this status, as readers see it: see [`Booking::as_of`].
-    pub status: Option<BookingStatus>,
-    /// Of this user.
-    pub user_name: Option<String>,
-}
-
 /// Finds a booking, as of the database's clock.
 ///
 /// # Errors
@@ -68,8 +60,8 @@ pub struct Filter {
 pub async fn find(pool: &PgPool, id: i64) -> Result<Option<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at,
-                  now() AS "read_at!"
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
+                  created_at, resolved_at, now() AS "read_at!"
            FROM bookings WHERE id = $1"#,
         id,
     )
@@ -79,7 +71,89 @@ pub async fn find(pool: &PgPool, id: i64) -> Result<Option<Booking>, postgres::E
     .transpose()
 }
 
-/// At most `limit` bookings with an id above `after`, by id, as of the database's clock.
+/// Those of these bookings that exist, by id, as they are stored.
+pub(super) async fn find_all(
+    tx: &mut PgConnection,
+    ids: &[i64],
+) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    sqlx::query_as!(
+        Row,
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at,
+                  now() AS "read_at!"
+           FROM bookings WHERE id = ANY($1)"#,
+        ids,
+    )
+    .fetch_all(tx)
+    .await?
+    .into_iter()
+    .map(|row| Ok((row.id, Booking::try_from(row)?)))
+    .collect()
+}
+
+/// Which bookings to list. What is `None` does not restrict.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this show.
+    pub show_id: Option<i64>,
+    /// In this status, as readers see it: see [`Booking::as_of`].
+    pub status: Option<BookingStatus>,
+    /// Of this user.
+    pub user_name: Option<String>,
+    /// Created later than this.
+    pub created_after: Option<DateTime<Utc>>,
+    /// Holds whose deadline comes before this.
+    pub expires_before: Option<DateTime<Utc>>,
+}
+
+/// A place in a list, after some booking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cursor {
+    /// In a list by id.
+    Id(i64),
+    /// In a list of holds, by deadline, and by id where deadlines are equal.
+    Deadline(DateTime<Utc>, i64),
+}
+
+impl Filter {
+    /// Whether it restricts to holds: these are listed by deadline, the next one first. Everything else is listed by id.
+    #[must_use]
+    pub fn is_of_holds(&self) -> bool {
+        self.expires_before.is_some() || self.status == Some(BookingStatus::Pending)
+    }
+
+    /// Where the list goes on after this booking.
+    #[must_use]
+    pub fn cursor(&self, last: &Booking) -> Cursor {
+        if self.is_of_holds() {
+            Cursor::Deadline(last.expires_at, last.id)
+        } else {
+            Cursor::Id(last.id)
+        }
+    }
+
+    /// What all lists have in common.
+    fn restrict(&self, sql: &mut QueryBuilder<Postgres>) {
+        if let Some(show_id) = self.show_id {
+            sql.push(" AND show_id = ").push_bind(show_id);
+        }
+        if let Some(user_name) = &self.user_name {
+            sql.push(" AND user_name = ").push_bind(user_name.clone());
+        }
+        if let Some(created_after) = self.created_after {
+            sql.push(" AND created_at > ").push_bind(created_after);
+        }
+    }
+}
+
+const COLUMNS: &str =
+    "id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
+    resolved_at, now() AS read_at";
+
+/// At most `limit` bookings after a place in the list, as of the database's clock. What it costs depends on `limit`, and
+/// not on how many bookings there are, for each restriction by itself.
 ///
 /// # Errors
 ///
@@ -87,26 +161,18 @@ pub async fn find(pool: &PgPool, id: i64) -> Result<Option<Booking>, postgres::E
 pub async fn list(
     pool: &PgPool,
     filter: &Filter,
-    after: i64,
+    after: Option<Cursor>,
     limit: i64,
 ) -> Result<Vec<Booking>, postgres::Error> {
     // Only the conditions that restrict, so that each combination has the plan and the index that suit it.
-    let mut sql = QueryBuilder::new(
-        "SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at, now() AS read_at
-         FROM bookings WHERE id > ",
-    );
-    sql.push_bind(after);
-    if let Some(show_id) = filter.show_id {
-        sql.push(" AND show_id = ").push_bind(show_id);
-    }
-    if let Some(user_name) = &filter.user_name {
-        sql.push(" AND user_name = ").push_bind(user_name);
-    }
-    if let Some(status) = filter.status {
-        sql.push(" AND CASE WHEN status = 'PENDING' AND expires_at <= now() THEN 'FAILED' ELSE status END = ")
-            .push_bind(status.as_str());
-    }
-    sql.push(" ORDER BY id LIMIT ").push_bind(limit);
+    let mut sql = if filter.is_of_holds() {
+        match filter.status {
+            None | Some(BookingStatus::Pending) => holds_by_deadline(filter, after, limit),
+            Some(_) => return Ok(Vec::new()),
+        }
+    } else {
+        bookings_by_id(filter, after, limit)
+    };
     sql.build_query_as::<Row>()
         .fetch_all(pool)
         .await?
@@ -115,17 +181,61 @@ pub async fn list(
         .collect()
 }
 
-/// The answer to a request for a booking that does not exist.
-pub(super) fn not_found(booking_id: i64) -> Result<Booking, Refusal> {
-    Err(Refusal::BookingNotFound { booking_id })
+fn holds_by_deadline(filter: &Filter, after: Option<Cursor>, limit: i64) -> QueryBuilder<Postgres> {
+    let mut sql = QueryBuilder::new(format!(
+        "SELECT {COLUMNS} FROM bookings WHERE status = 'PENDING' AND expires_at > now()"
+    ));
+    if let Some(Cursor::Deadline(expires_at, id)) = after {
+        sql.push(" AND (expires_at, id) > (").push_bind(expires_at);
+        sql.push(", ").push_bind(id).push(")");
+    }
+    if let Some(expires_before) = filter.expires_before {
+        sql.push(" AND expires_at < ").push_bind(expires_before);
+    }
+    filter.restrict(&mut sql);
+    sql.push(" ORDER BY expires_at, id LIMIT ").push_bind(limit);
+    sql
+}
+
+fn bookings_by_id(filter: &Filter, after: Option<Cursor>, limit: i64) -> QueryBuilder<Postgres> {
+    let mut sql = QueryBuilder::new("");
+    let select = |sql: &mut QueryBuilder<Postgres>, condition: &str| {
+        sql.push(format!("SELECT {COLUMNS} FROM bookings WHERE {condition}"));
+        if let Some(Cursor::Id(id)) = after {
+            sql.push(" AND id > ").push_bind(id);
+        }
+        if let Some(created_after) = filter.created_after {
+            sql.push(" AND id > (SELECT last_booking_before(")
+                .push_bind(created_after)
+                .push("))");
+        }
+        filter.restrict(sql);
+    };
+    match filter.status {
+        None | Some(BookingStatus::Pending) => select(&mut sql, "true"),
+        Some(BookingStatus::Confirmed) => select(&mut sql, "status = 'CONFIRMED'"),
+        Some(BookingStatus::Cancelled) => select(&mut sql, "status = 'CANCELLED'"),
+        // Those that a worker has come by, and the few that it has not.
+        Some(BookingStatus::Failed) => {
+            sql.push("(");
+            select(&mut sql, "status = 'FAILED'");
+            sql.push(" ORDER BY id LIMIT ")
+                .push_bind(limit)
+                .push(") UNION ALL (");
+            select(&mut sql, "status = 'PENDING' AND expires_at <= now()");
+            sql.push(")");
+        }
+    }
+    sql.push(" ORDER BY id LIMIT ").push_bind(limit);
+    sql
 }
 
 /// Bookings whose rows are locked until the transaction ends.
 pub(super) struct Locked {
     /// Those that exist, by id.
     pub bookings: BTreeMap<i64, Booking>,
-    /// The database's clock, read when all of them were locked; none when no booking exists.
-    pub locked_at: Option<DateTime<Utc>>,
+    /// The database's clock, read when all of them were locked; the epoch when there are none.
+    pub locked_at: DateTime<Utc>,
 }
 
 /// Locks these bookings, in the order of their ids, until the transaction ends, and reads the clock. Where the
@@ -135,9 +245,9 @@ pub(super) async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, p
     let rows = sqlx::query_as!(
         Row,
         r#"WITH locked AS MATERIALIZED (
-               SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at
+               SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at
                FROM bookings WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
-           SELECT id, show_id, user_name, number_of_seats, status, expires_at, created_at, resolved_at,
+           SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at,
                   clock_timestamp() AS "read_at!"
            FROM locked"#,
         ids,
@@ -145,7 +255,7 @@ pub(super) async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, p
     .fetch_all(tx)
     .await?;
     Ok(Locked {
-        locked_at: rows.iter().map(|row| row.read_at).max(),
+        locked_at: rows.iter().map(|row| row.read_at).max().unwrap_or_default(),
         bookings: rows
             .into_iter()
             .map(|row| Ok((row.id, Booking::try_from(row)?)))

@@ -14,6 +14,8 @@ fn booking(status: BookingStatus) -> Booking {
         number_of_seats: 2,
         status,
         expires_at: at(120),
+        extendable_until: at(900),
+        seconds_left: None,
         created_at: at(0),
         resolved_at: (status != BookingStatus::Pending).then(|| at(60)),
     }
@@ -69,6 +71,63 @@ fn cancel_by_state_and_time() {
 }
 
 #[test]
+fn extend_by_state_and_time() {
+    use BookingStatus::*;
+    use Effect::*;
+    let too_long = |seconds| Refusal::ExtensionTooLong {
+        booking_id: 50,
+        extendable_until: at(900),
+        seconds,
+    };
+    let confirmed = Refusal::BookingConfirmed { booking_id: 50 };
+    for (status, now, seconds, expected, deadline) in [
+        (Pending, 100, 60, Ok(Changed), 160),
+        (Pending, 100, 800, Ok(Changed), 900),
+        (Pending, 100, 801, Err(too_long(800)), 120),
+        (Pending, 0, 120, Ok(Unchanged), 120),
+        (Pending, 0, 60, Ok(Unchanged), 120),
+        (Pending, 120, 60, Err(EXPIRED), 120),
+        (Failed, 100, 60, Err(EXPIRED), 120),
+        (Confirmed, 100, 60, Err(confirmed), 120),
+        (Cancelled, 100, 60, Err(CANCELLED), 120),
+    ] {
+        let mut booking = booking(status);
+        let is = booking.extend(seconds, at(now));
+        assert_eq!(is, expected, "{status} at {now} by {seconds}");
+        assert_eq!(
+            booking.expires_at,
+            at(deadline),
+            "{status} at {now} by {seconds}"
+        );
+        assert_eq!(booking.status, status);
+    }
+}
+
+#[test]
+fn each_change_makes_another_version() {
+    let mut held = booking(BookingStatus::Pending);
+    let mut versions = vec![held.version()];
+    held.extend(300, at(1)).unwrap();
+    versions.push(held.version());
+    let mut failed = held.clone();
+    failed.expire(at(500));
+    versions.push(failed.as_of(at(501)).version());
+    held.confirm(at(2)).unwrap();
+    versions.push(held.version());
+    held.cancel(at(3)).unwrap();
+    versions.push(held.version());
+    let mut distinct = versions.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(distinct.len(), versions.len(), "{versions:?}");
+    assert_eq!(
+        booking(BookingStatus::Pending).as_of(at(50)).version(),
+        versions[0],
+        "time alone changes nothing"
+    );
+}
+
+#[test]
 fn expire_by_state_and_time() {
     use BookingStatus::*;
     use Effect::*;
@@ -89,7 +148,8 @@ fn expire_by_state_and_time() {
 #[test]
 fn a_hold_past_its_deadline_reads_as_failed_at_that_deadline() {
     let early = booking(BookingStatus::Pending).as_of(at(119));
-    assert_eq!(early, booking(BookingStatus::Pending));
+    assert_eq!(early.status, BookingStatus::Pending);
+    assert_eq!(early.seconds_left, Some(1));
 
     let late = booking(BookingStatus::Pending).as_of(at(500));
     assert_eq!(late.status, BookingStatus::Failed);

@@ -13,6 +13,7 @@ pub(crate) const CONFIG: Config = Config {
     keep_done_hours: 1,
     keep_done_jobs: 1000,
     keep_dead_days: 1,
+    keep_keys_hours: 1,
     give_up_seconds: 300,
 };
 

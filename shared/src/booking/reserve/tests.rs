@@ -10,42 +10,126 @@ fn request(show_id: i64, number_of_seats: i32) -> Request {
         show_id,
         user_name: "Alice".to_owned(),
         number_of_seats,
+        claim: None,
     }
 }
 
-fn inventories(shows: &[(i64, i32)]) -> BTreeMap<i64, Inventory> {
-    shows
-        .iter()
-        .map(|&(show_id, available_seats)| {
-            let inventory = Inventory {
-                show_id,
-                available_seats,
-                hold_seconds: 120,
-            };
-            (show_id, inventory)
-        })
-        .collect()
+/// A request of this user with this key.
+fn keyed(user: &str, seats: i32, key: &str) -> Request {
+    let key = Key {
+        owner: 0,
+        text: key.to_owned(),
+    };
+    Request {
+        user_name: user.to_owned(),
+        claim: Some(Claim::new(key, "reserve", &(user, seats))),
+        ..request(1, seats)
+    }
 }
+
+fn ledger(shows: &[(i64, i32)]) -> Ledger {
+    let inventories = shows.iter().map(|&(show_id, available_seats)| {
+        let inventory = Inventory {
+            show_id,
+            available_seats,
+            hold_seconds: 120,
+            max_hold_seconds: 900,
+            max_seats_per_booking: 1000,
+            max_seats_per_user: None,
+        };
+        (show_id, inventory)
+    });
+    Ledger {
+        inventories: inventories.collect(),
+        ..Ledger::default()
+    }
+}
+
+const HOLD: Decision = Decision::Hold(Hold {
+    expires_at: DateTime::from_timestamp(1_700_000_120, 0).unwrap(),
+    extendable_until: DateTime::from_timestamp(1_700_000_900, 0).unwrap(),
+    counts_per_user: false,
+});
 
 #[test]
 fn first_come_first_served_and_a_smaller_request_may_still_fit() {
-    let mut shows = inventories(&[(1, 5)]);
+    let mut ledger = ledger(&[(1, 5)]);
     let requests = [request(1, 4), request(1, 2), request(1, 1), request(2, 1)];
-    let until = now() + chrono::TimeDelta::seconds(120);
+    assert_eq!(ledger.lacking_seats(&requests), BTreeMap::from([(1, 2)]));
     assert_eq!(
-        decide(&mut shows, &requests, now()),
+        ledger.decide(&requests, now()),
         [
-            Ok(until),
+            Ok(HOLD),
             Err(Refusal::NotEnoughSeats {
                 show_id: 1,
                 requested: 2,
                 available: 1
             }),
-            Ok(until),
+            Ok(HOLD),
             Err(Refusal::ShowNotFound { show_id: 2 }),
         ]
     );
-    assert_eq!(shows[&1].available_seats, 0);
+    assert_eq!(ledger.inventories[&1].available_seats, 0);
+}
+
+#[test]
+fn a_key_books_once_and_only_for_what_it_was_first_used_for() {
+    let mut ledger = ledger(&[(1, 10)]);
+    let requests = [
+        keyed("Alice", 2, "a"),
+        keyed("Alice", 2, "a"),
+        keyed("Alice", 3, "a"),
+        keyed("Bob", 2, "b"),
+    ];
+    assert_eq!(
+        ledger.decide(&requests, now()),
+        [
+            Ok(HOLD),
+            Ok(Decision::SameAs(0)),
+            Err(Refusal::KeyReused),
+            Ok(HOLD),
+        ]
+    );
+    assert_eq!(ledger.inventories[&1].available_seats, 6);
+}
+
+#[test]
+fn a_refused_request_does_not_use_its_key_up() {
+    let mut ledger = ledger(&[(1, 2)]);
+    let requests = [keyed("Alice", 3, "a"), keyed("Alice", 2, "a")];
+    let decisions = ledger.decide(&requests, now());
+    assert!(matches!(decisions[0], Err(Refusal::NotEnoughSeats { .. })));
+    assert_eq!(decisions[1], Ok(HOLD));
+}
+
+#[test]
+fn limits_of_a_show_are_checked_before_its_seats() {
+    let mut ledger = ledger(&[(1, 1)]);
+    let show = ledger.inventories.get_mut(&1).unwrap();
+    show.max_seats_per_booking = 4;
+    show.max_seats_per_user = Some(5);
+    ledger.taken.insert((1, "Alice".to_owned()), 4);
+    let requests = [request(1, 5), request(1, 2), request(1, 1), request(1, 1)];
+    let limit = |requested, taken| {
+        Err(Refusal::UserLimitReached {
+            show_id: 1,
+            requested,
+            max_seats_per_user: 5,
+            taken,
+        })
+    };
+    let decisions = ledger.decide(&requests, now());
+    assert_eq!(
+        decisions[0],
+        Err(Refusal::TooManySeats {
+            show_id: 1,
+            requested: 5,
+            max_seats_per_booking: 4
+        })
+    );
+    assert_eq!(decisions[1], limit(2, 4));
+    assert!(decisions[2].is_ok());
+    assert_eq!(decisions[3], limit(1, 5));
 }
 
 proptest! {
@@ -56,9 +140,9 @@ proptest! {
         wanted in proptest::collection::vec((0..5_i64, 1..20_i32), 0..40),
     ) {
         let before: Vec<(i64, i32)> = (0..).zip(seats).collect();
-        let mut shows = inventories(&before);
+        let mut ledger = ledger(&before);
         let requests: Vec<Request> = wanted.iter().map(|&(show, n)| request(show, n)).collect();
-        let decisions = decide(&mut shows, &requests, now());
+        let decisions = ledger.decide(&requests, now());
         prop_assert_eq!(decisions.len(), requests.len());
         for (show_id, available) in before {
             let taken: i32 = requests
@@ -67,7 +151,7 @@ proptest! {
                 .filter(|(request, decision)| request.show_id == show_id && decision.is_ok())
                 .map(|(request, _)| request.number_of_seats)
                 .sum();
-            prop_assert_eq!(shows[&show_id].available_seats, available - taken);
+            prop_assert_eq!(ledger.inventories[&show_id].available_seats, available - taken);
             prop_assert!(taken <= available);
         }
     }

@@ -1,0 +1,183 @@
+//! Entity tags: clients that know a version of a resource, and want it only when it has changed (`If-None-Match`) or
+//! changed only when it has not (`If-Match`). RFC 9110, section 13.
+
+use axum::{
+    Json,
+    extract::FromRequestParts,
+    http::{
+        HeaderMap, HeaderName, StatusCode,
+        header::{ETAG, IF_MATCH, IF_NONE_MATCH},
+        request::Parts,
+    },
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use shared::{booking::Booking, show::Show};
+
+use crate::problem::Problem;
+
+/// A resource with its entity tag.
+pub(crate) struct Tagged<T> {
+    version: String,
+    thing: T,
+}
+
+impl From<Booking> for Tagged<Booking> {
+    fn from(thing: Booking) -> Self {
+        Self {
+            version: thing.version(),
+            thing,
+        }
+    }
+}
+
+impl From<Show> for Tagged<Show> {
+    fn from(thing: Show) -> Self {
+        Self {
+            version: thing.version(),
+            thing,
+        }
+    }
+}
+
+impl<T: Serialize> Tagged<T> {
+    /// 304 without a body when the client has it already.
+    pub(crate) fn unless(self, known: &IfNoneMatch) -> Response {
+        if known
+            .0
+            .as_ref()
+            .is_some_and(|tags| tags.have(&self.version))
+        {
+            return (StatusCode::NOT_MODIFIED, self.etag()).into_response();
+        }
+        self.into_response()
+    }
+
+    fn etag(&self) -> [(HeaderName, String); 1] {
+        [(ETAG, format!("\"{}\"", self.version))]
+    }
+}
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        (self.etag(), Json(self.thing)).into_response()
+    }
+}
+
+/// Entity tags that a client names.
+#[derive(Debug, PartialEq)]
+enum Tags {
+    /// `*`: whatever it is.
+    Any,
+    /// Their opaque parts.
+    These(Vec<String>),
+}
+
+impl Tags {
+    fn have(&self, version: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(tags) => tags.iter().any(|tag| tag == version),
+        }
+    }
+}
+
+/// The versions for which the request is meant; none: whatever it is.
+pub(crate) struct IfMatch(pub(crate) Option<Vec<String>>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // A weak tag never matches here.
+        Ok(Self(match parse(&parts.headers, &IF_MATCH, |_| None)? {
+            None | Some(Tags::Any) => None,
+            Some(Tags::These(tags)) => Some(tags),
+        }))
+    }
+}
+
+/// The versions that the client has already.
+pub(crate) struct IfNoneMatch(Option<Tags>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parse(&parts.headers, &IF_NONE_MATCH, Some).map(Self)
+    }
+}
+
+/// The tags of all headers of this name; `weak` says what a weak one stands for.
+fn parse(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    weak: fn(String) -> Option<String>,
+) -> Result<Option<Tags>, Problem> {
+    let mut tags = None;
+    for value in headers.get_all(name) {
+        let malformed = || {
+            Problem::Malformed(format!(
+                "The header {name} is neither * nor a list of entity tags such as \"a\", \"b\"."
+            ))
+        };
+        let mut rest = value.to_str().map_err(|_| malformed())?.trim();
+        if rest == "*" {
+            return Ok(Some(Tags::Any));
+        }
+        let tags = tags.get_or_insert_with(Vec::new);
+        loop {
+            let (is_weak, quoted) = match rest.strip_prefix("W/") {
+                Some(quoted) => (true, quoted),
+                None => (false, rest),
+            };
+            let (tag, after) = quoted
+                .strip_prefix('"')
+                .and_then(|quoted| quoted.split_once('"'))
+                .ok_or_else(malformed)?;
+            let tag = tag.to_owned();
+            tags.extend(if is_weak { weak(tag) } else { Some(tag) });
+            rest = after.trim_start();
+            if rest.is_empty() {
+                break;
+            }
+            rest = rest.strip_prefix(',').ok_or_else(malformed)?.trim_start();
+        }
+    }
+    Ok(tags.map(Tags::These))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_parsed_or_refused() {
+        let these = |tags: &[&str]| {
+            Some(Some(Tags::These(
+                tags.iter().map(|&tag| tag.to_owned()).collect(),
+            )))
+        };
+        for (value, expected) in [
+            (r#""a""#, these(&["a"])),
+            (r#" "a" ,"b,c" "#, these(&["a", "b,c"])),
+            (r#"W/"a", "b""#, these(&["b"])),
+            ("*", Some(Some(Tags::Any))),
+            ("a", None),
+            ("", None),
+            (r#""a"#, None),
+            (r#""a" "b""#, None),
+            (r#""a","#, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_MATCH, value.parse().unwrap());
+            assert_eq!(
+                parse(&headers, &IF_MATCH, |_| None).ok(),
+                expected,
+                "{value}"
+            );
+        }
+        let absent = parse(&HeaderMap::new(), &IF_MATCH, |_| None);
+        assert_eq!(absent.ok(), Some(None));
+    }
+}

@@ -1,0 +1,76 @@
+//! What confirm, cancel and extend have in common.
+
+use std::collections::BTreeSet;
+
+use super::{Booking, Effect, Refusal, query};
+
+/// A request to change a booking.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Which one.
+    pub booking_id: i64,
+    /// Only while it is in one of these [versions](Booking::version); always when there are none named. A booking that
+    /// already is as requested needs no change, whatever its version.
+    pub only_if: Option<Vec<String>>,
+}
+
+impl AsRef<Self> for Change {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl Change {
+    fn allows(&self, current: &Booking) -> bool {
+        self.only_if
+            .as_ref()
+            .is_none_or(|versions| versions.contains(&current.version()))
+    }
+}
+
+/// The bookings that the requests are for.
+pub(super) fn ids<Request: AsRef<Change>>(requests: &[Request]) -> Vec<i64> {
+    requests.iter().map(|r| r.as_ref().booking_id).collect()
+}
+
+/// What was decided of some requests.
+pub(super) struct Decisions {
+    /// To each request, in their order.
+    pub answers: Vec<Result<Booking, Refusal>>,
+    /// The bookings to write.
+    pub changed: BTreeSet<i64>,
+}
+
+/// Decides the requests in their order, each on what the one before it left. Pure, but for `locked`, which becomes what
+/// is to be written.
+pub(super) fn decide<Request: AsRef<Change>>(
+    locked: &mut query::Locked,
+    requests: &[Request],
+    apply: impl Fn(&Request, &mut Booking) -> Result<Effect, Refusal>,
+) -> Decisions {
+    let mut changed = BTreeSet::new();
+    let answers = requests
+        .iter()
+        .map(|request| {
+            let change = request.as_ref();
+            let booking_id = change.booking_id;
+            let current = locked
+                .bookings
+                .get_mut(&booking_id)
+                .ok_or(Refusal::BookingNotFound { booking_id })?;
+            let mut next = current.clone();
+            if apply(request, &mut next)? == Effect::Changed {
+                if !change.allows(current) {
+                    return Err(Refusal::BookingChanged {
+                        booking_id,
+                        current: Box::new(current.clone()),
+                    });
+                }
+                changed.insert(booking_id);
+                *current = next;
+            }
+            Ok(current.clone().as_of(locked.locked_at))
+        })
+        .collect();
+    Decisions { answers, changed }
+}

@@ -1,0 +1,77 @@
+//! Extend: let a hold last longer.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::{
+    Booking, Refusal,
+    change::{self, Change},
+    query,
+};
+use crate::{
+    batch::Batch,
+    postgres::{self, Session},
+};
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Of which booking.
+    pub change: Change,
+    /// For how long it is to be held at least, from now on.
+    pub seconds: i32,
+}
+
+impl AsRef<Change> for Request {
+    fn as_ref(&self) -> &Change {
+        &self.change
+    }
+}
+
+/// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: the
+/// extended booking, or why it can't be extended.
+///
+/// No seat counter changes, so only the bookings are locked, by id. The job that will expire the booking comes at the
+/// deadline that it had, and is put back for the new one.
+///
+/// # Errors
+///
+/// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
+pub async fn extend(
+    session: &mut Session,
+    batch: &mut Batch<'_, Request>,
+) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+    session
+        .transact(batch, |tx, batch| Box::pin(extend_in(tx, batch.members())))
+        .await
+}
+
+async fn extend_in(
+    tx: &mut PgConnection,
+    requests: &[Request],
+) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+    let mut locked = query::lock(tx, &change::ids(requests)).await?;
+    let now = locked.locked_at;
+    let decisions = change::decide(&mut locked, requests, |request, booking| {
+        booking.extend(request.seconds, now)
+    });
+    let (ids, deadlines): (Vec<i64>, Vec<DateTime<Utc>>) = decisions
+        .changed
+        .iter()
+        .filter_map(|id| Some((*id, locked.bookings.get(id)?.expires_at)))
+        .unzip();
+    let updated = sqlx::query!(
+        "UPDATE bookings SET expires_at = new.expires_at
+         FROM unnest($1::bigint[], $2::timestamptz[]) AS new (id, expires_at)
+         WHERE bookings.id = new.id AND status = 'PENDING' AND bookings.expires_at > $3
+           AND new.expires_at > bookings.expires_at AND new.expires_at <= extendable_until",
+        &ids,
+        &deadlines,
+        now,
+    )
+    .execute(tx)
+    .await?
+    .rows_affected();
+    postgres::expect_rows("extended bookings", ids.len(), updated)?;
+    Ok(decisions.answers)
+}

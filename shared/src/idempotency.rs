@@ -1,0 +1,140 @@
+//! Requests that can be repeated without being done twice.
+//!
+//! A request's key is written in the transaction, and where it can be in the statement, that writes what it asks for: so
+//! there is no record without its thing, and nothing that a crash could leave behind. A refused request leaves no
+//! record, and its repetition is decided afresh.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::{PgConnection, PgPool};
+
+use crate::postgres;
+
+/// What makes a request repeatable.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Whose key it is, and the key: 1 to 255 characters.
+    pub key: Key,
+    /// Of what is asked for.
+    pub fingerprint: Vec<u8>,
+}
+
+/// A key that belongs to its caller: two callers may use the same text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The caller's API key; 0 without one.
+    pub owner: i64,
+    /// As the caller sent it.
+    pub text: String,
+}
+
+impl Claim {
+    /// A claim of this key for what `operation` is to do with `request`.
+    #[must_use]
+    pub fn new(key: Key, operation: &str, request: &impl Serialize) -> Self {
+        // Values that can't be written as JSON do not come from JSON.
+        let request = serde_json::to_vec(request).unwrap_or_default();
+        let fingerprint = Sha256::new()
+            .chain_update(operation)
+            .chain_update([0])
+            .chain_update(request)
+            .finalize();
+        Self {
+            key,
+            fingerprint: fingerprint.to_vec(),
+        }
+    }
+}
+
+/// What a request made, now or when it came for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made<Thing> {
+    /// As it is now.
+    pub thing: Thing,
+    /// Whether an earlier request with the same key made it.
+    pub is_replay: bool,
+}
+
+impl<Thing> Made<Thing> {
+    pub(crate) fn now(thing: Thing) -> Self {
+        Self {
+            thing,
+            is_replay: false,
+        }
+    }
+
+    pub(crate) fn earlier(thing: Thing) -> Self {
+        Self {
+            thing,
+            is_replay: true,
+        }
+    }
+}
+
+/// What was made under a key.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) fingerprint: Vec<u8>,
+    pub(crate) show_id: i64,
+    /// None when it was a show.
+    pub(crate) booking_id: Option<i64>,
+}
+
+/// Those of the keys that have been used.
+pub(crate) async fn find(
+    tx: &mut PgConnection,
+    keys: impl Iterator<Item = &Key>,
+) -> Result<BTreeMap<Key, Record>, postgres::Error> {
+    let (owners, texts): (Vec<i64>, Vec<String>) =
+        keys.map(|key| (key.owner, key.text.clone())).unzip();
+    if owners.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows = sqlx::query!(
+        "SELECT used.owner, used.key, fingerprint, show_id, booking_id
+         FROM unnest($1::bigint[], $2::text[]) AS wanted (owner, key)
+         JOIN idempotency_keys AS used ON used.owner = wanted.owner AND used.key = wanted.key",
+        &owners,
+        &texts,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let key = Key {
+                owner: row.owner,
+                text: row.key,
+            };
+            let record = Record {
+                fingerprint: row.fingerprint,
+                show_id: row.show_id,
+                booking_id: row.booking_id,
+            };
+            (key, record)
+        })
+        .collect())
+}
+
+/// How many keys are forgotten at once at most.
+pub const PRUNED_AT_ONCE: u32 = 10_000;
+
+/// Forgets the oldest of the keys that are older than this, at most [`PRUNED_AT_ONCE`]; returns how many.
+///
+/// # Errors
+///
+/// [`postgres::Error`].
+pub async fn prune(pool: &PgPool, age: Duration) -> Result<u64, postgres::Error> {
+    let pruned = sqlx::query!(
+        "DELETE FROM idempotency_keys WHERE (owner, key) IN (
+             SELECT owner, key FROM idempotency_keys
+             WHERE created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2)",
+        age.as_secs_f64(),
+        i64::from(PRUNED_AT_ONCE),
+    )
+    .execute(pool)
+    .await?;
+    Ok(pruned.rows_affected())
+}

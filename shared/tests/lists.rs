@@ -1,0 +1,207 @@
+//! Lists: what they contain, in which order, and what they cost.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use shared::{
+    booking::{
+        Booking, BookingStatus,
+        query::{self, Cursor, Filter},
+    },
+    postgres::{self, DatabaseArgs},
+    testing::{TestDatabase, execute, now},
+};
+use sqlx::PgPool;
+
+/// Bookings as a year of sales leaves them behind: many shows and users, one show and user with every third booking, and
+/// almost all of them resolved. Only their order matters here, and not the shows.
+async fn fill(pool: &PgPool, bookings: i64) {
+    // In parts, so that no statement reaches its time limit.
+    for first in (1..=bookings).step_by(100_000) {
+        let last = bookings.min(first + 99_999);
+        fill_part(pool, first, last, bookings).await;
+    }
+    execute(pool, "ANALYZE bookings").await;
+}
+
+async fn fill_part(pool: &PgPool, first: i64, last: i64, bookings: i64) {
+    sqlx::query(
+        "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
+                               resolved_at)
+         SELECT CASE WHEN n % 3 = 0 THEN 1 ELSE n % 1000 END, CASE WHEN n % 3 = 0 THEN 'Alice' ELSE 'user ' || n % 1000 END,
+                1, status, created_at + interval '2 minutes', created_at + interval '15 minutes', created_at,
+                CASE WHEN status <> 'PENDING' THEN created_at + interval '2 minutes' END
+         FROM generate_series($2::bigint, $3) AS n,
+              LATERAL (SELECT now() + interval '1 minute' - ($1 - n) * interval '10 milliseconds' AS created_at,
+                              CASE WHEN n > $1 - 1000 THEN 'PENDING' WHEN n % 100 = 0 THEN 'CANCELLED'
+                                   WHEN n % 10 < 7 THEN 'CONFIRMED' ELSE 'FAILED' END AS status) AS row",
+    )
+    .bind(bookings)
+    .bind(first)
+    .bind(last)
+    .execute(pool)
+    .await
+    .unwrap();
+}
+
+/// Pages of 100, each after the one before: as many as it takes to see all, or three.
+async fn three_pages(pool: &PgPool, filter: &Filter) -> Vec<Booking> {
+    let mut all: Vec<Booking> = Vec::new();
+    for _ in 0..3 {
+        let after = all.last().map(|last| filter.cursor(last));
+        all.extend(query::list(pool, filter, after, 100).await.unwrap());
+    }
+    all
+}
+
+fn filters(now: DateTime<Utc>) -> Vec<(&'static str, Filter)> {
+    let of = Filter::default;
+    let status = |status| Filter {
+        status: Some(status),
+        ..of()
+    };
+    vec![
+        ("all", of()),
+        (
+            "show",
+            Filter {
+                show_id: Some(1),
+                ..of()
+            },
+        ),
+        (
+            "user",
+            Filter {
+                user_name: Some("Alice".to_owned()),
+                ..of()
+            },
+        ),
+        ("pending", status(BookingStatus::Pending)),
+        ("confirmed", status(BookingStatus::Confirmed)),
+        ("failed", status(BookingStatus::Failed)),
+        ("cancelled", status(BookingStatus::Cancelled)),
+        (
+            "created after",
+            Filter {
+                created_after: Some(now + TimeDelta::seconds(55)),
+                ..of()
+            },
+        ),
+        (
+            "expires before",
+            Filter {
+                expires_before: Some(now + TimeDelta::seconds(175)),
+                ..of()
+            },
+        ),
+    ]
+}
+
+/// How many pages of the table and its indexes three pages of each list read.
+async fn costs(bookings: i64) -> Vec<(&'static str, i64)> {
+    let db = TestDatabase::new().await;
+    fill(&db.pool, bookings).await;
+    // One connection, whose counters are told before the next question.
+    let pool = postgres::connect(&DatabaseArgs {
+        database_url: db.url.clone(),
+        database_connections: 1,
+    })
+    .await
+    .unwrap();
+    let read = async || -> i64 {
+        execute(&pool, "SELECT pg_stat_force_next_flush()").await;
+        sqlx::query_scalar(
+            "SELECT (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
+             FROM pg_statio_user_tables WHERE relname = 'bookings'",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+    };
+    let mut costs = Vec::new();
+    for (name, filter) in filters(now(&pool).await) {
+        let before = read().await;
+        let found = three_pages(&pool, &filter).await;
+        assert!(found.len() >= 250, "{name}: {} found", found.len());
+        costs.push((name, read().await - before));
+    }
+    costs
+}
+
+/// For each filter by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_costs_the_same_however_many_bookings_there_are() {
+    let few = costs(50_000).await;
+    let many = costs(1_000_000).await;
+    for ((name, few), (_, many)) in few.into_iter().zip(many) {
+        println!("{name}: {few} pages of 50,000 bookings, {many} of 1,000,000");
+        assert!(many <= few * 3 / 2 + 100, "{name}: {few}, {many}");
+    }
+}
+
+/// Whatever the order, each booking that fits is in the list once.
+#[tokio::test]
+async fn following_a_list_finds_each_booking_that_fits_once() {
+    let db = TestDatabase::new().await;
+    fill(&db.pool, 3000).await;
+    // Deadlines that are equal, and holds that nobody has come by.
+    execute(
+        &db.pool,
+        "UPDATE bookings SET expires_at = date_trunc('minute', expires_at) WHERE status = 'PENDING' AND id % 2 = 0
+             AND date_trunc('minute', expires_at) > created_at;
+         ",
+    )
+    .await;
+    execute(
+        &db.pool,
+        "UPDATE bookings SET created_at = now() - interval '1 hour', expires_at = now() - interval '1 minute'
+         WHERE status = 'PENDING' AND id % 5 = 0",
+    )
+    .await;
+    let at = now(&db.pool).await;
+    let all = query::list(&db.pool, &Filter::default(), None, 5000)
+        .await
+        .unwrap();
+    assert_eq!(all.len(), 3000);
+    for (name, filter) in filters(at) {
+        let mut listed: Vec<Booking> = Vec::new();
+        loop {
+            let after = listed.last().map(|last| filter.cursor(last));
+            let page = query::list(&db.pool, &filter, after, 70).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+        }
+        let by_order = |booking: &Booking| match filter.cursor(booking) {
+            Cursor::Id(id) => (None, id),
+            Cursor::Deadline(at, id) => (Some(at), id),
+        };
+        assert!(listed.is_sorted_by_key(by_order), "{name}");
+        let mut expected: Vec<&Booking> = all
+            .iter()
+            .filter(|booking| fits(&filter, booking))
+            .collect();
+        expected.sort_by_key(|booking| by_order(booking));
+        let ids = |bookings: &[&Booking]| bookings.iter().map(|b| b.id).collect::<Vec<_>>();
+        assert!(!expected.is_empty(), "{name}");
+        assert_eq!(
+            ids(&listed.iter().collect::<Vec<_>>()),
+            ids(&expected),
+            "{name}"
+        );
+    }
+}
+
+fn fits(filter: &Filter, booking: &Booking) -> bool {
+    filter.show_id.is_none_or(|id| booking.show_id == id)
+        && filter.status.is_none_or(|status| booking.status == status)
+        && filter
+            .user_name
+            .as_ref()
+            .is_none_or(|name| booking.user_name == *name)
+        && filter
+            .created_after
+            .is_none_or(|at| booking.created_at > at)
+        && filter
+            .expires_before
+            .is_none_or(|at| booking.status == BookingStatus::Pending && booking.expires_at < at)
+}
