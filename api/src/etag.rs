@@ -127,6 +127,11 @@ fn parse(
         }
         let tags = tags.get_or_insert_with(Vec::new);
         loop {
+            // Empty elements of a list stand for nothing.
+            rest = rest.trim_start_matches([',', ' ', '\t']);
+            if rest.is_empty() {
+                break;
+            }
             let (is_weak, quoted) = match rest.strip_prefix("W/") {
                 Some(quoted) => (true, quoted),
                 None => (false, rest),
@@ -138,10 +143,9 @@ fn parse(
             let tag = tag.to_owned();
             tags.extend(if is_weak { weak(tag) } else { Some(tag) });
             rest = after.trim_start();
-            if rest.is_empty() {
-                break;
+            if !rest.is_empty() && !rest.starts_with(',') {
+                return Err(malformed());
             }
-            rest = rest.strip_prefix(',').ok_or_else(malformed)?.trim_start();
         }
     }
     Ok(tags.map(Tags::These))
@@ -164,10 +168,10 @@ mod tests {
             (r#"W/"a", "b""#, these(&["b"])),
             ("*", Some(Some(Tags::Any))),
             ("a", None),
-            ("", None),
+            ("", these(&[])),
+            (r#""a",, "b","#, these(&["a", "b"])),
             (r#""a"#, None),
             (r#""a" "b""#, None),
-            (r#""a","#, None),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(IF_MATCH, value.parse().unwrap());

@@ -5,20 +5,18 @@ mod etag;
 mod extract;
 mod group_commit;
 mod middleware;
+pub mod openapi;
 mod page;
 mod problem;
 mod replay;
 mod routes;
 mod server;
+mod whole;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    routing::{get, post},
-};
+use axum::{Router, extract::DefaultBodyLimit};
 use shared::booking::{Booking, Change, Refusal, cancel, confirm, extend, reserve};
 use sqlx::PgPool;
 use tokio::{
@@ -31,7 +29,6 @@ use crate::{
     config::Config,
     group_commit::{GroupCommit, Lanes},
     problem::Problem,
-    routes::{bookings, health, shows},
 };
 
 /// The longest body that a client can send, in bytes. The longest valid one is under 2 KiB.
@@ -71,18 +68,8 @@ impl AppState {
     }
 }
 
-/// All routes.
 fn router(state: AppState) -> Router {
-    Router::new()
-        .route("/shows", get(shows::list).post(shows::create))
-        .route("/shows/{id}", get(shows::find))
-        .route("/bookings", get(bookings::list).post(bookings::reserve))
-        .route("/bookings/{id}", get(bookings::find))
-        .route("/bookings/{id}/confirm", post(bookings::confirm))
-        .route("/bookings/{id}/cancel", post(bookings::cancel))
-        .route("/bookings/{id}/extend", post(bookings::extend))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
+    routes::all()
         .fallback(async || Problem::NoSuchRoute)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(Arc::new(state))

@@ -31,8 +31,12 @@ impl Serialize for Cursor {
 impl<'de> Deserialize<'de> for Cursor {
     fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
         let text = String::deserialize(decoder)?;
-        let cursor = match text.split_once('-') {
-            None => text.parse().ok().map(query::Cursor::Id),
+        let is_ours = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let cursor = match text.split_once('-').filter(|_| is_ours) {
+            None if is_ours => text.parse().ok().map(query::Cursor::Id),
+            None => None,
             Some((micros, id)) => micros
                 .parse()
                 .ok()

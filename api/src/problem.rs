@@ -10,9 +10,14 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use chrono::DateTime;
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::{booking::Refusal, postgres, telemetry::chain};
+use shared::{
+    booking::{Booking, BookingStatus, Refusal},
+    postgres,
+    telemetry::chain,
+};
 
 use crate::{MAX_BODY_BYTES, group_commit::Unanswered};
 
@@ -295,6 +300,29 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The last part of its `type`.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.name().kind
+    }
+
+    /// Its body.
+    pub(crate) fn document(&self) -> Value {
+        let Name {
+            status,
+            kind,
+            title,
+        } = self.name();
+        json!(Document {
+            r#type: format!("/problems/{kind}"),
+            title,
+            status: status.as_u16(),
+            detail: self.detail(),
+            facts: self.facts(),
+        })
+    }
+}
+
 /// The body, in the order in which people read it.
 #[derive(Serialize)]
 struct Document<'a> {
@@ -309,19 +337,7 @@ struct Document<'a> {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         self.log();
-        let Name {
-            status,
-            kind,
-            title,
-        } = self.name();
-        let document = Document {
-            r#type: format!("/problems/{kind}"),
-            title,
-            status: status.as_u16(),
-            detail: self.detail(),
-            facts: self.facts(),
-        };
-        let mut response = (status, Json(document)).into_response();
+        let mut response = (self.name().status, Json(self.document())).into_response();
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,
@@ -332,5 +348,84 @@ impl IntoResponse for Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         response
+    }
+}
+
+impl Problem {
+    /// An example of each kind, for the API's description.
+    pub(crate) fn one_of_each() -> Vec<Self> {
+        let at = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
+        let (booking_id, show_id) = (1042, 7);
+        let (expires_at, extendable_until) = (at(1_795_550_520_123_456), at(1_795_551_300_123_456));
+        let current = Booking {
+            id: booking_id,
+            show_id,
+            user_name: "Alice".to_owned(),
+            number_of_seats: 2,
+            status: BookingStatus::Confirmed,
+            expires_at,
+            extendable_until,
+            seconds_left: None,
+            created_at: at(1_795_550_400_123_456),
+            resolved_at: Some(at(1_795_550_470_500_000)),
+        };
+        let failed = || Arc::new(postgres::Error::Unavailable(sqlx::Error::PoolTimedOut));
+        let refusals = [
+            Refusal::ShowNotFound { show_id },
+            Refusal::BookingNotFound { booking_id },
+            Refusal::NotEnoughSeats {
+                show_id,
+                requested: 3,
+                available: 2,
+            },
+            Refusal::TooManySeats {
+                show_id,
+                requested: 11,
+                max_seats_per_booking: 10,
+            },
+            Refusal::UserLimitReached {
+                show_id,
+                requested: 3,
+                max_seats_per_user: 20,
+                taken: 18,
+            },
+            Refusal::HoldExpired {
+                booking_id,
+                expires_at,
+            },
+            Refusal::ExtensionTooLong {
+                booking_id,
+                extendable_until,
+                seconds: 780,
+            },
+            Refusal::BookingConfirmed { booking_id },
+            Refusal::BookingCancelled { booking_id },
+            Refusal::BookingChanged {
+                booking_id,
+                current: Box::new(current),
+            },
+            Refusal::KeyReused,
+        ];
+        let others = [
+            Self::Malformed("The id in the path is not a whole number below 2^63.".into()),
+            Self::Invalid(vec![Fault {
+                pointer: "/numberOfSeats".into(),
+                detail: "lower than 1".into(),
+            }]),
+            Self::NoSuchRoute,
+            Self::MethodNotAllowed,
+            Self::BodyTooLarge,
+            Self::NotJson,
+            Self::TimedOut,
+            Self::Overloaded,
+            Self::Unavailable(failed()),
+            Self::OutcomeUnknown(failed()),
+            Self::Internal(failed()),
+        ];
+        refusals
+            .into_iter()
+            .map(Self::Refused)
+            .chain(others)
+            .collect()
     }
 }

@@ -1,5 +1,31 @@
-//! One function a route: decode, one call of [`shared`], answer.
+//! All routes, and what each of them does.
 
 pub(crate) mod bookings;
 pub(crate) mod health;
 pub(crate) mod shows;
+
+use std::sync::Arc;
+
+use axum::Router;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{AppState, openapi};
+
+/// The routes that the document describes: all but its own.
+pub(crate) fn documented() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::default()
+        .routes(routes!(shows::list, shows::create))
+        .routes(routes!(shows::find))
+        .routes(routes!(bookings::list, bookings::reserve))
+        .routes(routes!(bookings::find))
+        .routes(routes!(bookings::confirm))
+        .routes(routes!(bookings::cancel))
+        .routes(routes!(bookings::extend))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+}
+
+/// All routes.
+pub(crate) fn all() -> Router<Arc<AppState>> {
+    Router::from(documented()).merge(openapi::pages())
+}

@@ -26,6 +26,8 @@ enum Command {
     Bench(bench::Args),
     Audit(audit::Args),
     Chaos(chaos::Args),
+    /// Print the API's description, as each api serves it at `/openapi.json`
+    Openapi,
 }
 
 /// As in `api`, which `up` runs.
@@ -41,6 +43,10 @@ async fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
+        Command::Openapi => {
+            println!("{:#}", api::openapi::document());
+            Ok(())
+        }
     }
 }
 

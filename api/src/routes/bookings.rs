@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use shared::booking::{
     Booking, BookingStatus, Change, MAX_SEATS_PER_BOOKING, Refusal, extend, query, reserve,
 };
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     AppState,
@@ -21,20 +22,53 @@ use crate::{
     page::{self, DEFAULT_LIMIT, Page},
     problem::Problem,
     replay::Replay,
+    whole,
 };
 
-#[derive(Debug, Serialize, Deserialize, Validate)]
+/// What a client asks for.
+#[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ReserveSeats {
+    /// Of which show.
     #[garde(skip)]
+    #[schema(examples(7), minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    #[serde(deserialize_with = "whole::number")]
     show_id: i64,
+    /// Who books. No control characters.
     #[garde(length(chars, min = 1, max = 200), custom(no_control_character))]
+    #[schema(
+        examples("Alice"),
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
+    )]
     user_name: String,
+    /// How many seats. A show may allow fewer (`maxSeatsPerBooking`).
     #[garde(range(min = 1, max = MAX_SEATS_PER_BOOKING))]
+    #[schema(examples(2), minimum = 1, maximum = 1000)]
+    #[serde(deserialize_with = "whole::number")]
     number_of_seats: i32,
 }
 
-/// `POST /bookings`
+/// Reserve seats
+///
+/// The seats are held for the show's `holdSeconds`; confirm or extend the booking in that time, or they go back on sale. A
+/// booking gets all its seats or none.
+#[utoipa::path(
+    post,
+    path = "/bookings",
+    tag = "bookings",
+    operation_id = "reserveSeats",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with the same body within 24 hours, it is answered with what it made the first time. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
+    ),
+    request_body = ReserveSeats,
+    responses((status = CREATED, description = "The seats are held.", body = Booking, headers(
+            ("Location" = String, description = "Its path."),
+            ("ETag" = String, description = "Stands for this state of it."),
+            ("Idempotency-Replayed" = Option<String>, description = "`true` when an earlier request with the same key made it."),
+        ))),
+)]
 pub(crate) async fn reserve(
     State(state): State<Arc<AppState>>,
     key: IdempotencyKey,
@@ -56,7 +90,20 @@ pub(crate) async fn reserve(
     ))
 }
 
-/// `POST /bookings/{id}/confirm`
+/// Confirm a booking
+///
+/// Sells the held seats. Repeating it does no harm.
+#[utoipa::path(
+    post,
+    path = "/bookings/{id}/confirm",
+    tag = "bookings",
+    operation_id = "confirmBooking",
+    params(
+        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+    ),
+    responses((status = OK, description = "It is confirmed.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
+)]
 pub(crate) async fn confirm(
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
@@ -69,7 +116,20 @@ pub(crate) async fn confirm(
     Ok(state.confirm.submit(booking_id, change).await??.into())
 }
 
-/// `POST /bookings/{id}/cancel`
+/// Cancel a booking
+///
+/// Gives the seats back, held or sold. Repeating it does no harm.
+#[utoipa::path(
+    post,
+    path = "/bookings/{id}/cancel",
+    tag = "bookings",
+    operation_id = "cancelBooking",
+    params(
+        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+    ),
+    responses((status = OK, description = "It is cancelled.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
+)]
 pub(crate) async fn cancel(
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
@@ -82,14 +142,33 @@ pub(crate) async fn cancel(
     Ok(state.cancel.submit(booking_id, change).await??.into())
 }
 
-#[derive(Debug, Deserialize, Validate)]
+/// How long a hold is to last.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ExtendHold {
+    /// From now on, at least.
     #[garde(range(min = 1, max = 86_400))]
+    #[schema(examples(300), minimum = 1, maximum = 86_400)]
+    #[serde(deserialize_with = "whole::number")]
     seconds: i32,
 }
 
-/// `POST /bookings/{id}/extend`
+/// Extend a hold
+///
+/// Makes the hold last for at least so many seconds from now on; it never ends sooner than before, so repeating it does no
+/// harm. A show says how long a hold can last in all (`maxHoldSeconds`).
+#[utoipa::path(
+    post,
+    path = "/bookings/{id}/extend",
+    tag = "bookings",
+    operation_id = "extendHold",
+    params(
+        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+    ),
+    request_body = ExtendHold,
+    responses((status = OK, description = "It is held for that long.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
+)]
 pub(crate) async fn extend(
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
@@ -104,7 +183,21 @@ pub(crate) async fn extend(
     Ok(state.extend.submit(booking_id, request).await??.into())
 }
 
-/// `GET /bookings/{id}`
+/// Find a booking
+///
+/// A hold that has run out is `FAILED` from its deadline on.
+#[utoipa::path(
+    get,
+    path = "/bookings/{id}",
+    tag = "bookings",
+    operation_id = "findBooking",
+    params(
+        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+    ),
+    responses((status = OK, description = "The booking.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it."))),
+        (status = NOT_MODIFIED, description = "You have it already.", headers(("ETag" = String, description = "Stands for this state of it.")))),
+)]
 pub(crate) async fn find(
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
@@ -116,33 +209,66 @@ pub(crate) async fn find(
     Ok(Tagged::from(booking).unless(&known))
 }
 
-#[derive(Debug, Serialize, Deserialize, Validate)]
+#[derive(Debug, Serialize, Deserialize, Validate, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ListBookings {
+    /// Of this show.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = 7, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     show_id: Option<i64>,
+    /// In this status.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     status: Option<BookingStatus>,
+    /// Of this user.
     #[garde(inner(length(chars, min = 1, max = 200), custom(no_control_character)))]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(
+        example = "Alice",
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
+    )]
     user_name: Option<String>,
+    /// Created later than this.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = "2026-11-23T20:00:00Z")]
     created_after: Option<DateTime<Utc>>,
+    /// Holds whose deadline comes before this.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = "2026-11-23T20:02:00Z")]
     expires_before: Option<DateTime<Utc>>,
+    /// How many at most; 100 when you do not say.
     #[garde(inner(range(min = 1, max = 1000)))]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = 100, minimum = 1, maximum = 1000)]
     limit: Option<i64>,
+    /// A place in the list: take it from `Link`.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>, example = "1042", pattern = "^[0-9]{1,18}(-[0-9]{1,18})?$")]
     after: Option<page::Cursor>,
 }
 
-/// `GET /bookings`
+/// List bookings
+///
+/// By id, the newest last. With `status=PENDING` or `expiresBefore` it is a list of holds, by deadline, the next one first.
+/// Follow `Link` for the rest.
+#[utoipa::path(
+    get,
+    path = "/bookings",
+    tag = "bookings",
+    operation_id = "listBookings",
+    params(
+        ListBookings,
+    ),
+    responses((status = OK, description = "A page of bookings.", body = [Booking], headers(("Link" = Option<String>, description = "While there is more: the path of the next page, as `<…>; rel=\"next\"`.")))),
+)]
 pub(crate) async fn list(
     State(state): State<Arc<AppState>>,
     Query(mut query): Query<ListBookings>,

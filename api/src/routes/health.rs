@@ -3,18 +3,45 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use serde_json::{Value, json};
+use serde::Serialize;
 use shared::postgres;
+use utoipa::ToSchema;
 
 use crate::{AppState, problem::Problem};
 
-/// `GET /health/live`: the process answers. If it does not, restart it.
-pub(crate) async fn live() -> Json<Value> {
-    Json(json!({ "status": "live" }))
+/// How a server does.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `live` or `ready`.
+    #[schema(examples("ready"))]
+    status: &'static str,
 }
 
-/// `GET /health/ready`: the database answers too. If it does not, send requests elsewhere.
-pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Value>, Problem> {
+/// Whether the process answers
+///
+/// If it does not, restart it.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "health",
+    operation_id = "live",
+    responses((status = OK, description = "It does.", body = Health)),
+)]
+pub(crate) async fn live() -> Json<Health> {
+    Json(Health { status: "live" })
+}
+
+/// Whether the database answers too
+///
+/// If it does not, send requests elsewhere.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "health",
+    operation_id = "ready",
+    responses((status = OK, description = "It does.", body = Health)),
+)]
+pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Health>, Problem> {
     postgres::ping(&state.pool).await?;
-    Ok(Json(json!({ "status": "ready" })))
+    Ok(Json(Health { status: "ready" }))
 }

@@ -17,6 +17,7 @@ use shared::{
         self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow, Show,
     },
 };
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     AppState,
@@ -25,26 +26,51 @@ use crate::{
     page::{DEFAULT_LIMIT, Page},
     problem::Problem,
     replay::Replay,
+    whole,
 };
 
-#[derive(Debug, Serialize, Deserialize, Validate)]
+/// A show to be.
+#[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CreateShow {
+    /// What people see. No control characters.
     #[garde(length(chars, min = 1, max = 200), custom(no_control_character))]
+    #[schema(
+        examples("Morning Show"),
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
+    )]
     name: String,
+    /// When it begins: RFC 3339, or `2026-12-10 10:00:00` for UTC.
     #[garde(skip)]
     #[serde(deserialize_with = "start_time")]
+    #[schema(examples("2026-12-10T10:00:00Z", "2026-12-10 10:00:00"))]
     start_time: DateTime<Utc>,
+    /// Seats in all.
     #[garde(range(min = 1, max = MAX_SEATS))]
+    #[schema(examples(40), minimum = 1, maximum = 1_000_000)]
+    #[serde(deserialize_with = "whole::number")]
     seats: i32,
+    /// How long a booking holds its seats unconfirmed, in seconds.
     #[garde(range(min = 10, max = 86_400))]
-    #[serde(default = "default_hold_seconds")]
+    #[serde(default = "default_hold_seconds", deserialize_with = "whole::number")]
+    #[schema(examples(120), minimum = 10, maximum = 86_400)]
     hold_seconds: i32,
+    /// How long a hold can last in all, extensions included, in seconds; at least `holdSeconds`. When you do not say: 900, or `holdSeconds` if that is more.
     #[garde(inner(range(min = self.hold_seconds, max = 86_400)))]
+    #[schema(examples(900), minimum = 10, maximum = 86_400)]
+    #[serde(default, deserialize_with = "whole::optional")]
     max_hold_seconds: Option<i32>,
+    /// The most seats of one booking; 1000 when you do not say.
     #[garde(inner(range(min = 1, max = MAX_SEATS_PER_BOOKING)))]
+    #[schema(examples(10), minimum = 1, maximum = 1000)]
+    #[serde(default, deserialize_with = "whole::optional")]
     max_seats_per_booking: Option<i32>,
+    /// The most seats that one user name can have at the same time, held or confirmed; no limit when you do not say.
     #[garde(inner(range(min = 1, max = MAX_SEATS)))]
+    #[schema(examples(20), minimum = 1, maximum = 1_000_000)]
+    #[serde(default, deserialize_with = "whole::optional")]
     max_seats_per_user: Option<i32>,
 }
 
@@ -68,7 +94,24 @@ fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D:
         })
 }
 
-/// `POST /shows`
+/// Create a show
+///
+/// All its seats are on sale at once.
+#[utoipa::path(
+    post,
+    path = "/shows",
+    tag = "shows",
+    operation_id = "createShow",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with the same body within 24 hours, it is answered with what it made the first time. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
+    ),
+    request_body = CreateShow,
+    responses((status = CREATED, description = "It is on sale.", body = Show, headers(
+            ("Location" = String, description = "Its path."),
+            ("ETag" = String, description = "Stands for this state of it."),
+            ("Idempotency-Replayed" = Option<String>, description = "`true` when an earlier request with the same key made it."),
+        ))),
+)]
 pub(crate) async fn create(
     State(state): State<Arc<AppState>>,
     key: IdempotencyKey,
@@ -96,7 +139,19 @@ pub(crate) async fn create(
     ))
 }
 
-/// `GET /shows/{id}`
+/// Find a show
+#[utoipa::path(
+    get,
+    path = "/shows/{id}",
+    tag = "shows",
+    operation_id = "findShow",
+    params(
+        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+    ),
+    responses((status = OK, description = "The show.", body = Show, headers(("ETag" = String, description = "Stands for this state of it."))),
+        (status = NOT_MODIFIED, description = "You have it already.", headers(("ETag" = String, description = "Stands for this state of it.")))),
+)]
 pub(crate) async fn find(
     State(state): State<Arc<AppState>>,
     Id(show_id): Id,
@@ -108,18 +163,35 @@ pub(crate) async fn find(
     Ok(Tagged::from(show).unless(&known))
 }
 
-#[derive(Debug, Serialize, Deserialize, Validate)]
+#[derive(Debug, Serialize, Deserialize, Validate, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ListShows {
+    /// How many at most; 100 when you do not say.
     #[garde(inner(range(min = 1, max = 1000)))]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = 100, minimum = 1, maximum = 1000)]
     limit: Option<i64>,
-    #[garde(skip)]
+    /// Only those with a higher id: take it from `Link`.
+    #[garde(inner(range(min = 0)))]
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = 7, minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
     after: Option<i64>,
 }
 
-/// `GET /shows`
+/// List shows
+///
+/// By id, the newest last. Follow `Link` for the rest.
+#[utoipa::path(
+    get,
+    path = "/shows",
+    tag = "shows",
+    operation_id = "listShows",
+    params(
+        ListShows,
+    ),
+    responses((status = OK, description = "A page of shows.", body = [Show], headers(("Link" = Option<String>, description = "While there is more: the path of the next page, as `<…>; rel=\"next\"`.")))),
+)]
 pub(crate) async fn list(
     State(state): State<Arc<AppState>>,
     Query(query): Query<ListShows>,
