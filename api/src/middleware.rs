@@ -4,7 +4,10 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     extract::Request,
-    http::{HeaderName, HeaderValue},
+    http::{
+        HeaderName, HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS},
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -22,7 +25,7 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// The longest that a request may take. A statement takes 10 s at most.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Gives the request an id, the client's own if it sent a sensible one: it is on every log line of the request, and
+/// Gives the answer the headers that keep browsers from making more of it than it is, and the request an id, the client's own if it sent a sensible one: it is on every log line of the request, and
 /// in the answer. Answers for a handler that takes too long or panics.
 ///
 /// It is one function because each middleware costs every request an allocation or two.
@@ -51,7 +54,18 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
         };
         let status = response.status().as_u16();
         tracing::debug!(status, elapsed = ?began.elapsed(), "answered");
-        response.headers_mut().insert(REQUEST_ID, id);
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id);
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // What is true now may not be so in a moment: to be asked for anew each time, with the `ETag` where there is one.
+        headers
+            .entry(CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-cache"));
+        headers
+            .entry(CONTENT_SECURITY_POLICY)
+            .or_insert(HeaderValue::from_static(
+                "default-src 'none'; frame-ancestors 'none'",
+            ));
         response
     }
     .instrument(span)

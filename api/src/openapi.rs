@@ -1,6 +1,10 @@
 //! The API's own description (`OpenAPI` 3.1): from the handlers, and from the problems that they answer with.
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{HeaderValue, header::CONTENT_SECURITY_POLICY},
+    response::Response,
+};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
@@ -234,11 +238,24 @@ fn problem_schema() -> Value {
     })
 }
 
+/// The page takes everything from here; it makes styles and small pictures itself.
+const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+    frame-ancestors 'none'; form-action 'none'; base-uri 'none'";
+
 /// `GET /openapi.json`, and `GET /docs`: a page to read it and to try it, whose parts are all in this program.
 pub(crate) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    SwaggerUi::new("/docs")
+    let pages: Router<S> = SwaggerUi::new("/docs")
         .external_url_unchecked("/openapi.json", document())
-        .into()
+        .into();
+    pages.layer(axum::middleware::map_response(
+        async |mut response: Response| {
+            response.headers_mut().insert(
+                CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static(PAGE_POLICY),
+            );
+            response
+        },
+    ))
 }
 
 #[cfg(test)]

@@ -306,20 +306,24 @@ impl Problem {
         self.name().kind
     }
 
-    /// Its body.
+    /// Its body as a value, whose members have no order.
     pub(crate) fn document(&self) -> Value {
+        json!(self.body())
+    }
+
+    fn body(&self) -> Document<'_> {
         let Name {
             status,
             kind,
             title,
         } = self.name();
-        json!(Document {
+        Document {
             r#type: format!("/problems/{kind}"),
             title,
             status: status.as_u16(),
             detail: self.detail(),
             facts: self.facts(),
-        })
+        }
     }
 }
 
@@ -337,7 +341,7 @@ struct Document<'a> {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         self.log();
-        let mut response = (self.name().status, Json(self.document())).into_response();
+        let mut response = (self.name().status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

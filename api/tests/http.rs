@@ -422,3 +422,34 @@ async fn without_a_database_it_lives_but_is_not_ready() {
         assert_eq!(problem["type"], "/problems/unavailable");
     }
 }
+
+#[tokio::test]
+async fn a_problem_reads_from_the_general_to_the_particular() {
+    let api = Api::start().await;
+    let response = api.request(Method::GET, "/shows/5").send().await.unwrap();
+    assert_eq!(
+        response.text().await.unwrap(),
+        r#"{"type":"/problems/show-not-found","title":"Show not found","status":404,"detail":"There is no show 5.","showId":5}"#
+    );
+}
+
+#[tokio::test]
+async fn every_answer_keeps_browsers_from_making_more_of_it() {
+    let api = Api::start().await;
+    for (path, policy) in [
+        ("/shows", "default-src 'none'"),
+        ("/nowhere", "default-src 'none'"),
+        ("/docs/", "default-src 'self'"),
+    ] {
+        let response = api.request(Method::GET, path).send().await.unwrap();
+        let headers = response.headers();
+        assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+        assert!(headers.contains_key(header::CACHE_CONTROL), "{path}");
+        let policies: Vec<_> = headers
+            .get_all(header::CONTENT_SECURITY_POLICY)
+            .iter()
+            .collect();
+        assert_eq!(policies.len(), 1, "{path}");
+        assert!(policies[0].to_str().unwrap().starts_with(policy), "{path}");
+    }
+}
