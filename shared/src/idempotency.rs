@@ -1,8 +1,8 @@
 //! Requests that can be repeated without being done twice.
 //!
-//! A request's key is written in the transaction, and where it can be in the statement, that writes what it asks for: so
-//! there is no record without its thing, and nothing that a crash could leave behind. A refused request leaves no
-//! record, and its repetition is decided afresh.
+//! A request's key is written in the transaction that writes what it asks for: so there is no record without its thing,
+//! and nothing that a crash could leave behind. A refused request leaves no record, and its repetition is decided
+//! afresh.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 
-use crate::postgres;
+use crate::{booking::Booking, postgres};
 
 /// What makes a request repeatable.
 #[derive(Debug, Clone)]
@@ -116,6 +116,37 @@ pub(crate) async fn find(
             (key, record)
         })
         .collect())
+}
+
+/// Remembers what bookings were made under which keys: in the order of the keys, so that two transactions can't wait for
+/// each other.
+pub(crate) async fn record<'a>(
+    tx: &mut PgConnection,
+    claimed: impl Iterator<Item = (&'a Claim, &'a Booking)>,
+) -> Result<(), postgres::Error> {
+    let mut claimed: Vec<_> = claimed.collect();
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    claimed.sort_by_key(|(claim, _)| &claim.key);
+    sqlx::query!(
+        "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, booking_id)
+         SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[])",
+        &claimed.iter().map(|(c, _)| c.key.owner).collect::<Vec<_>>(),
+        &claimed
+            .iter()
+            .map(|(c, _)| c.key.text.clone())
+            .collect::<Vec<_>>(),
+        &claimed
+            .iter()
+            .map(|(c, _)| c.fingerprint.clone())
+            .collect::<Vec<_>>(),
+        &claimed.iter().map(|(_, b)| b.show_id).collect::<Vec<_>>(),
+        &claimed.iter().map(|(_, b)| b.id).collect::<Vec<_>>(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// How many keys are forgotten at once at most.

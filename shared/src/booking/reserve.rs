@@ -291,13 +291,15 @@ struct New<'r> {
     bookings: Vec<Booking>,
     /// Whether the show of each of them limits the seats of a user.
     counts_per_user: Vec<bool>,
-    /// Which of the bookings were asked for with a key: their numbers, from 1 on.
-    numbers: Vec<i64>,
-    claims: Vec<&'r Claim>,
+    /// Which of the bookings were asked for with a key, by their positions.
+    claims: Vec<(usize, &'r Claim)>,
 }
 
 impl<'r> New<'r> {
     fn push(&mut self, request: &'r Request, hold: Hold, now: DateTime<Utc>) {
+        if let Some(claim) = &request.claim {
+            self.claims.push((self.bookings.len(), claim));
+        }
         self.bookings.push(Booking {
             id: 0,
             show_id: request.show_id,
@@ -311,11 +313,6 @@ impl<'r> New<'r> {
             resolved_at: None,
         });
         self.counts_per_user.push(hold.counts_per_user);
-        if let Some(claim) = &request.claim {
-            self.numbers
-                .push(i64::try_from(self.bookings.len()).unwrap_or_default());
-            self.claims.push(claim);
-        }
     }
 
     /// Writes them, and gives them their ids.
@@ -329,7 +326,7 @@ impl<'r> New<'r> {
             return Ok(());
         };
         let (shows, seats): (Vec<i64>, Vec<i32>) = seats_by_show(new).into_iter().unzip();
-        // One statement for everything, since each would be a round trip while the shows are locked. So the job's row
+        // One statement for all that each batch writes, since each would be a round trip while the shows are locked. So the job's row
         // is ours, as apalis would write it. As in `show::add_available_seats`, a counter is never clamped.
         let rows = sqlx::query!(
             r#"WITH counted AS (
@@ -347,15 +344,7 @@ impl<'r> New<'r> {
                         WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, extendable_until,
                                                 counts_per_user, position)
                    ORDER BY position
-                   RETURNING id, show_id),
-               claimed AS (
-                   INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, booking_id)
-                   SELECT owner, key, fingerprint, show_id, id
-                   FROM unnest($14::bigint[], $15::bigint[], $16::text[], $17::bytea[])
-                        AS claim (number, owner, key, fingerprint)
-                   JOIN (SELECT id, show_id, row_number() OVER (ORDER BY id) AS number FROM booked) AS numbered
-                        USING (number)
-                   ORDER BY owner, key),
+                   RETURNING id),
                enqueued AS (
                    INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at)
                    SELECT $10, $11, convert_to(json_build_object('bookingIds', json_agg(id ORDER BY id))::text, 'UTF8'),
@@ -375,12 +364,8 @@ impl<'r> New<'r> {
             ExpireBookings::QUEUE,
             ExpireBookings::MAX_ATTEMPTS,
             first_deadline,
-            &self.numbers,
-            &self.claims.iter().map(|c| c.key.owner).collect::<Vec<_>>(),
-            &self.claims.iter().map(|c| c.key.text.clone()).collect::<Vec<_>>(),
-            &self.claims.iter().map(|c| c.fingerprint.clone()).collect::<Vec<_>>(),
         )
-        .fetch_all(tx)
+        .fetch_all(&mut *tx)
         .await?;
         postgres::expect_rows("new bookings", new.len(), rows.len() as u64)?;
         let counted = rows
@@ -391,7 +376,11 @@ impl<'r> New<'r> {
         for (booking, row) in self.bookings.iter_mut().zip(rows) {
             booking.id = row.id;
         }
-        Ok(())
+        let claimed = self
+            .claims
+            .iter()
+            .map(|&(position, claim)| (claim, &self.bookings[position]));
+        idempotency::record(tx, claimed).await
     }
 }
 
