@@ -1,8 +1,10 @@
 //! The settings of the API server.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, num::NonZeroU32};
 
+use axum::http::HeaderValue;
 use clap::Parser;
+use ipnet::IpNet;
 use shared::{postgres::DatabaseArgs, telemetry::LogArgs};
 
 use crate::group_commit::Limits;
@@ -51,9 +53,65 @@ pub struct Config {
     /// The most requests that wait for a lane; more are answered with 503 at once
     #[arg(long, env = "QUEUE_MAX", value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub queue_max: u32,
+
+    /// Ask for API keys on a loopback address too, where by default everybody is let in
+    #[arg(long, env = "API_REQUIRE_KEYS", conflicts_with = "insecure")]
+    pub require_keys: bool,
+
+    /// Ask for no API key, whoever can reach the address
+    #[arg(long, env = "API_INSECURE")]
+    pub insecure: bool,
+
+    /// How many requests a second each API key may send, and without keys each address; 0: no limit [default: no limit
+    /// on a loopback address, else 1000]
+    ///
+    /// A key can have its own rate. Each api process counts for itself.
+    #[arg(long, env = "REQUESTS_PER_SECOND", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub requests_per_second: Option<u32>,
+
+    /// Networks of proxies whose `X-Forwarded-For` tells the client's address, such as 10.0.0.0/8; several with commas
+    /// between them
+    #[arg(
+        long,
+        env = "TRUSTED_PROXIES",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// The most requests that are worked on at the same time; more are answered with 503 at once
+    #[arg(long, env = "IN_FLIGHT_MAX", value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub in_flight_max: u32,
+
+    /// The most connections that are open at the same time; more wait until one of them is closed
+    #[arg(long, env = "CONNECTIONS_MAX", value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections_max: u32,
+
+    /// Web pages that may use the API from a browser, such as `https://tickets.example`; several with commas between
+    /// them, `*` for all. By default none
+    #[arg(
+        long,
+        env = "CORS_ORIGINS",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    pub cors_origins: Vec<HeaderValue>,
 }
 
+/// The rate of a client where others than this machine can reach the API.
+const PUBLIC_RATE: u32 = 1000;
+
 impl Config {
+    /// How many requests a second a client may send; none: as many as it likes.
+    pub(crate) fn rate(&self) -> Option<NonZeroU32> {
+        let default = if self.listen.ip().is_loopback() {
+            0
+        } else {
+            PUBLIC_RATE
+        };
+        NonZeroU32::new(self.requests_per_second.unwrap_or(default))
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             batch_max: self.batch_max.into(),

@@ -1,19 +1,23 @@
 //! The parts of a request, decoded and validated. What does not fit is answered with one of our problems.
 
+use std::sync::Arc;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Request},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
 };
 use garde::Validate;
-use heck::ToLowerCamelCase;
 use serde::{Serialize, de::DeserializeOwned};
 use shared::idempotency::{Claim, Key};
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
 
-use crate::problem::{Fault, Problem};
-
-/// The owner of idempotency keys that came without an API key.
-const ANONYMOUS: i64 = 0;
+use crate::{
+    AppState,
+    faults::{self, Fault, validate},
+    problem::Problem,
+};
 
 /// A JSON body whose values are within their bounds.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -21,7 +25,7 @@ pub(crate) struct Json<T>(pub(crate) T);
 impl<S, T> FromRequest<S> for Json<T>
 where
     S: Send + Sync,
-    T: DeserializeOwned + Validate<Context = ()>,
+    T: DeserializeOwned + Validate<Context = ()> + ToSchema,
 {
     type Rejection = Problem;
 
@@ -38,10 +42,11 @@ where
                 })?;
         // serde would also take an array of the fields' values.
         if body.trim_ascii_start().starts_with(b"[") {
-            return Err(Problem::Invalid(vec![Fault {
+            let first = Fault {
                 pointer: String::new(),
-                detail: "the body must be an object".to_owned(),
-            }]));
+                detail: "value is not of type \"object\"".to_owned(),
+            };
+            return Err(faults::of_unreadable::<T>(&body, first));
         }
         let value: T = decode(&body)?;
         validate(&value, "/")?;
@@ -62,20 +67,18 @@ fn says_json(request: &Request) -> bool {
         })
 }
 
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+fn decode<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, Problem> {
     let mut decoder = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
         if error.is_data() {
-            Problem::Invalid(vec![fault(&path, &error)])
+            faults::of_unreadable::<T>(body, fault(&path, &error))
         } else {
-            Problem::Malformed(format!("The body is not valid JSON: {error}."))
+            faults::malformed(&error)
         }
     })?;
-    decoder
-        .end()
-        .map_err(|error| Problem::Malformed(format!("The body is not valid JSON: {error}.")))?;
+    decoder.end().map_err(|error| faults::malformed(&error))?;
     Ok(value)
 }
 
@@ -83,11 +86,11 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 fn fault(path: &str, error: &serde_json::Error) -> Fault {
     let text = error.to_string();
     let detail = text.split(" at line ").next().unwrap_or(&text);
-    // A missing field is reported at the object that lacks it.
-    let missing = detail
-        .strip_prefix("missing field `")
-        .and_then(|rest| rest.strip_suffix('`'));
-    let pointer = match (missing, path) {
+    // These are reported at the object that the field is, or should be, in.
+    let named = ["missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|prefix| detail.strip_prefix(prefix)?.strip_suffix('`'));
+    let pointer = match (named, path) {
         (Some(field), _) => format!("/{field}"),
         (None, ".") => String::new(),
         (None, path) => format!("/{}", path.replace('.', "/")),
@@ -96,16 +99,6 @@ fn fault(path: &str, error: &serde_json::Error) -> Fault {
         pointer,
         detail: detail.to_owned(),
     }
-}
-
-fn validate<T: Validate<Context = ()>>(value: &T, prefix: &str) -> Result<(), Problem> {
-    value.validate().map_err(|report| {
-        let faults = report.iter().map(|(path, error)| Fault {
-            pointer: format!("{prefix}{}", path.to_string().to_lower_camel_case()),
-            detail: error.message().to_owned(),
-        });
-        Problem::Invalid(faults.collect())
-    })
 }
 
 /// A query string whose values are within their bounds.
@@ -130,6 +123,22 @@ where
         })?;
         validate(&value, "")?;
         Ok(Self(value))
+    }
+}
+
+/// A place for a list.
+pub(crate) struct ListPlace {
+    _held: OwnedSemaphorePermit,
+}
+
+impl FromRequestParts<Arc<AppState>> for ListPlace {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, state: &Arc<AppState>) -> Result<Self, Problem> {
+        let place = state.lists.clone().try_acquire_owned();
+        place
+            .map(|held| Self { _held: held })
+            .map_err(|_| Problem::Overloaded)
     }
 }
 
@@ -158,10 +167,10 @@ const MAX_KEY_BYTES: usize = 255;
 impl IdempotencyKey {
     const HEADER: &str = "idempotency-key";
 
-    /// A claim of the key for this request; none without a key.
-    pub(crate) fn claim(self, operation: &str, body: &impl Serialize) -> Option<Claim> {
+    /// A claim of the key for this request of its owner; none without a key.
+    pub(crate) fn claim(self, owner: i64, operation: &str, body: &impl Serialize) -> Option<Claim> {
         let key = Key {
-            owner: ANONYMOUS,
+            owner,
             text: self.0?,
         };
         Some(Claim::new(key, operation, body))

@@ -97,12 +97,15 @@ const PROBLEMS: [(&str, &[&str]); 11] = [
 ];
 
 /// What every operation can answer with.
-const ALWAYS: [&str; 5] = [
+const ALWAYS: [&str; 4] = ["unavailable", "timed-out", "outcome-unknown", "internal"];
+
+/// What all but those for load balancers can answer with besides.
+const GUARDED: [&str; 5] = [
+    "api-key-required",
+    "api-key-invalid",
+    "scope-required",
+    "too-many-requests",
     "overloaded",
-    "unavailable",
-    "timed-out",
-    "outcome-unknown",
-    "internal",
 ];
 
 /// The document.
@@ -144,6 +147,11 @@ pub fn document() -> Value {
     .collect();
     let components = &mut document["components"];
     components["schemas"]["Problem"] = problem_schema();
+    components["securitySchemes"]["apiKey"] = json!({
+        "type": "http", "scheme": "bearer", "bearerFormat": "tkt_<id>_<secret>",
+        "description": "Asked for unless the server listens on a loopback address, or is told to be open. `ticketing key create` \
+                        makes one. Its scopes say what it may do; none includes another.",
+    });
     components["examples"] = problems
         .into_iter()
         .map(|(kind, problem)| {
@@ -182,7 +190,11 @@ fn add_problems(operation: &mut Value, problems: &Map<String, Value>) {
         .iter()
         .find(|(of, _)| *of == id)
         .expect("an operation has an entry in PROBLEMS");
-    for kind in own.iter().copied().chain(ALWAYS) {
+    let guarded = GUARDED
+        .into_iter()
+        .filter(|_| operation["security"].is_array());
+    let kinds: Vec<&str> = own.iter().copied().chain(guarded).chain(ALWAYS).collect();
+    for kind in kinds {
         let problem = &problems[kind];
         let response = &mut operation["responses"][problem["status"].to_string()];
         let title = problem["title"].as_str().expect("a title");

@@ -1,13 +1,25 @@
 //! Lists in pages: a plain array, and a `Link` to the next page (RFC 8288) while there is one.
 
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use axum::{
-    Json,
-    http::header::LINK,
+    body::{Body, Bytes},
+    http::{
+        HeaderValue,
+        header::{CONTENT_TYPE, LINK},
+    },
     response::{IntoResponse, Response},
 };
 use chrono::DateTime;
+use hyper::body::{Frame, SizeHint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use shared::booking::query;
+
+use crate::{extract::ListPlace, problem::Problem};
 
 /// The default length of a page.
 pub(crate) const DEFAULT_LIMIT: i64 = 100;
@@ -54,6 +66,8 @@ impl<'de> Deserialize<'de> for Cursor {
 pub(crate) struct Page<T> {
     items: Vec<T>,
     next: Option<String>,
+    /// Until the client has read it.
+    place: ListPlace,
 }
 
 impl<T> Page<T> {
@@ -63,6 +77,7 @@ impl<T> Page<T> {
         mut items: Vec<T>,
         limit: i64,
         path: &str,
+        place: ListPlace,
         next_query: impl FnOnce(&T) -> Q,
     ) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -73,13 +88,54 @@ impl<T> Page<T> {
             .filter(|_| more)
             .and_then(|last| serde_urlencoded::to_string(next_query(last)).ok())
             .map(|query| format!("<{path}?{query}>; rel=\"next\""));
-        Self { items, next }
+        Self { items, next, place }
     }
 }
 
 impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
         let link = self.next.map(|next| [(LINK, next)]);
-        (link, Json(self.items)).into_response()
+        let Ok(json) = serde_json::to_vec(&self.items) else {
+            return Problem::Panicked("a list is no JSON".into()).into_response();
+        };
+        let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        let pieces = Pieces {
+            rest: json.into(),
+            _place: self.place,
+        };
+        (link, kind, Body::new(pieces)).into_response()
+    }
+}
+
+/// A long body, handed out in pieces as the client reads it. It keeps its place until then.
+struct Pieces {
+    rest: Bytes,
+    _place: ListPlace,
+}
+
+/// No more than this of a list is on its way, in bytes.
+const PIECE_BYTES: usize = 16 * 1024;
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = PIECE_BYTES.min(self.rest.len());
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
     }
 }

@@ -1,12 +1,12 @@
 //! Every refusal and failure, and what a client is told of it: RFC 9457 problem details.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, ops::RangeInclusive, sync::Arc};
 
 use axum::{
     Json,
     http::{
-        HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, RETRY_AFTER},
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
@@ -14,15 +14,16 @@ use chrono::DateTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
+    api_key::Scope,
     booking::{Booking, BookingStatus, Refusal},
     postgres,
     telemetry::chain,
 };
 
-use crate::{MAX_BODY_BYTES, group_commit::Unanswered};
+use crate::{MAX_BODY_BYTES, faults::Fault, group_commit::Unanswered};
 
-/// When to come back after a 503: a database that restarts takes about this long.
-const RETRY_AFTER_SECONDS: &str = "1";
+/// When to come back after a 503, in seconds: a database that restarts takes about this long.
+const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
 
 /// Why a request did not get what it asked for.
 #[derive(Debug)]
@@ -41,6 +42,16 @@ pub(crate) enum Problem {
     BodyTooLarge,
     /// The body is not said to be JSON.
     NotJson,
+    /// An API key is needed, and none was sent.
+    KeyRequired,
+    /// What was sent as an API key is no valid one.
+    KeyInvalid,
+    /// The API key may not be used for this.
+    ScopeRequired(Scope),
+    /// Which API keys are valid can't be told, because the database is away. Nothing was done.
+    KeysUnknown,
+    /// The client has sent more requests than it may. Nothing was done.
+    TooManyRequests,
     /// The request took too long; it may have been done or not.
     TimedOut,
     /// More requests wait than the server takes on. Nothing was done.
@@ -53,15 +64,6 @@ pub(crate) enum Problem {
     Internal(Arc<postgres::Error>),
     /// A defect: the handler, or the transaction that it shared with others, panicked.
     Panicked(String),
-}
-
-/// One value that is out of bounds.
-#[derive(Debug, Serialize)]
-pub(crate) struct Fault {
-    /// Where in the body (JSON pointer) or the query (parameter name).
-    pub(crate) pointer: String,
-    /// What is wrong with it.
-    pub(crate) detail: String,
 }
 
 impl From<Refusal> for Problem {
@@ -176,13 +178,33 @@ impl Problem {
                 "not-json",
                 "Unsupported media type",
             ),
+            Self::KeyRequired => name(
+                S::UNAUTHORIZED,
+                "api-key-required",
+                "An API key is required",
+            ),
+            Self::KeyInvalid => name(
+                S::UNAUTHORIZED,
+                "api-key-invalid",
+                "The API key is not valid",
+            ),
+            Self::ScopeRequired(_) => name(
+                S::FORBIDDEN,
+                "scope-required",
+                "The API key may not be used for this",
+            ),
+            Self::TooManyRequests => name(
+                S::TOO_MANY_REQUESTS,
+                "too-many-requests",
+                "Too many requests",
+            ),
             Self::TimedOut => name(
                 S::SERVICE_UNAVAILABLE,
                 "timed-out",
                 "The request took too long",
             ),
             Self::Overloaded => name(S::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::KeysUnknown => {
                 name(S::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
             }
             Self::OutcomeUnknown(_) => name(
@@ -210,7 +232,13 @@ impl Problem {
             Self::NotJson => {
                 "Send a JSON body with the header `Content-Type: application/json`.".into()
             }
-            Self::Overloaded | Self::Unavailable(_) => {
+            Self::KeyRequired => "Send a key with the header `Authorization: Bearer tkt_…`.".into(),
+            Self::KeyInvalid => "It is not a key of this server, or it was revoked.".into(),
+            Self::ScopeRequired(scope) => format!("It lacks the scope {scope}.").into(),
+            Self::TooManyRequests => {
+                "Nothing was done. See `RateLimit-Policy` for how many a second are allowed.".into()
+            }
+            Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown => {
                 "Nothing was done. Try again shortly.".into()
             }
             Self::TimedOut | Self::OutcomeUnknown(_) => {
@@ -274,6 +302,7 @@ impl Problem {
                 current,
             }) => json!({ "bookingId": booking_id, "currentStatus": current.status }),
             Self::Invalid(faults) => json!({ "errors": faults }),
+            Self::ScopeRequired(scope) => json!({ "scope": scope.to_string() }),
             Self::BodyTooLarge => json!({ "maxBytes": MAX_BODY_BYTES }),
             _ => json!({}),
         }
@@ -288,6 +317,7 @@ impl Problem {
             }
             Self::Panicked(message) => tracing::error!(message, "request panicked"),
             Self::TimedOut => tracing::warn!("request took too long"),
+            Self::KeysUnknown => tracing::warn!("request failed: the API keys are not known"),
             Self::Overloaded
             | Self::Refused(_)
             | Self::Malformed(_)
@@ -295,7 +325,11 @@ impl Problem {
             | Self::NoSuchRoute
             | Self::MethodNotAllowed
             | Self::BodyTooLarge
-            | Self::NotJson => tracing::debug!(problem = ?self, "request refused"),
+            | Self::NotJson
+            | Self::KeyRequired
+            | Self::KeyInvalid
+            | Self::ScopeRequired(_)
+            | Self::TooManyRequests => tracing::debug!(problem = ?self, "request refused"),
         }
     }
 }
@@ -338,6 +372,13 @@ struct Document<'a> {
     facts: Value,
 }
 
+/// What a caller must show (RFC 6750).
+fn challenge(headers: &mut HeaderMap, challenge: &str) {
+    if let Ok(challenge) = HeaderValue::from_str(challenge) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         self.log();
@@ -347,9 +388,27 @@ impl IntoResponse for Problem {
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        // Not when it may have been done: a client that comes back by itself would do it twice.
-        if matches!(self, Self::Overloaded | Self::Unavailable(_)) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        match self {
+            // Not when it may have been done: a client that comes back by itself would do it twice. Not all at the same
+            // time: those that were turned away together would come back together.
+            Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown => {
+                headers.insert(RETRY_AFTER, fastrand::u16(RETRY_AFTER_SECONDS).into());
+            }
+            Self::TooManyRequests => {
+                headers.insert(RETRY_AFTER, 1.into());
+            }
+            Self::KeyRequired => challenge(headers, "Bearer realm=\"ticketing\""),
+            Self::KeyInvalid => challenge(
+                headers,
+                "Bearer realm=\"ticketing\", error=\"invalid_token\"",
+            ),
+            Self::ScopeRequired(scope) => challenge(
+                headers,
+                &format!(
+                    "Bearer realm=\"ticketing\", error=\"insufficient_scope\", scope=\"{scope}\""
+                ),
+            ),
+            _ => {}
         }
         response
     }
@@ -420,6 +479,10 @@ impl Problem {
             Self::MethodNotAllowed,
             Self::BodyTooLarge,
             Self::NotJson,
+            Self::KeyRequired,
+            Self::KeyInvalid,
+            Self::ScopeRequired(Scope::BookingsWrite),
+            Self::TooManyRequests,
             Self::TimedOut,
             Self::Overloaded,
             Self::Unavailable(failed()),

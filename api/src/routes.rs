@@ -7,22 +7,33 @@ pub(crate) mod shows;
 use std::sync::Arc;
 
 use axum::Router;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use tower_http::compression::CompressionLayer;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
 
 use crate::{AppState, openapi};
 
 /// The routes that the document describes: all but its own.
 pub(crate) fn documented() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::default()
-        .routes(routes!(shows::list, shows::create))
+        .routes(routes!(shows::list).layer(compression()))
+        .routes(routes!(shows::create))
         .routes(routes!(shows::find))
-        .routes(routes!(bookings::list, bookings::reserve))
+        .routes(routes!(bookings::list).layer(compression()))
+        .routes(routes!(bookings::reserve))
         .routes(routes!(bookings::find))
         .routes(routes!(bookings::confirm))
         .routes(routes!(bookings::cancel))
         .routes(routes!(bookings::extend))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+}
+
+/// For lists: the other answers are too short to gain by it.
+fn compression() -> CompressionLayer {
+    CompressionLayer::new()
 }
 
 /// All routes.

@@ -94,7 +94,7 @@ async fn a_poisoned_member_of_a_batch_fails_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_is_answered_with_503_at_once() {
-    let api = std::sync::Arc::new(Api::start_with_queue(2).await);
+    let api = std::sync::Arc::new(Api::start_with(|config| config.queue_max = 2).await);
     api.post("/shows", &the_show()).await;
     let mut gathered = Gathered::new(&api, &["first"]).await;
     // Two find room; the rest are answered although nothing moves.

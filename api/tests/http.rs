@@ -219,7 +219,26 @@ async fn bad_shows_get_clear_problems_and_change_nothing() {
             "invalid",
             "/startTime",
         ),
-        ("{} {}".into(), 422, "invalid", "/name"),
+        ("{} {}".into(), 400, "malformed", ""),
+        // Of the wrong type, out of bounds, missing, unknown: all at once.
+        (
+            r#"{"name":7,"seats":0,"holdSeconds":"9","a/b":1,"maxSeatsPerUser":1.5}"#.into(),
+            422,
+            "invalid",
+            "/a~1b /holdSeconds /maxSeatsPerUser /name /seats /startTime",
+        ),
+        (
+            r#"{"name":"","startTime":"2025-13-10 10:00:00","seats":null}"#.into(),
+            422,
+            "invalid",
+            "/name /seats /startTime",
+        ),
+        (
+            r#"{"name":"a","startTime":"2025-12-10 10:00:00","seats":1,"seats":1}"#.into(),
+            422,
+            "invalid",
+            "/seats",
+        ),
     ] {
         let excerpt: String = body.chars().take(90).collect();
         let expected = (status, kind.to_owned(), pointers.to_owned());
@@ -416,7 +435,12 @@ async fn without_a_database_it_lives_but_is_not_ready() {
     assert_eq!(api.get("/health/live").await.0, StatusCode::OK);
     for path in ["/health/ready", "/shows", "/bookings/1"] {
         let response = api.request(Method::GET, path).send().await.unwrap();
-        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let seconds: u32 = response.headers()[header::RETRY_AFTER]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!((1..=3).contains(&seconds));
         let (status, problem) = parse(response).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(problem["type"], "/problems/unavailable");

@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use api::config::Args;
+use clap::Parser;
 use serde_json::json;
 use shared::{
     local_postgres::{LocalPostgres, Mode},
@@ -29,12 +31,8 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
     postgres::migrate(&pool).await.unwrap();
     let show = a_show(&pool, 1_000_000).await;
 
-    let config = api::config::Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        batch_max: 500,
-        batch_lanes: 1,
-        queue_max: 1000,
-    };
+    let args = ["api", "--database-url", "", "--listen", "127.0.0.1:0"];
+    let config = Args::parse_from(args).config;
     let listener = api::bind(&config).unwrap();
     let url = format!("http://{}/bookings", listener.local_addr().unwrap());
     let stop = CancellationToken::new();

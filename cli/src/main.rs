@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod chaos;
+mod key;
 mod migrate;
 mod program;
 mod stress;
@@ -26,6 +27,7 @@ enum Command {
     Bench(bench::Args),
     Audit(audit::Args),
     Chaos(chaos::Args),
+    Key(key::Args),
     /// Print the API's description, as each api serves it at `/openapi.json`
     Openapi,
 }
@@ -43,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
+        Command::Key(args) => key::run(args).await,
         Command::Openapi => {
             println!("{:#}", api::openapi::document());
             Ok(())

@@ -10,6 +10,7 @@
 //! | the transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::extend`], [`booking::expire`] |
 //! | requests that share a transaction | [`batch`] |
 //! | requests that can be repeated | [`idempotency`] |
+//! | who may use the API | [`api_key`] |
 //! | reading bookings | [`booking::query`] |
 //! | background jobs and how they are enqueued | [`jobs`] |
 //! | housekeeping of the queue | [`queue`] |
@@ -33,6 +34,7 @@
 //! a pure function of state, request and that time, write with the condition repeated in SQL, check the number
 //! of rows. Only the database's clock decides anything: hosts may disagree about the time.
 
+pub mod api_key;
 pub mod audit;
 pub mod batch;
 pub mod booking;

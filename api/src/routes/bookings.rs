@@ -17,8 +17,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     AppState,
+    access::{Caller, ReadBookings, WriteBookings},
     etag::{IfMatch, IfNoneMatch, Tagged},
-    extract::{self, Id, IdempotencyKey, Query, no_control_character},
+    extract::{self, Id, IdempotencyKey, ListPlace, Query, no_control_character},
     page::{self, DEFAULT_LIMIT, Page},
     problem::Problem,
     replay::Replay,
@@ -59,6 +60,7 @@ pub(crate) struct ReserveSeats {
     path = "/bookings",
     tag = "bookings",
     operation_id = "reserveSeats",
+    security(("apiKey" = ["bookings:write"])),
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with the same body within 24 hours, it is answered with what it made the first time. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
     ),
@@ -70,12 +72,13 @@ pub(crate) struct ReserveSeats {
         ))),
 )]
 pub(crate) async fn reserve(
+    caller: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     key: IdempotencyKey,
     extract::Json(body): extract::Json<ReserveSeats>,
 ) -> Result<impl IntoResponse, Problem> {
     let request = reserve::Request {
-        claim: key.claim("POST /bookings", &body),
+        claim: key.claim(caller.owner, "POST /bookings", &body),
         show_id: body.show_id,
         user_name: body.user_name,
         number_of_seats: body.number_of_seats,
@@ -98,6 +101,7 @@ pub(crate) async fn reserve(
     path = "/bookings/{id}/confirm",
     tag = "bookings",
     operation_id = "confirmBooking",
+    security(("apiKey" = ["bookings:write"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
         ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
@@ -105,6 +109,7 @@ pub(crate) async fn reserve(
     responses((status = OK, description = "It is confirmed.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
 pub(crate) async fn confirm(
+    _: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
     IfMatch(only_if): IfMatch,
@@ -124,6 +129,7 @@ pub(crate) async fn confirm(
     path = "/bookings/{id}/cancel",
     tag = "bookings",
     operation_id = "cancelBooking",
+    security(("apiKey" = ["bookings:write"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
         ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
@@ -131,6 +137,7 @@ pub(crate) async fn confirm(
     responses((status = OK, description = "It is cancelled.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
 pub(crate) async fn cancel(
+    _: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
     IfMatch(only_if): IfMatch,
@@ -162,6 +169,7 @@ pub(crate) struct ExtendHold {
     path = "/bookings/{id}/extend",
     tag = "bookings",
     operation_id = "extendHold",
+    security(("apiKey" = ["bookings:write"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
         ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
@@ -170,6 +178,7 @@ pub(crate) struct ExtendHold {
     responses((status = OK, description = "It is held for that long.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
 pub(crate) async fn extend(
+    _: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
     IfMatch(only_if): IfMatch,
@@ -191,6 +200,7 @@ pub(crate) async fn extend(
     path = "/bookings/{id}",
     tag = "bookings",
     operation_id = "findBooking",
+    security(("apiKey" = ["bookings:read"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
         ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
@@ -199,6 +209,7 @@ pub(crate) async fn extend(
         (status = NOT_MODIFIED, description = "You have it already.", headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
 pub(crate) async fn find(
+    _: Caller<ReadBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
     known: IfNoneMatch,
@@ -264,13 +275,16 @@ pub(crate) struct ListBookings {
     path = "/bookings",
     tag = "bookings",
     operation_id = "listBookings",
+    security(("apiKey" = ["bookings:read"])),
     params(
         ListBookings,
     ),
     responses((status = OK, description = "A page of bookings.", body = [Booking], headers(("Link" = Option<String>, description = "While there is more: the path of the next page, as `<…>; rel=\"next\"`.")))),
 )]
 pub(crate) async fn list(
+    _: Caller<ReadBookings>,
     State(state): State<Arc<AppState>>,
+    place: ListPlace,
     Query(mut query): Query<ListBookings>,
 ) -> Result<Page<Booking>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
@@ -283,7 +297,7 @@ pub(crate) async fn list(
     };
     let after = query.after.map(|cursor| cursor.0);
     let bookings = query::list(&state.pool, &filter, after, limit + 1).await?;
-    Ok(Page::new(bookings, limit, "/bookings", |last| {
+    Ok(Page::new(bookings, limit, "/bookings", place, |last| {
         query.after = Some(page::Cursor(filter.cursor(last)));
         query
     }))

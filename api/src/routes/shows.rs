@@ -21,8 +21,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     AppState,
+    access::{Caller, ReadShows, WriteShows},
     etag::{IfNoneMatch, Tagged},
-    extract::{self, Id, IdempotencyKey, Query, no_control_character},
+    extract::{self, Id, IdempotencyKey, ListPlace, Query, no_control_character},
     page::{DEFAULT_LIMIT, Page},
     problem::Problem,
     replay::Replay,
@@ -78,20 +79,20 @@ fn default_hold_seconds() -> i32 {
     DEFAULT_HOLD_SECONDS
 }
 
-/// Takes `2025-12-10 10:00:00`, which is UTC, or RFC 3339.
 fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D::Error> {
-    let text = String::deserialize(decoder)?;
-    NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S")
+    time(&String::deserialize(decoder)?).ok_or_else(|| {
+        D::Error::custom("not a time: write 2025-12-10 10:00:00 (UTC) or 2025-12-10T10:00:00+01:00")
+    })
+}
+
+/// Takes `2025-12-10 10:00:00`, which is UTC, or RFC 3339.
+pub(crate) fn time(text: &str) -> Option<DateTime<Utc>> {
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S")
         .map(|naive| naive.and_utc())
-        .or_else(|_| DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()))
+        .or_else(|_| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()))
         .ok()
         // A leap second would be written as the next day, and so perhaps as the year 10000.
         .filter(|time| (1..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000)
-        .ok_or_else(|| {
-            D::Error::custom(
-                "not a time: write 2025-12-10 10:00:00 (UTC) or 2025-12-10T10:00:00+01:00",
-            )
-        })
 }
 
 /// Create a show
@@ -102,6 +103,7 @@ fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D:
     path = "/shows",
     tag = "shows",
     operation_id = "createShow",
+    security(("apiKey" = ["shows:write"])),
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with the same body within 24 hours, it is answered with what it made the first time. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
     ),
@@ -113,12 +115,13 @@ fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D:
         ))),
 )]
 pub(crate) async fn create(
+    caller: Caller<WriteShows>,
     State(state): State<Arc<AppState>>,
     key: IdempotencyKey,
     extract::Json(body): extract::Json<CreateShow>,
 ) -> Result<impl IntoResponse, Problem> {
     let creation = Creation {
-        claim: key.claim("POST /shows", &body),
+        claim: key.claim(caller.owner, "POST /shows", &body),
         new: NewShow {
             hold_seconds: body.hold_seconds,
             max_hold_seconds: body
@@ -145,6 +148,7 @@ pub(crate) async fn create(
     path = "/shows/{id}",
     tag = "shows",
     operation_id = "findShow",
+    security(("apiKey" = ["shows:read"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
         ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
@@ -153,6 +157,7 @@ pub(crate) async fn create(
         (status = NOT_MODIFIED, description = "You have it already.", headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
 pub(crate) async fn find(
+    _: Caller<ReadShows>,
     State(state): State<Arc<AppState>>,
     Id(show_id): Id,
     known: IfNoneMatch,
@@ -187,18 +192,21 @@ pub(crate) struct ListShows {
     path = "/shows",
     tag = "shows",
     operation_id = "listShows",
+    security(("apiKey" = ["shows:read"])),
     params(
         ListShows,
     ),
     responses((status = OK, description = "A page of shows.", body = [Show], headers(("Link" = Option<String>, description = "While there is more: the path of the next page, as `<…>; rel=\"next\"`.")))),
 )]
 pub(crate) async fn list(
+    _: Caller<ReadShows>,
     State(state): State<Arc<AppState>>,
+    place: ListPlace,
     Query(query): Query<ListShows>,
 ) -> Result<Page<Show>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     let shows = show::list(&state.pool, query.after.unwrap_or(0), limit + 1).await?;
-    Ok(Page::new(shows, limit, "/shows", |last| ListShows {
+    Ok(Page::new(shows, limit, "/shows", place, |last| ListShows {
         after: Some(last.id),
         ..query
     }))

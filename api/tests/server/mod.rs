@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use api::config::{Args, Config};
+use clap::Parser;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use shared::testing::TestDatabase;
@@ -18,25 +20,24 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) async fn start() -> Self {
-        Self::start_with_queue(100).await
+        Self::start_with(|_| ()).await
     }
 
-    pub(crate) async fn start_with_queue(queue_max: u32) -> Self {
-        Self::serve(Arc::new(TestDatabase::new().await), queue_max)
+    pub(crate) async fn start_with(set: impl FnOnce(&mut Config)) -> Self {
+        Self::serve(Arc::new(TestDatabase::new().await), set)
     }
 
     /// Another server on the same database.
     pub(crate) fn another(&self) -> Self {
-        Self::serve(self.db.clone(), 100)
+        self.another_with(|_| ())
     }
 
-    fn serve(db: Arc<TestDatabase>, queue_max: u32) -> Self {
-        let config = api::config::Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            batch_max: 500,
-            batch_lanes: 1,
-            queue_max,
-        };
+    pub(crate) fn another_with(&self, set: impl FnOnce(&mut Config)) -> Self {
+        Self::serve(self.db.clone(), set)
+    }
+
+    pub(crate) fn serve(db: Arc<TestDatabase>, set: impl FnOnce(&mut Config)) -> Self {
+        let config = config(set);
         let listener = api::bind(&config).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = tokio_util::sync::CancellationToken::new();
@@ -78,4 +79,21 @@ pub(crate) fn the_show() -> Value {
 
 pub(crate) fn alice(number_of_seats: i64) -> Value {
     json!({"showId": 1, "userName": "Alice", "numberOfSeats": number_of_seats})
+}
+
+/// The default settings but for these, on a port of its own.
+pub(crate) fn config(set: impl FnOnce(&mut Config)) -> Config {
+    let args = ["api", "--database-url", "", "--listen", "127.0.0.1:0"];
+    let mut config = Args::parse_from(args.into_iter().chain(["--queue-max", "100"])).config;
+    set(&mut config);
+    config
+}
+
+/// Connections of its own to the same database: an api that stops closes them.
+pub(crate) async fn own_pool(api: &Api) -> sqlx::PgPool {
+    let args = shared::postgres::DatabaseArgs {
+        database_url: api.db.url.clone(),
+        database_connections: 2,
+    };
+    shared::postgres::connect(&args).await.unwrap()
 }

@@ -1,0 +1,224 @@
+//! What a client can send and take, and no more.
+
+mod server;
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, StatusCode, header};
+use serde_json::json;
+use shared::{
+    api_key::{self, NewApiKey, Scope},
+    testing::eventually,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::server::{Api, parse, the_show};
+
+#[tokio::test]
+async fn a_client_that_asks_too_often_is_told_how_often_it_may() {
+    let api = Api::start_with(|config| config.requests_per_second = Some(2)).await;
+    let get = async |path: &str| api.request(Method::GET, path).send().await.unwrap();
+    let first = get("/shows").await;
+    assert_eq!(first.headers()["ratelimit-policy"], "\"default\";q=2;w=1");
+    assert_eq!(first.headers()["ratelimit"], "\"default\";r=1;t=1");
+    let mut refused = get("/nowhere").await;
+    // Half a second gives one more: requests that come one after the other soon are too many.
+    while refused.status() != StatusCode::TOO_MANY_REQUESTS {
+        refused = get("/shows").await;
+    }
+    assert_eq!(refused.headers()["ratelimit"], "\"default\";r=0;t=1");
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    let (_, problem) = parse(refused).await;
+    assert_eq!(problem["type"], "/problems/too-many-requests");
+    assert_eq!(get("/health/ready").await.status(), StatusCode::OK);
+    eventually("it may ask again", async || {
+        get("/shows").await.status() == StatusCode::OK
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_key_has_its_own_rate() {
+    let open = Api::start().await;
+    let make = async |name: &str, requests_per_second| {
+        let new = NewApiKey {
+            name,
+            scopes: &[Scope::ShowsRead],
+            requests_per_second,
+        };
+        api_key::create(&open.db.pool, &new).await.unwrap().reveal()
+    };
+    let keys = [
+        (
+            make("as all", None).await,
+            "\"default\";q=50;w=1",
+            "\"default\";r=49;t=1",
+        ),
+        (
+            make("more", Some(7000)).await,
+            "\"default\";q=7000;w=1",
+            "\"default\";r=6999;t=1",
+        ),
+    ];
+    let api = open.another_with(|config| {
+        config.require_keys = true;
+        config.requests_per_second = Some(50);
+    });
+    for (key, policy, remaining) in keys {
+        let answer = api.request(Method::GET, "/shows").bearer_auth(key);
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.headers()["ratelimit-policy"], policy);
+        assert_eq!(answer.headers()["ratelimit"], remaining);
+    }
+}
+
+#[tokio::test]
+async fn requests_beyond_the_limit_are_answered_with_503_at_once() {
+    let api = Api::start_with(|config| config.in_flight_max = 1).await;
+    // One is in hand as long as its body does not arrive.
+    let address = api.base.trim_start_matches("http://");
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    let head = "POST /shows HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    eventually("the only place is taken", async || {
+        let (status, problem) = api.get("/shows").await;
+        status == StatusCode::SERVICE_UNAVAILABLE && problem["type"] == "/problems/overloaded"
+    })
+    .await;
+    assert_eq!(api.get("/health/live").await.0, StatusCode::OK);
+    slow.write_all(b"{\"seats\":").await.unwrap();
+    let mut answer = [0; 12];
+    slow.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    eventually("the place is free", async || {
+        api.get("/shows").await.0 == StatusCode::OK
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_one_to_close() {
+    let api = Api::start_with(|config| config.connections_max = 1).await;
+    let address = api.base.trim_start_matches("http://");
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+    first.write_all(request).await.unwrap();
+    first.read_u8().await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    second.write_all(request).await.unwrap();
+    let waits = timeout(Duration::from_millis(200), second.read_u8()).await;
+    assert!(waits.is_err(), "it is not served");
+    drop(first);
+    assert_eq!(second.read_u8().await.unwrap(), b'H');
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_nobody_reads_hold_up_lists_and_nothing_else() {
+    let api = Api::start().await;
+    let name = "x".repeat(200);
+    sqlx::query("INSERT INTO shows (name, starts_at, seats, available_seats) SELECT $1, now(), 1, 1 FROM generate_series(1, 1000)")
+        .bind(&name)
+        .execute(&api.db.pool)
+        .await
+        .unwrap();
+    // Clients whose system takes little, and which read nothing of it.
+    let address: std::net::SocketAddr = api.base.trim_start_matches("http://").parse().unwrap();
+    let mut silent = JoinSet::new();
+    for _ in 0..256 {
+        silent.spawn(async move {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            let mut stream = socket.connect(address).await.unwrap();
+            let request = b"GET /shows?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            stream
+        });
+    }
+    let silent = silent.join_all().await;
+    eventually("all places for lists are taken", async || {
+        api.get("/shows").await.0 == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    assert_eq!(api.get("/shows/1").await.0, StatusCode::OK);
+    assert_eq!(api.post("/shows", &the_show()).await.0, StatusCode::CREATED);
+    drop(silent);
+    eventually("the places are free", async || {
+        api.get("/shows").await.0 == StatusCode::OK
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_list_is_compressed_for_who_asks_for_it() {
+    let api = Api::start().await;
+    for _ in 0..20 {
+        api.post("/shows", &the_show()).await;
+    }
+    let get = async |encoding: &str| {
+        let request = Client::new().get(format!("{}/shows", api.base));
+        request
+            .header(header::ACCEPT_ENCODING, encoding)
+            .send()
+            .await
+            .unwrap()
+    };
+    let plain = get("identity").await;
+    assert!(plain.headers().get(header::CONTENT_ENCODING).is_none());
+    let length = plain.bytes().await.unwrap().len();
+    let packed = get("gzip").await;
+    assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
+    assert_eq!(packed.headers()[header::VARY], "accept-encoding");
+    let packed = packed.bytes().await.unwrap();
+    assert!(packed.len() * 4 < length, "{} of {length}", packed.len());
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_use_the_api_only_where_told() {
+    let preflight = async |api: &Api, origin: &str| {
+        let request = api.request(Method::OPTIONS, "/bookings");
+        let request = request
+            .header(header::ORIGIN, origin)
+            .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+            .header(
+                header::ACCESS_CONTROL_REQUEST_HEADERS,
+                "authorization,idempotency-key",
+            );
+        let answer = request.send().await.unwrap();
+        answer
+            .headers()
+            .get(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+            .cloned()
+    };
+    let closed = Api::start().await;
+    assert_eq!(preflight(&closed, "https://a.example").await, None);
+    let some = closed.another_with(|config| {
+        config.cors_origins = vec![header::HeaderValue::from_static("https://a.example")];
+        config.require_keys = true;
+    });
+    assert_eq!(
+        preflight(&some, "https://a.example").await.unwrap(),
+        "https://a.example"
+    );
+    assert_eq!(preflight(&some, "https://b.example").await, None);
+    // A page can read refusals too.
+    let refused = some.request(Method::POST, "/bookings").json(&json!({}));
+    let refused = refused
+        .header(header::ORIGIN, "https://a.example")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        refused.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN],
+        "https://a.example"
+    );
+    let all = closed.another_with(|config| {
+        config.cors_origins = vec![header::HeaderValue::from_static("*")];
+    });
+    assert_eq!(preflight(&all, "https://b.example").await.unwrap(), "*");
+}
