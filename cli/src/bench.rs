@@ -13,8 +13,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shared::local_postgres::{LocalPostgres, Mode as Durability};
 
 use self::{
-    report::{Case, Measured, Report},
-    stage::Stage,
+    report::{Case, Guard, Measured, Report},
+    stage::{Guarded, Stage},
     trials::Trials,
 };
 use crate::stress::{self, Mode};
@@ -58,6 +58,9 @@ const CASES: [(Mode, u32); 7] = [
     (Mode::Confirm, 128),
 ];
 
+/// The load that is measured with API keys and rates, and without.
+const GUARDED: (Mode, u32) = (Mode::Hot, 128);
+
 /// The load that is held against the database alone.
 const LIMITED: (Mode, u32) = (Mode::Hot, 512);
 
@@ -92,7 +95,7 @@ impl Drop for DataDir {
 }
 
 async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> {
-    let steps = (CASES.len() as u64 * 2 + 1) * u64::from(args.runs) + trials::COUNT;
+    let steps = ((CASES.len() as u64 + 1) * 2 + 1) * u64::from(args.runs) + trials::COUNT;
     let bar = ProgressBar::new(steps).with_style(
         ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}")
             .context("the progress bar's template")?,
@@ -107,7 +110,8 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
                     format!("{mode:?}, {connections} connections, batches of {batch_max}")
                         .to_lowercase(),
                 );
-                let measured = measure_once(args, server, mode, connections, batch_max).await?;
+                let stage = Stage::set(server, batch_max).await?;
+                let measured = measure_once(args, stage, mode, connections).await?;
                 case.add(batch_max == 1, measured);
                 bar.inc(1);
             }
@@ -120,9 +124,10 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
         }
         cases.push(case);
     }
+    let guard = measure_guard(args, server, &bar).await?;
     let trials = run_trials(args, server, &bar).await?;
     bar.finish_and_clear();
-    Report::new(args.batch_max, cases, limit, trials, server).await
+    Report::new(args.batch_max, cases, limit, guard, trials, server).await
 }
 
 async fn run_trials(
@@ -149,12 +154,10 @@ async fn run_trials(
 /// One run of the load on a fresh database and a fresh api.
 async fn measure_once(
     args: &Args,
-    server: &LocalPostgres,
+    stage: Stage<'_>,
     mode: Mode,
     connections: u32,
-    batch_max: u16,
 ) -> anyhow::Result<Measured> {
-    let stage = Stage::set(server, batch_max).await?;
     let load = stress::Args {
         connections,
         duration: args.seconds,
@@ -167,4 +170,31 @@ async fn measure_once(
         p50_ms: report.latency_ms.p50,
         p99_ms: report.latency_ms.p99,
     })
+}
+
+/// A hot show, sold with API keys and rates, and without: in turns.
+async fn measure_guard(
+    args: &Args,
+    server: &LocalPostgres,
+    bar: &ProgressBar,
+) -> anyhow::Result<Guard> {
+    let mut guard = Guard::default();
+    for _ in 0..args.runs {
+        for guarded in [Guarded::No, Guarded::Yes] {
+            let with = if guarded == Guarded::Yes {
+                "with"
+            } else {
+                "without"
+            };
+            bar.set_message(format!("hot, {} connections, {with} API keys", GUARDED.1));
+            let stage = Stage::set_with(server, args.batch_max, guarded).await?;
+            let measured = measure_once(args, stage, GUARDED.0, GUARDED.1).await?;
+            match guarded {
+                Guarded::Yes => guard.with.push(measured),
+                Guarded::No => guard.without.push(measured),
+            }
+            bar.inc(1);
+        }
+    }
+    Ok(guard)
 }

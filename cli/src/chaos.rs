@@ -124,7 +124,7 @@ async fn run_rounds(args: &Args, seed: u64, dir: &Path) -> anyhow::Result<Summar
         let plan = plan(seed, Duration::from_secs(args.load_seconds));
         let began = Instant::now();
         let round = async {
-            let outcome = run_round(args, &plan, &mut system, &bar).await?;
+            let outcome = run_round(args, seed, &plan, &mut system, &bar).await?;
             bar.set_message("verifying");
             let found = judge(&outcome, &mut system).await?;
             anyhow::Ok((outcome, found))
@@ -158,6 +158,7 @@ async fn run_rounds(args: &Args, seed: u64, dir: &Path) -> anyhow::Result<Summar
 /// Puts load on the system while the planned faults happen, and then lets it come to rest.
 async fn run_round(
     args: &Args,
+    seed: u64,
     plan: &[Planned],
     system: &mut System,
     bar: &ProgressBar,
@@ -167,6 +168,8 @@ async fn run_round(
         urls: system.api_urls(),
         connections: args.connections,
         duration: args.load_seconds,
+        // In every other round clients send what was not answered again.
+        retries: seed % 2 == 1,
         ..stress::Args::quiet(Mode::Mixed)
     };
     let began = Instant::now();

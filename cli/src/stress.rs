@@ -71,6 +71,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..=86_400))]
     pub(crate) hold_seconds: Option<u32>,
 
+    /// The key for a server that asks for one, with the scopes shows:read, shows:write, bookings:read, bookings:write
+    #[arg(
+        long,
+        env = "TICKETING_API_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
+    pub(crate) api_key: Option<String>,
+
+    /// Send each booking with an Idempotency-Key, stop waiting at random, and send it again until it is answered. Then
+    /// there must be exactly one booking for each key that was answered with one
+    #[arg(long)]
+    pub(crate) retries: bool,
+
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -167,7 +181,7 @@ pub(crate) async fn put_load(args: &Args) -> anyhow::Result<Outcome> {
     let targets: Vec<Target> = args
         .urls
         .iter()
-        .map(|url| url.parse())
+        .map(|url| Ok(url.parse::<Target>()?.with_key(args.api_key.as_deref())))
         .collect::<anyhow::Result<_>>()?;
     let shows = make_shows(&targets[0], args).await?;
     let open = open_connections(&targets, args.connections).await?;

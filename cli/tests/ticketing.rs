@@ -276,8 +276,77 @@ async fn stress_sells_exactly_the_seats_and_verifies_it() {
     // Counted by the tool's own clock; one more, because the first one is due at once.
     let due = 50.0 * report["seconds"].as_f64().unwrap() + 1.0;
     assert!(bookings > 0.0 && bookings <= due, "{report}");
+
+    // Clients that lose patience and send it again: as many bookings as keys that were answered with one.
+    let impatient = ["hot", "--duration", "2", "--connections", "20", "--retries"];
+    let (code, report) = stress(&up.api, &impatient).await;
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report["replays"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["bookings"], report["verification"]["bookings"]);
+    assert_eq!(report["bookings"], report["verification"]["taken"]);
     up.signal(Signal::SIGINT);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn keys_are_made_listed_and_revoked() {
+    let db = TestDatabase::new().await;
+    let key = async |args: &[&str]| {
+        let mut command = ticketing();
+        command.arg("key").args(args).env("DATABASE_URL", &db.url);
+        let output = command.output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let create = [
+        "create",
+        "--name",
+        "box-office",
+        "--scope",
+        "bookings:write,shows:write",
+    ];
+    let (code, made, _) = key(&create).await;
+    assert_eq!(code, Some(0));
+    assert!(
+        made.starts_with("tkt_1_") && made.trim().len() == 6 + 64,
+        "{made}"
+    );
+    let (code, _, problem) = key(&create).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        problem.contains("has the name \"box-office\" already"),
+        "{problem}"
+    );
+    let (code, _, problem) = key(&["create", "--name", "x", "--scope", "bookings"]).await;
+    assert_eq!(code, Some(2));
+    assert!(
+        problem.contains("shows:read"),
+        "it names the scopes: {problem}"
+    );
+
+    let (_, listed, _) = key(&["list"]).await;
+    assert!(listed.contains("box-office"), "{listed}");
+    assert!(listed.contains("bookings:write,shows:write"), "{listed}");
+    let secret = made.trim().rsplit('_').next().unwrap();
+    assert!(!listed.contains(secret));
+    let stored: String = sqlx::query_scalar("SELECT api_keys::text FROM api_keys")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    assert!(!stored.contains(secret));
+
+    let (code, ..) = key(&["revoke", "--name", "box-office"]).await;
+    assert_eq!(code, Some(0));
+    let (code, _, problem) = key(&["revoke", "--name", "box-office"]).await;
+    assert_eq!(code, Some(1));
+    assert!(problem.contains("no valid key"), "{problem}");
+    let (code, made, _) = key(&create).await;
+    assert_eq!(code, Some(0), "the name is free again");
+    assert!(made.starts_with("tkt_"), "{made}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use shared::local_postgres::LocalPostgres;
 
-use super::{LIMITED, trials::Trials};
+use super::{GUARDED, LIMITED, trials::Trials};
 use crate::stress::Mode;
 
 /// One measurement.
@@ -61,6 +61,14 @@ impl Case {
     }
 }
 
+/// The same load with API keys and rates, and without.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Guard {
+    pub(super) without: Vec<Measured>,
+    pub(super) with: Vec<Measured>,
+}
+
 fn mode_name(mode: Mode) -> String {
     format!("{mode:?}").to_lowercase()
 }
@@ -96,6 +104,7 @@ pub(super) struct Report {
     pub(super) cases: Vec<Case>,
     /// Bookings a second that the database alone takes, in batches of 100.
     database_alone: Vec<f64>,
+    guard: Guard,
     trials: Trials,
 }
 
@@ -104,6 +113,7 @@ impl Report {
         batch_max: u16,
         cases: Vec<Case>,
         database_alone: Vec<f64>,
+        guard: Guard,
         trials: Trials,
         server: &LocalPostgres,
     ) -> anyhow::Result<Self> {
@@ -115,6 +125,7 @@ impl Report {
             batch_max,
             cases,
             database_alone,
+            guard,
             trials,
         })
     }
@@ -200,6 +211,15 @@ impl fmt::Display for Report {
             self.database_alone(),
             LIMITED.1,
             self.of_database_alone(),
+        )?;
+        let (with, without) = (medians(&self.guard.with), medians(&self.guard.without));
+        writeln!(
+            f,
+            "{}, {} connections, with API keys and rates: {:.0} bookings/s; {:.2} of what it is without",
+            mode_name(GUARDED.0),
+            GUARDED.1,
+            with.bookings_per_second,
+            with.bookings_per_second / without.bookings_per_second,
         )?;
         let Trials {
             crowd,

@@ -1,7 +1,11 @@
 //! What each measurement has to itself.
 
 use anyhow::ensure;
-use shared::local_postgres::LocalPostgres;
+use clap::ValueEnum;
+use shared::{
+    api_key::{self, NewApiKey, Scope},
+    local_postgres::LocalPostgres,
+};
 
 use crate::{
     program::{Program, Start},
@@ -14,18 +18,40 @@ pub(super) struct Stage<'a> {
     pub(super) database_url: String,
     pub(super) api: Program,
     api_url: String,
+    api_key: Option<String>,
+}
+
+/// Whether the api asks for keys and counts requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guarded {
+    Yes,
+    No,
 }
 
 impl<'a> Stage<'a> {
     pub(super) async fn set(server: &'a LocalPostgres, batch_max: u16) -> anyhow::Result<Self> {
+        Self::set_with(server, batch_max, Guarded::No).await
+    }
+
+    pub(super) async fn set_with(
+        server: &'a LocalPostgres,
+        batch_max: u16,
+        guarded: Guarded,
+    ) -> anyhow::Result<Self> {
         let database_url = server.create_database(DATABASE).await?;
         let batch_max = batch_max.to_string();
-        let args = ["--listen", "127.0.0.1:0", "--batch-max", &batch_max];
+        let mut args = vec!["--listen", "127.0.0.1:0", "--batch-max", &batch_max];
+        let mut api_key = None;
+        if guarded == Guarded::Yes {
+            args.extend(["--require-keys", "--requests-per-second", "1000000"]);
+            api_key = Some(make_key(server).await?);
+        }
         let (api, address) = Program::api(start(&database_url, &args)).await?;
         Ok(Self {
             server,
             api,
             api_url: format!("http://{address}"),
+            api_key,
             database_url,
         })
     }
@@ -38,6 +64,7 @@ impl<'a> Stage<'a> {
     pub(super) async fn put_load(&self, load: stress::Args) -> anyhow::Result<stress::Report> {
         let report = stress::stress(&stress::Args {
             urls: vec![self.api_url.clone()],
+            api_key: self.api_key.clone(),
             ..load
         })
         .await?;
@@ -49,6 +76,18 @@ impl<'a> Stage<'a> {
         self.api.stop().await?;
         self.server.drop_database(DATABASE).await
     }
+}
+
+async fn make_key(server: &LocalPostgres) -> anyhow::Result<String> {
+    let pool = server.connect(DATABASE).await?;
+    let new = NewApiKey {
+        name: "bench",
+        scopes: Scope::value_variants(),
+        requests_per_second: None,
+    };
+    let token = api_key::create(&pool, &new).await?;
+    pool.close().await;
+    Ok(token.reveal())
 }
 
 fn start<'a>(database_url: &'a str, args: &'a [&'a str]) -> Start<'a> {

@@ -10,12 +10,12 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Args, Mode,
-    http::{Connection, Target, post},
+    http::{Connection, Target, post, post_with_key},
     told::{Acknowledged, Act, Last, Told},
 };
 
@@ -24,6 +24,13 @@ const LONGEST_MICROS: u64 = 3_600_000_000;
 
 /// How long a server may be away, such as for a restart.
 const SERVER_AWAY: Duration = Duration::from_secs(30);
+
+/// How long a server that can't answer is left alone.
+const SERVER_BUSY: Duration = Duration::from_millis(100);
+
+/// How long a client that retries waits for an answer, one of these at random: some go at once, so that it is not known
+/// whether their request arrived; some while it is worked on; some stay.
+const PATIENCE_MS: [u64; 6] = [0, 1, 3, 10, 30, 10_000];
 
 /// What all clients share.
 pub(crate) struct Load {
@@ -39,6 +46,8 @@ pub(crate) struct Load {
     began: Instant,
     /// Turns a second, unless each connection goes as fast as it can.
     rate: Option<u32>,
+    /// Whether clients lose patience, and send a booking again until it is answered.
+    retries: bool,
     counts: Counts,
     seen: Mutex<Seen>,
 }
@@ -48,6 +57,8 @@ struct Counts {
     requests: AtomicU64,
     booked: AtomicU64,
     refused: AtomicU64,
+    retried: AtomicU64,
+    replayed: AtomicU64,
 }
 
 /// What needs a lock to be written down.
@@ -74,6 +85,7 @@ impl Load {
             is_over: CancellationToken::new(),
             began,
             rate: args.rate,
+            retries: args.retries,
             counts: Counts::default(),
             seen: Mutex::new(Seen {
                 latency,
@@ -95,6 +107,16 @@ impl Load {
     /// Bookings refused for want of seats.
     pub(crate) fn refused(&self) -> u64 {
         self.counts.refused.load(Relaxed)
+    }
+
+    /// Bookings sent again.
+    pub(crate) fn retried(&self) -> u64 {
+        self.counts.retried.load(Relaxed)
+    }
+
+    /// Answers to bookings that had been made when they came before.
+    pub(crate) fn replayed(&self) -> u64 {
+        self.counts.replayed.load(Relaxed)
     }
 
     /// What was seen of latencies and errors.
@@ -149,6 +171,7 @@ struct Answer {
     id: Option<i64>,
     /// A server that says when to come again says also that nothing was done.
     is_not_done: bool,
+    is_replay: bool,
 }
 
 /// One client, until the load is over. Returns what it was told.
@@ -205,11 +228,24 @@ impl Client<'_> {
             r#"{{"showId":{},"userName":"user {}","numberOfSeats":1}}"#,
             self.show_id, turn.number
         );
-        let request = post(self.target, "/bookings", &body);
-        let answer = self.send(&request, turn.due).await?;
+        let answer = if self.load.retries {
+            let key = format!("stress-{}-{}", self.show_id, turn.number);
+            let request = post_with_key(self.target, "/bookings", &body, Some(&key));
+            self.send_until_answered(&request, turn.due).await
+        } else {
+            let request = post(self.target, "/bookings", &body);
+            self.send(&request, turn.due).await
+        };
+        let Some(answer) = answer else {
+            self.told.maybe_done.push(turn.number);
+            return None;
+        };
         match answer.status {
             201 => {
                 self.load.counts.booked.fetch_add(1, Relaxed);
+                if answer.is_replay {
+                    self.load.counts.replayed.fetch_add(1, Relaxed);
+                }
                 return answer.id;
             }
             409 => {
@@ -217,12 +253,34 @@ impl Client<'_> {
             }
             status => {
                 self.load.count_error(format!("book: {status}"));
-                if answer.is_not_done {
-                    self.told.not_done.push(turn.number);
+                if !answer.is_not_done {
+                    self.told.maybe_done.push(turn.number);
                 }
             }
         }
         None
+    }
+
+    /// Sends the same request again and again, mostly with little patience, until it is answered with something else than
+    /// that the server can't; none when that took too long.
+    async fn send_until_answered(&mut self, request: &[u8], due: Instant) -> Option<Answer> {
+        let gives_up = Instant::now() + SERVER_AWAY;
+        loop {
+            let patience = Duration::from_millis(PATIENCE_MS[fastrand::usize(..PATIENCE_MS.len())]);
+            match timeout(patience, self.send(request, due)).await {
+                Ok(Some(answer)) if !answer.is_not_done && answer.status < 500 => {
+                    return Some(answer);
+                }
+                Ok(Some(_)) => sleep(SERVER_BUSY).await,
+                Ok(None) => {}
+                // What is on its way is left to its fate.
+                Err(_) => self.reconnect().await,
+            }
+            if Instant::now() > gives_up {
+                return None;
+            }
+            self.load.counts.retried.fetch_add(1, Relaxed);
+        }
     }
 
     async fn act(&mut self, act: Act, booking_id: i64) -> Last {
@@ -249,6 +307,7 @@ impl Client<'_> {
                 status: reply.status,
                 id: reply.id(),
                 is_not_done: reply.has_retry_after,
+                is_replay: reply.is_replay,
             }),
             Err(error) => Err(error),
         };
@@ -271,7 +330,7 @@ impl Client<'_> {
 
     async fn reconnect(&mut self) {
         let gives_up = Instant::now() + SERVER_AWAY;
-        while !self.load.is_over.is_cancelled() {
+        while self.load.retries || !self.load.is_over.is_cancelled() {
             if Instant::now() > gives_up {
                 // For all clients: the server will not come back.
                 self.load.end();
@@ -283,7 +342,7 @@ impl Client<'_> {
                     return;
                 }
                 // The server is away: look again shortly.
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(_) => sleep(Duration::from_millis(100)).await,
             }
         }
     }

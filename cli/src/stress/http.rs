@@ -14,6 +14,19 @@ use tokio::{
 pub(crate) struct Target {
     /// `host:port`
     address: String,
+    /// What each request to it begins with, after its first line.
+    headers: String,
+}
+
+impl Target {
+    /// Sends this API key with each request.
+    #[must_use]
+    pub(crate) fn with_key(mut self, api_key: Option<&str>) -> Self {
+        if let Some(key) = api_key {
+            let _ = write!(self.headers, "authorization: Bearer {key}\r\n");
+        }
+        self
+    }
 }
 
 impl FromStr for Target {
@@ -29,18 +42,34 @@ impl FromStr for Target {
             Some((_, port)) if port.parse::<u16>().is_ok() => address.to_owned(),
             _ => format!("{address}:80"),
         };
-        Ok(Self { address })
+        Ok(Self {
+            headers: format!("host: {address}\r\n"),
+            address,
+        })
     }
 }
 
 /// A GET request.
 pub(crate) fn get(target: &Target, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", target.address).into_bytes()
+    format!("GET {path} HTTP/1.1\r\n{}\r\n", target.headers).into_bytes()
 }
 
 /// A POST request.
 pub(crate) fn post(target: &Target, path: &str, body: &str) -> Vec<u8> {
-    let mut request = format!("POST {path} HTTP/1.1\r\nhost: {}\r\n", target.address);
+    post_with_key(target, path, body, None)
+}
+
+/// A POST request, with this `Idempotency-Key`.
+pub(crate) fn post_with_key(
+    target: &Target,
+    path: &str,
+    body: &str,
+    idempotency_key: Option<&str>,
+) -> Vec<u8> {
+    let mut request = format!("POST {path} HTTP/1.1\r\n{}", target.headers);
+    if let Some(key) = idempotency_key {
+        let _ = write!(request, "idempotency-key: {key}\r\n");
+    }
     if !body.is_empty() {
         request.push_str("content-type: application/json\r\n");
     }
@@ -62,6 +91,8 @@ pub(crate) struct Reply<'a> {
     /// Where the next page is.
     pub(crate) next: Option<String>,
     pub(crate) has_retry_after: bool,
+    /// An earlier request with the same key had done it.
+    pub(crate) is_replay: bool,
 }
 
 impl Reply<'_> {
@@ -106,6 +137,7 @@ impl Connection {
             body: &self.buffer[head.length..head.length + head.body_length],
             next: head.next,
             has_retry_after: head.has_retry_after,
+            is_replay: head.is_replay,
         })
     }
 
@@ -124,6 +156,7 @@ struct Head {
     body_length: usize,
     next: Option<String>,
     has_retry_after: bool,
+    is_replay: bool,
 }
 
 /// Parses the head of a reply; none while it is not all there.
@@ -153,6 +186,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
         body_length,
         next,
         has_retry_after: header("retry-after").is_some(),
+        is_replay: header("idempotency-replayed").is_some(),
     }))
 }
 

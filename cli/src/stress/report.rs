@@ -21,6 +21,10 @@ pub(crate) struct Report {
     pub(crate) bookings_per_second: f64,
     /// Bookings refused for want of seats.
     refusals: u64,
+    /// Bookings sent again.
+    retries: u64,
+    /// Answers to bookings that had been made when they came before.
+    pub(crate) replays: u64,
     /// Requests without an answer, or with an unexpected one.
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) latency_ms: Latency,
@@ -61,6 +65,8 @@ impl Report {
             bookings: load.booked(),
             bookings_per_second: rate(load.booked(), seconds),
             refusals: load.refused(),
+            retries: load.retried(),
+            replays: load.replayed(),
             errors,
             latency_ms,
             verification,
@@ -101,6 +107,10 @@ impl fmt::Display for Report {
         row("bookings", self.bookings.to_string());
         row("bookings/s", format!("{:.0}", self.bookings_per_second));
         row("refusals", self.refusals.to_string());
+        if self.retries > 0 {
+            row("retries", self.retries.to_string());
+            row("replays", self.replays.to_string());
+        }
         row("errors", self.errors.values().sum::<u64>().to_string());
         for (what, count) in &self.errors {
             row(&format!("  {what}"), count.to_string());

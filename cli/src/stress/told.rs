@@ -7,14 +7,14 @@ use shared::booking::BookingStatus;
 pub(crate) struct Told {
     /// The bookings that were acknowledged.
     pub(crate) acknowledged: Vec<Acknowledged>,
-    /// The turns whose request to book was answered with "nothing was done".
-    pub(crate) not_done: Vec<u64>,
+    /// The turns that may have booked, though nobody said so: no other turn has.
+    pub(crate) maybe_done: Vec<u64>,
 }
 
 impl Told {
     pub(crate) fn append(&mut self, mut other: Self) {
         self.acknowledged.append(&mut other.acknowledged);
-        self.not_done.append(&mut other.not_done);
+        self.maybe_done.append(&mut other.maybe_done);
     }
 }
 
