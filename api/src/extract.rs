@@ -8,6 +8,7 @@ use axum::{
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
 };
 use garde::Validate;
+use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use shared::idempotency::{Claim, Key};
 use tokio::sync::OwnedSemaphorePermit;
@@ -113,6 +114,10 @@ where
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let query = parts.uri.query().unwrap_or_default();
+        // Otherwise what is none would be replaced, and something else be looked for.
+        percent_decode_str(query)
+            .decode_utf8()
+            .map_err(|_| Problem::Malformed("The query is not UTF-8.".into()))?;
         let decoder = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         let value: T = serde_path_to_error::deserialize(decoder).map_err(|error| {
             Problem::Malformed(format!(

@@ -224,7 +224,7 @@ impl Problem {
             Self::Refused(refusal) => refusal.to_string().into(),
             Self::Malformed(detail) => detail.into(),
             Self::Invalid(_) => "Some values are out of bounds: see `errors`.".into(),
-            Self::NoSuchRoute => "Nothing is served at this path.".into(),
+            Self::NoSuchRoute => "Nothing is served at this path. What is, tells `/docs`.".into(),
             Self::MethodNotAllowed => {
                 "This path is served with other methods: see the header `Allow`.".into()
             }

@@ -184,6 +184,10 @@ fn target() -> Target {
     Target { runtime, apis }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what a closure takes can't be inferred by reference"
+)]
 fn run<S: Strategy>(
     cases: u32,
     strategy: S,

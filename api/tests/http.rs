@@ -308,6 +308,7 @@ async fn bad_requests_get_clear_problems() {
         (Method::GET, "/bookings?limit=abc", 400, "malformed"),
         (Method::GET, "/bookings?status=pending", 400, "malformed"),
         (Method::GET, "/bookings?userName=%00", 422, "invalid"),
+        (Method::GET, "/bookings?userName=%ff", 400, "malformed"),
         (Method::GET, "/bookings?user=x", 400, "malformed"),
         (Method::GET, "/bookings?limit=1&limit=2", 400, "malformed"),
         (Method::POST, "/shows", 415, "not-json"),
