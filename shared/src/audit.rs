@@ -104,13 +104,13 @@ const CHECKS: [Check; 10] = [
         name: "no hold is overdue for longer than the limit",
         broken: "SELECT format('booking %s of show %s: since %s', id, show_id, expires_at)
                  FROM bookings, hold_limit
-                 WHERE status = 'PENDING' AND expires_at < now() - hold_limit.length",
+                 WHERE resolved_at IS NULL AND expires_at < now() - hold_limit.length",
     },
     Check {
         name: "each hold has a job, or a worker that sweeps",
         broken: "SELECT format('booking %s of show %s: until %s', id, show_id, expires_at)
                  FROM bookings
-                 WHERE status = 'PENDING'
+                 WHERE resolved_at IS NULL
                    AND NOT EXISTS (SELECT FROM live_job WHERE booking_id = id)
                    AND NOT EXISTS (SELECT FROM apalis.workers WHERE last_seen > now() - interval '1 minute')",
     },

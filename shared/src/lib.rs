@@ -33,6 +33,9 @@
 //! Lock (shows by id, then bookings by id), read the database's clock *after* the locks are held, decide with
 //! a pure function of state, request and that time, write with the condition repeated in SQL, check the number
 //! of rows. Only the database's clock decides anything: hosts may disagree about the time.
+//!
+//! What looks for holds says `resolved_at IS NULL`, as their indexes do. What changes bookings by their ids says
+//! `status = 'PENDING'`, which means the same, so that it can't be planned by way of those indexes.
 
 pub mod api_key;
 pub mod audit;

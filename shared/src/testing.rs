@@ -182,7 +182,7 @@ pub async fn let_pass(pool: &PgPool, seconds: i32) {
          UPDATE bookings SET expires_at = expires_at - make_interval(secs => $1),
                              extendable_until = extendable_until - make_interval(secs => $1),
                              created_at = created_at - make_interval(secs => $1)
-         WHERE status = 'PENDING'",
+         WHERE resolved_at IS NULL",
     )
     .bind(f64::from(seconds))
     .execute(pool)

@@ -45,7 +45,7 @@ pub async fn expire(
                   min(expires_at) FILTER (WHERE status = 'PENDING' AND expires_at > now()) AS next_deadline,
                   bool_or(status = 'PENDING' AND expires_at <= now())
                   OR EXISTS (SELECT FROM bookings AS hold
-                             WHERE hold.show_id = named.show_id AND hold.status = 'PENDING'
+                             WHERE hold.show_id = named.show_id AND hold.resolved_at IS NULL
                                AND hold.expires_at <= now() - make_interval(secs => $2)) AS "is_due!"
            FROM bookings AS named WHERE id = ANY($1) GROUP BY show_id ORDER BY show_id"#,
         booking_ids,
@@ -132,7 +132,7 @@ async fn find_overdue(
         "SELECT id FROM unnest($1::bigint[], $2::bigint[]) AS of_show (show_id, at_most)
          CROSS JOIN LATERAL (
              SELECT id, expires_at FROM bookings
-             WHERE bookings.show_id = of_show.show_id AND status = 'PENDING' AND expires_at <= $3
+             WHERE bookings.show_id = of_show.show_id AND resolved_at IS NULL AND expires_at <= $3
              ORDER BY expires_at LIMIT of_show.at_most) AS hold
          ORDER BY expires_at LIMIT $4",
         &show_ids,
@@ -218,15 +218,15 @@ pub async fn find_overdue_shows(
     // From one show that has holds to the next, by the index; bookings that are resolved are not in it.
     let ids = sqlx::query_scalar!(
         r#"WITH RECURSIVE held AS (
-               (SELECT show_id FROM bookings WHERE status = 'PENDING' ORDER BY show_id LIMIT 1)
+               (SELECT show_id FROM bookings WHERE resolved_at IS NULL ORDER BY show_id LIMIT 1)
                UNION ALL
                SELECT (SELECT next.show_id FROM bookings AS next
-                       WHERE next.status = 'PENDING' AND next.show_id > held.show_id
+                       WHERE next.resolved_at IS NULL AND next.show_id > held.show_id
                        ORDER BY next.show_id LIMIT 1)
                FROM held WHERE held.show_id IS NOT NULL)
            SELECT show_id AS "show_id!" FROM held
            WHERE EXISTS (SELECT FROM bookings
-                         WHERE bookings.show_id = held.show_id AND status = 'PENDING'
+                         WHERE bookings.show_id = held.show_id AND resolved_at IS NULL
                            AND expires_at <= now() - make_interval(secs => $1))"#,
         grace.as_seconds_f64(),
     )

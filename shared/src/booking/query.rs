@@ -183,7 +183,7 @@ pub async fn list(
 
 fn holds_by_deadline(filter: &Filter, after: Option<Cursor>, limit: i64) -> QueryBuilder<Postgres> {
     let mut sql = QueryBuilder::new(format!(
-        "SELECT {COLUMNS} FROM bookings WHERE status = 'PENDING' AND expires_at > now()"
+        "SELECT {COLUMNS} FROM bookings WHERE resolved_at IS NULL AND expires_at > now()"
     ));
     if let Some(Cursor::Deadline(expires_at, id)) = after {
         sql.push(" AND (expires_at, id) > (").push_bind(expires_at);
@@ -222,7 +222,7 @@ fn bookings_by_id(filter: &Filter, after: Option<Cursor>, limit: i64) -> QueryBu
             sql.push(" ORDER BY id LIMIT ")
                 .push_bind(limit)
                 .push(") UNION ALL (");
-            select(&mut sql, "status = 'PENDING' AND expires_at <= now()");
+            select(&mut sql, "resolved_at IS NULL AND expires_at <= now()");
             sql.push(")");
         }
     }

@@ -1,0 +1,192 @@
+//! What a transaction reads when the planner knows nothing of the tables, as in the first minute of a new system's first
+//! sale, before anything was analyzed: what it is about, and not the rest of the sale.
+
+use chrono::{DateTime, TimeDelta};
+use shared::{
+    batch::Batch,
+    booking::{
+        cancel, confirm,
+        expire::{self, Overdue},
+        extend, reserve,
+    },
+    idempotency::{Claim, Key},
+    postgres::{self, DatabaseArgs, Session},
+    show::{NewShow, Show},
+    testing::{TestDatabase, change, create, execute, let_pass},
+};
+use sqlx::PgPool;
+
+/// What a transaction changes.
+const BATCH: i64 = 100;
+
+/// So many times each transaction is run.
+const RUNS: i64 = 4;
+
+/// A show in the middle of its sale with 50,000 holds, in a database that nothing has analyzed.
+async fn a_sale(pool: &PgPool) -> Show {
+    let show = create(
+        pool,
+        NewShow {
+            max_seats_per_user: Some(1000),
+            ..NewShow::new("Morning Show", DateTime::UNIX_EPOCH, 1_000_000)
+        },
+    )
+    .await;
+    for sql in [
+        "ALTER TABLE bookings SET (autovacuum_enabled = false)",
+        "ALTER TABLE shows SET (autovacuum_enabled = false)",
+        "ALTER TABLE idempotency_keys SET (autovacuum_enabled = false)",
+        "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
+                               counts_per_user)
+         SELECT id, 'user ' || n, 1, 'PENDING', now() + interval '1 hour' + n * interval '1 ms', now() + interval '1 day', now(), true
+         FROM shows, generate_series(1, 50000) AS n",
+        "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, booking_id)
+         SELECT 0, 'key ' || id, '', show_id, id FROM bookings",
+        "UPDATE shows SET available_seats = seats - 50000",
+    ] {
+        execute(pool, sql).await;
+    }
+    show
+}
+
+/// Pages of the tables and their indexes that this pool's one connection reads for each booking that the runs change.
+async fn pages_for_each(pool: &PgPool, run: impl AsyncFn(i64) -> usize) -> i64 {
+    let read = async || -> i64 {
+        execute(pool, "SELECT pg_stat_force_next_flush()").await;
+        sqlx::query_scalar(
+            "SELECT sum(heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
+             FROM pg_statio_user_tables WHERE schemaname = 'public'",
+        )
+        .fetch_one(pool)
+        .await
+        .unwrap()
+    };
+    let before = read().await;
+    let mut changed = 0;
+    for number in 0..RUNS {
+        changed += run(number).await;
+    }
+    (read().await - before) / i64::try_from(changed).unwrap()
+}
+
+/// The bookings of the crowd that this run is about.
+fn ids(part: i64, run: i64) -> impl Iterator<Item = i64> {
+    let first = (part * RUNS + run) * BATCH + 1;
+    first..first + BATCH
+}
+
+fn requests(show: &Show, run: i64) -> Vec<reserve::Request> {
+    (0..BATCH)
+        .map(|n| reserve::Request {
+            show_id: show.id,
+            user_name: format!("user {}", 1000 + n),
+            number_of_seats: 1,
+            claim: Some(Claim {
+                key: Key {
+                    owner: 0,
+                    text: format!("new key {run} {n}"),
+                },
+                fingerprint: vec![1],
+            }),
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
+    let db = TestDatabase::new().await;
+    let show = a_sale(&db.pool).await;
+    let pool = postgres::connect(&DatabaseArgs {
+        database_url: db.url.clone(),
+        database_connections: 1,
+    })
+    .await
+    .unwrap();
+
+    let session = || Session::new(&pool);
+    let mut costs = Vec::new();
+    let cost = pages_for_each(&pool, async |run| {
+        let answers = reserve::reserve(&mut session(), &mut Batch::of(requests(&show, run))).await;
+        answers
+            .unwrap()
+            .iter()
+            .filter(|answer| answer.is_ok())
+            .count()
+    })
+    .await;
+    costs.push(("reserve", cost));
+    let cost = pages_for_each(&pool, async |run| {
+        let batch: Vec<_> = ids(1, run).map(change).collect();
+        let answers = confirm::confirm(&mut session(), &mut Batch::of(batch)).await;
+        answers
+            .unwrap()
+            .iter()
+            .filter(|answer| answer.is_ok())
+            .count()
+    })
+    .await;
+    costs.push(("confirm", cost));
+    let cost = pages_for_each(&pool, async |run| {
+        let batch: Vec<_> = ids(2, run).map(change).collect();
+        let answers = cancel::cancel(&mut session(), &mut Batch::of(batch)).await;
+        answers
+            .unwrap()
+            .iter()
+            .filter(|answer| answer.is_ok())
+            .count()
+    })
+    .await;
+    costs.push(("cancel", cost));
+    let cost = pages_for_each(&pool, async |run| {
+        let batch: Vec<_> = ids(3, run)
+            .map(|id| extend::Request {
+                change: change(id),
+                seconds: 80_000,
+            })
+            .collect();
+        let answers = extend::extend(&mut session(), &mut Batch::of(batch)).await;
+        answers
+            .unwrap()
+            .iter()
+            .filter(|answer| answer.is_ok())
+            .count()
+    })
+    .await;
+    costs.push(("extend", cost));
+    let cost = pages_for_each(&pool, async |run| {
+        let due: Vec<i64> = ids(4, run).collect();
+        sqlx::query(
+            "UPDATE bookings SET created_at = now() - interval '1 minute', expires_at = now() WHERE show_id = $1 AND id = ANY($2)",
+        )
+        .bind(show.id)
+        .bind(&due)
+        .execute(&pool)
+        .await
+        .unwrap();
+        expire::expire(&mut session(), &due).await.unwrap().expired
+    })
+    .await;
+    costs.push(("expire", cost));
+    let_pass(&pool, 2 * 3600).await;
+    let cost = pages_for_each(&pool, async |_| {
+        let overdue = Overdue {
+            show_ids: expire::find_overdue_shows(&pool, TimeDelta::zero())
+                .await
+                .unwrap(),
+            grace: TimeDelta::zero(),
+        };
+        expire::expire_overdue(&mut session(), &overdue)
+            .await
+            .unwrap()
+    })
+    .await;
+    costs.push(("sweep", cost));
+
+    println!("{costs:?}");
+    for (transaction, pages) in costs {
+        assert!(
+            pages <= 50,
+            "{transaction} reads {pages} pages for each booking"
+        );
+    }
+}
