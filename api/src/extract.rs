@@ -120,11 +120,11 @@ where
             .map_err(|_| Problem::Malformed("The query is not UTF-8.".into()))?;
         let decoder = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         let value: T = serde_path_to_error::deserialize(decoder).map_err(|error| {
-            Problem::Malformed(format!(
-                "Query parameter {}: {}.",
-                error.path(),
-                error.inner()
-            ))
+            let (path, inner) = (error.path().to_string(), error.inner());
+            Problem::Malformed(match path.as_str() {
+                "." => format!("The query is not right: {inner}."),
+                parameter => format!("Query parameter {parameter}: {inner}."),
+            })
         })?;
         validate(&value, "")?;
         Ok(Self(value))

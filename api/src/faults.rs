@@ -56,6 +56,9 @@ pub(crate) fn of_unreadable<T: ToSchema>(body: &[u8], first: Fault) -> Problem {
 
 /// A body that is no JSON.
 pub(crate) fn malformed(error: &serde_json::Error) -> Problem {
+    if error.is_eof() && (error.line(), error.column()) == (1, 0) {
+        return Problem::Malformed("There is no body.".into());
+    }
     Problem::Malformed(format!("The body is not valid JSON: {error}."))
 }
 
@@ -84,6 +87,10 @@ fn faults(error: &ValidationError<'_>) -> Vec<Fault> {
         pointer: format!("{place}/{}", name.replace('~', "~0").replace('/', "~1")),
         detail: detail.to_owned(),
     };
+    let here = |detail: String| Fault {
+        pointer: place.to_owned(),
+        detail,
+    };
     match error.kind() {
         ValidationErrorKind::Required { property } => {
             vec![field(property.as_str().unwrap_or_default(), "is missing")]
@@ -92,10 +99,19 @@ fn faults(error: &ValidationError<'_>) -> Vec<Fault> {
             .iter()
             .map(|name| field(name, "there is no such field"))
             .collect(),
-        _ => vec![Fault {
-            pointer: place.to_owned(),
+        // In garde's words.
+        ValidationErrorKind::Minimum { limit } => {
+            vec![here(format!("lower than {limit}"))]
+        }
+        ValidationErrorKind::Maximum { limit } => {
+            vec![here(format!("greater than {limit}"))]
+        }
+        ValidationErrorKind::Pattern { .. } => {
+            vec![here("contains a control character".to_owned())]
+        }
+        _ => vec![here(
             // Without the value: it may be long, and it is the client's.
-            detail: error.masked().to_string(),
-        }],
+            error.masked().to_string(),
+        )],
     }
 }

@@ -9,15 +9,19 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{problem::Problem, routes};
+use crate::{MAX_BODY_BYTES, problem::Problem, routes};
 
 /// What the handlers do not say themselves.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "ticketing",
-        description = "Sells seats of shows. A booking is held for a while, and is confirmed in that time or its seats go \
-                       back on sale.\n\nEvery error is an RFC 9457 problem: `type` never changes and is what to look at; \
+        description = "Sells seats of shows.\n\nReserve seats with `POST /bookings`: they are held for a while (`secondsLeft`). \
+                       Extend the hold when payment takes longer, and confirm the booking when it is paid; a hold that \
+                       is not confirmed in time is `FAILED`, and its seats go back on sale. Cancel a booking to give its \
+                       seats back earlier, or after it was sold.\n\nWhen an answer does not arrive, send the request \
+                       again: reserving and creating with the same `Idempotency-Key`, everything else as it is. After \
+                       429 or 503 with `Retry-After`, wait for so many seconds first.\n\nEvery error is an RFC 9457 problem: `type` never changes and is what to look at; \
                        the other members say what happened this time.",
     ),
     tags(
@@ -133,6 +137,11 @@ pub fn document() -> Value {
             add_problems(operation, &problems);
         }
     }
+    document["info"]
+        .as_object_mut()
+        .expect("info")
+        .remove("license");
+    document["servers"] = json!([{ "url": "/" }]);
     document["paths"]["/bookings"]["post"]["responses"]["201"]["links"] = [
         "findBooking",
         "confirmBooking",
@@ -147,10 +156,11 @@ pub fn document() -> Value {
     .collect();
     let components = &mut document["components"];
     components["schemas"]["Problem"] = problem_schema();
+    components["headers"] = headers();
     components["securitySchemes"]["apiKey"] = json!({
         "type": "http", "scheme": "bearer", "bearerFormat": "tkt_<id>_<secret>",
-        "description": "Asked for unless the server listens on a loopback address, or is told to be open. `ticketing key create` \
-                        makes one. Its scopes say what it may do; none includes another.",
+        "description": "Who runs the server makes one with `ticketing key create`. A server that only its own machine can reach \
+                        asks for none, unless it is told to. Its scopes say what it may do; none includes another.",
     });
     components["examples"] = problems
         .into_iter()
@@ -190,9 +200,8 @@ fn add_problems(operation: &mut Value, problems: &Map<String, Value>) {
         .iter()
         .find(|(of, _)| *of == id)
         .expect("an operation has an entry in PROBLEMS");
-    let guarded = GUARDED
-        .into_iter()
-        .filter(|_| operation["security"].is_array());
+    let is_guarded = operation["security"].is_array();
+    let guarded = GUARDED.into_iter().filter(|_| is_guarded);
     let kinds: Vec<&str> = own.iter().copied().chain(guarded).chain(ALWAYS).collect();
     for kind in kinds {
         let problem = &problems[kind];
@@ -206,10 +215,55 @@ fn add_problems(operation: &mut Value, problems: &Map<String, Value>) {
         let content = &mut response["content"]["application/problem+json"];
         content["schema"] = json!({ "$ref": "#/components/schemas/Problem" });
         content["examples"][kind] = json!({ "$ref": format!("#/components/examples/{kind}") });
+        for name in match kind {
+            "api-key-required" | "api-key-invalid" | "scope-required" => &["WWW-Authenticate"][..],
+            "too-many-requests" | "overloaded" | "unavailable" => &["Retry-After"],
+            _ => &[],
+        } {
+            add_header(response, name);
+        }
+    }
+    for response in operation["responses"]
+        .as_object_mut()
+        .expect("responses")
+        .values_mut()
+    {
+        add_header(response, "X-Request-Id");
+        if is_guarded {
+            add_header(response, "RateLimit");
+            add_header(response, "RateLimit-Policy");
+        }
     }
 }
 
+fn add_header(response: &mut Value, name: &str) {
+    response["headers"][name] = json!({ "$ref": format!("#/components/headers/{name}") });
+}
+
+/// The headers that are not of one operation.
+fn headers() -> Value {
+    let header = |description: &str, example: &str| json!({ "description": description, "schema": { "type": "string" }, "example": example });
+    json!({
+        "X-Request-Id": header(
+            "Names this request in the server's log: what you sent in this header, or one made up.",
+            "7d3f0c6a5b1e4f2c9a8b7c6d5e4f3a2b",
+        ),
+        "RateLimit": header(
+            "Where requests are limited: how many are left (`r`), and in how many seconds all are there again (`t`). Each key \
+             has its own; without keys, each address.",
+            "\"default\";r=87;t=1",
+        ),
+        "RateLimit-Policy": header(
+            "Where requests are limited: how many (`q`) are allowed in how many seconds (`w`).",
+            "\"default\";q=100;w=1",
+        ),
+        "Retry-After": header("When nothing was done, and it can be sent again: in how many seconds.", "1"),
+        "WWW-Authenticate": header("What is missing (RFC 6750).", "Bearer realm=\"ticketing\""),
+    })
+}
+
 fn problem_schema() -> Value {
+    let fact = |kind: &str, description: &str, example: Value| json!({ "type": kind, "description": description, "examples": [example] });
     json!({
         "type": "object",
         "description": "What went wrong (RFC 9457), and beside these members the facts that a program can act on.",
@@ -230,8 +284,21 @@ fn problem_schema() -> Value {
                 "type": "string", "description": "What happened this time, for people.",
                 "examples": ["Show 1 has 2 seats available, 3 were requested."],
             },
+            "showId": fact("integer", "The show.", json!(7)),
+            "bookingId": fact("integer", "The booking.", json!(1042)),
+            "requested": fact("integer", "How many seats were asked for.", json!(3)),
+            "available": fact("integer", "Of `not-enough-seats`: how many there are.", json!(2)),
+            "maxSeatsPerBooking": fact("integer", "Of `too-many-seats`: how many a booking of the show can have.", json!(10)),
+            "maxSeatsPerUser": fact("integer", "Of `user-limit-reached`: how many a user of the show can have.", json!(20)),
+            "taken": fact("integer", "Of `user-limit-reached`: how many the user has.", json!(18)),
+            "expiresAt": fact("string", "Of `hold-expired`: when the hold ended.", json!("2026-11-23T20:02:00.123456Z")),
+            "extendableUntil": fact("string", "Of `extension-too-long`: the latest deadline.", json!("2026-11-23T20:15:00.123456Z")),
+            "maxSeconds": fact("integer", "Of `extension-too-long`: how many seconds from now that is.", json!(780)),
+            "currentStatus": fact("string", "Of `booking-changed`: the booking's status.", json!("CONFIRMED")),
+            "scope": fact("string", "Of `scope-required`: what the key lacks.", json!("bookings:write")),
+            "maxBytes": fact("integer", "Of `body-too-large`: how long a body can be.", json!(MAX_BODY_BYTES)),
             "errors": {
-                "type": "array", "description": "Of `invalid`: each value that is out of bounds.",
+                "type": "array", "description": "Of `invalid`: each value that is not as it has to be.",
                 "items": {
                     "type": "object",
                     "required": ["pointer", "detail"],
@@ -284,6 +351,20 @@ mod tests {
             .filter(|part| part.starts_with('/') && part.len() > 1 && !part.contains("__private"))
             .map(str::to_owned)
             .collect()
+    }
+
+    #[test]
+    fn every_fact_of_a_problem_is_described() {
+        let described = problem_schema()["properties"].take();
+        for problem in Problem::one_of_each() {
+            for member in problem.document().as_object().unwrap().keys() {
+                assert!(
+                    !described[member].is_null(),
+                    "{member} of {}",
+                    problem.kind()
+                );
+            }
+        }
     }
 
     #[test]

@@ -223,8 +223,8 @@ impl Problem {
         match self {
             Self::Refused(refusal) => refusal.to_string().into(),
             Self::Malformed(detail) => detail.into(),
-            Self::Invalid(_) => "Some values are out of bounds: see `errors`.".into(),
-            Self::NoSuchRoute => "Nothing is served at this path. What is, tells `/docs`.".into(),
+            Self::Invalid(_) => "Some values are missing, unknown, or not as they have to be: see `errors`.".into(),
+            Self::NoSuchRoute => "Nothing is served at this path. `/docs` lists what is.".into(),
             Self::MethodNotAllowed => {
                 "This path is served with other methods: see the header `Allow`.".into()
             }
@@ -233,16 +233,16 @@ impl Problem {
                 "Send a JSON body with the header `Content-Type: application/json`.".into()
             }
             Self::KeyRequired => "Send a key with the header `Authorization: Bearer tkt_…`.".into(),
-            Self::KeyInvalid => "It is not a key of this server, or it was revoked.".into(),
+            Self::KeyInvalid => "Send a key of this server as `Authorization: Bearer tkt_…`. This is none, or it was revoked.".into(),
             Self::ScopeRequired(scope) => format!("It lacks the scope {scope}.").into(),
             Self::TooManyRequests => {
-                "Nothing was done. See `RateLimit-Policy` for how many a second are allowed.".into()
+                "Nothing was done. The header `RateLimit-Policy` says how many requests (`q`) are allowed in how many seconds (`w`).".into()
             }
             Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown => {
                 "Nothing was done. Try again shortly.".into()
             }
             Self::TimedOut | Self::OutcomeUnknown(_) => {
-                "It may have been done or not: look before you repeat it.".into()
+                "It may have been done or not. What reads, confirms, extends or cancels, and what has an `Idempotency-Key`, can be repeated as it is; otherwise look first whether it was made.".into()
             }
             Self::Internal(_) | Self::Panicked(_) => {
                 "A defect of the server. It is logged under this answer's `x-request-id`.".into()

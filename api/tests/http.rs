@@ -404,6 +404,11 @@ async fn lists_come_in_pages_and_filtered() {
     );
     assert_eq!(follow("/bookings?status=CONFIRMED").await, [vec![4]]);
     assert_eq!(follow("/shows?limit=1").await, [vec![1], vec![2]]);
+    // It would begin anew with each page.
+    for other_list in ["after=1795507306451310-4", "status=PENDING&after=3"] {
+        let (status, _) = api.get(&format!("/bookings?{other_list}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{other_list}");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use garde::Validate;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use shared::booking::{
     Booking, BookingStatus, Change, MAX_SEATS_PER_BOOKING, Refusal, extend, query, reserve,
 };
@@ -23,6 +23,7 @@ use crate::{
     page::{self, DEFAULT_LIMIT, Page},
     problem::Problem,
     replay::Replay,
+    routes::shows::time,
     whole,
 };
 
@@ -35,7 +36,7 @@ pub(crate) struct ReserveSeats {
     #[schema(examples(7), minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     #[serde(deserialize_with = "whole::number")]
     show_id: i64,
-    /// Who books. No control characters.
+    /// Who books: compared as it is written. No control characters.
     #[garde(length(chars, min = 1, max = 200), custom(no_control_character))]
     #[schema(
         examples("Alice"),
@@ -53,8 +54,8 @@ pub(crate) struct ReserveSeats {
 
 /// Reserve seats
 ///
-/// The seats are held for the show's `holdSeconds`; confirm or extend the booking in that time, or they go back on sale. A
-/// booking gets all its seats or none.
+/// The seats are held for the show's `holdSeconds`; confirm or extend the booking in that time, or they go back on sale and
+/// the booking is `FAILED`. A booking gets all its seats or none.
 #[utoipa::path(
     post,
     path = "/bookings",
@@ -62,10 +63,10 @@ pub(crate) struct ReserveSeats {
     operation_id = "reserveSeats",
     security(("apiKey" = ["bookings:write"])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with the same body within 24 hours, it is answered with what it made the first time. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with an equal body within 24 hours, it makes nothing new and is answered with what it made the first time, as that is now. A request that is refused uses no key up. Keys belong to their caller, for shows and bookings together. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
     ),
     request_body = ReserveSeats,
-    responses((status = CREATED, description = "The seats are held.", body = Booking, headers(
+    responses((status = CREATED, description = "The seats are held; when it is a repeat, this is the booking as it is now: look at its `status`.", body = Booking, headers(
             ("Location" = String, description = "Its path."),
             ("ETag" = String, description = "Stands for this state of it."),
             ("Idempotency-Replayed" = Option<String>, description = "`true` when an earlier request with the same key made it."),
@@ -104,7 +105,7 @@ pub(crate) async fn reserve(
     security(("apiKey" = ["bookings:write"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     responses((status = OK, description = "It is confirmed.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
@@ -132,7 +133,7 @@ pub(crate) async fn confirm(
     security(("apiKey" = ["bookings:write"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     responses((status = OK, description = "It is cancelled.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
@@ -172,7 +173,7 @@ pub(crate) struct ExtendHold {
     security(("apiKey" = ["bookings:write"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     request_body = ExtendHold,
     responses((status = OK, description = "It is held for that long.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
@@ -203,7 +204,7 @@ pub(crate) async fn extend(
     security(("apiKey" = ["bookings:read"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+        ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     responses((status = OK, description = "The booking.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it."))),
         (status = NOT_MODIFIED, description = "You have it already.", headers(("ETag" = String, description = "Stands for this state of it.")))),
@@ -220,6 +221,14 @@ pub(crate) async fn find(
     Ok(Tagged::from(booking).unless(&known))
 }
 
+fn optional_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let text = String::deserialize(decoder)?;
+    let time = time(&text).ok_or_else(|| {
+        D::Error::custom("not a time: write 2026-12-10T10:00:00Z or 2026-12-10T10:00:00%2B01:00")
+    });
+    time.map(Some)
+}
+
 #[derive(Debug, Serialize, Deserialize, Validate, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -234,7 +243,7 @@ pub(crate) struct ListBookings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(inline)]
     status: Option<BookingStatus>,
-    /// Of this user.
+    /// Of this user, written in the same way.
     #[garde(inner(length(chars, min = 1, max = 200), custom(no_control_character)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(
@@ -244,14 +253,22 @@ pub(crate) struct ListBookings {
         pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
     )]
     user_name: Option<String>,
-    /// Created later than this.
+    /// Created later than this: RFC 3339, `+` as `%2B`.
     #[garde(skip)]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_time",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[param(example = "2026-11-23T20:00:00Z")]
     created_after: Option<DateTime<Utc>>,
-    /// Holds whose deadline comes before this.
+    /// Holds whose deadline comes before this: RFC 3339, `+` as `%2B`.
     #[garde(skip)]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_time",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[param(example = "2026-11-23T20:02:00Z")]
     expires_before: Option<DateTime<Utc>>,
     /// How many at most; 100 when you do not say.
@@ -296,6 +313,11 @@ pub(crate) async fn list(
         expires_before: query.expires_before,
     };
     let after = query.after.map(|cursor| cursor.0);
+    if after.is_some_and(|cursor| !filter.has(cursor)) {
+        return Err(Problem::Malformed(
+            "Query parameter after: it is a place in another list. Take it from the header Link, and keep the filters.".into(),
+        ));
+    }
     let bookings = query::list(&state.pool, &filter, after, limit + 1).await?;
     Ok(Page::new(bookings, limit, "/bookings", place, |last| {
         query.after = Some(page::Cursor(filter.cursor(last)));

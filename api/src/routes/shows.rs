@@ -43,7 +43,7 @@ pub(crate) struct CreateShow {
         pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
     )]
     name: String,
-    /// When it begins: RFC 3339, or `2026-12-10 10:00:00` for UTC.
+    /// When it begins: RFC 3339, or `2026-12-10 10:00:00` for UTC. It may lie in the past.
     #[garde(skip)]
     #[serde(deserialize_with = "start_time")]
     #[schema(examples("2026-12-10T10:00:00Z", "2026-12-10 10:00:00"))]
@@ -53,13 +53,13 @@ pub(crate) struct CreateShow {
     #[schema(examples(40), minimum = 1, maximum = 1_000_000)]
     #[serde(deserialize_with = "whole::number")]
     seats: i32,
-    /// How long a booking holds its seats unconfirmed, in seconds.
+    /// How long a booking holds its seats unconfirmed, in seconds; 120 when you do not say.
     #[garde(range(min = 10, max = 86_400))]
     #[serde(default = "default_hold_seconds", deserialize_with = "whole::number")]
     #[schema(examples(120), minimum = 10, maximum = 86_400)]
     hold_seconds: i32,
     /// How long a hold can last in all, extensions included, in seconds; at least `holdSeconds`. When you do not say: 900, or `holdSeconds` if that is more.
-    #[garde(inner(range(min = self.hold_seconds, max = 86_400)))]
+    #[garde(inner(range(max = 86_400), custom(at_least(self.hold_seconds))))]
     #[schema(examples(900), minimum = 10, maximum = 86_400)]
     #[serde(default, deserialize_with = "whole::optional")]
     max_hold_seconds: Option<i32>,
@@ -73,6 +73,17 @@ pub(crate) struct CreateShow {
     #[schema(examples(20), minimum = 1, maximum = 1_000_000)]
     #[serde(default, deserialize_with = "whole::optional")]
     max_seats_per_user: Option<i32>,
+}
+
+fn at_least(hold_seconds: i32) -> impl FnOnce(&i32, &()) -> garde::Result {
+    move |max_hold_seconds, ()| {
+        if *max_hold_seconds < hold_seconds {
+            return Err(garde::Error::new(format!(
+                "lower than holdSeconds, which is {hold_seconds}"
+            )));
+        }
+        Ok(())
+    }
 }
 
 fn default_hold_seconds() -> i32 {
@@ -105,10 +116,10 @@ pub(crate) fn time(text: &str) -> Option<DateTime<Utc>> {
     operation_id = "createShow",
     security(("apiKey" = ["shows:write"])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with the same body within 24 hours, it is answered with what it made the first time. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with an equal body within 24 hours, it makes nothing new and is answered with what it made the first time, as that is now. A request that is refused uses no key up. Keys belong to their caller, for shows and bookings together. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
     ),
     request_body = CreateShow,
-    responses((status = CREATED, description = "It is on sale.", body = Show, headers(
+    responses((status = CREATED, description = "It is on sale; when it is a repeat, this is the show as it is now.", body = Show, headers(
             ("Location" = String, description = "Its path."),
             ("ETag" = String, description = "Stands for this state of it."),
             ("Idempotency-Replayed" = Option<String>, description = "`true` when an earlier request with the same key made it."),
@@ -151,7 +162,7 @@ pub(crate) async fn create(
     security(("apiKey" = ["shows:read"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^("[!#-~]+"( *, *"[!#-~]+")*)?$"#, example = "\"PENDING-1795118520123456\""),
+        ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"38\""),
     ),
     responses((status = OK, description = "The show.", body = Show, headers(("ETag" = String, description = "Stands for this state of it."))),
         (status = NOT_MODIFIED, description = "You have it already.", headers(("ETag" = String, description = "Stands for this state of it.")))),

@@ -124,6 +124,12 @@ impl Filter {
         self.expires_before.is_some() || self.status == Some(BookingStatus::Pending)
     }
 
+    /// Whether it is a place in this list, and not in one of another order.
+    #[must_use]
+    pub fn has(&self, cursor: Cursor) -> bool {
+        self.is_of_holds() == matches!(cursor, Cursor::Deadline(..))
+    }
+
     /// Where the list goes on after this booking.
     #[must_use]
     pub fn cursor(&self, last: &Booking) -> Cursor {

@@ -1,6 +1,6 @@
 //! Why a request is refused.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 
 use super::Booking;
@@ -31,7 +31,7 @@ pub enum Refusal {
         available: i32,
     },
     /// The hold ran out before it was confirmed.
-    #[error("The hold of booking {booking_id} ended at {}.", expires_at.to_rfc3339())]
+    #[error("The hold of booking {booking_id} ended at {}: its seats are back on sale.", text(*expires_at))]
     HoldExpired {
         /// The booking.
         booking_id: i64,
@@ -66,7 +66,7 @@ pub enum Refusal {
         taken: i64,
     },
     /// The hold can't be made to last that long.
-    #[error("The hold of booking {booking_id} can be extended until {}: by {seconds} s from now on.", extendable_until.to_rfc3339())]
+    #[error("The hold of booking {booking_id} can be extended until {}: by {seconds} s from now on.", text(*extendable_until))]
     ExtensionTooLong {
         /// The booking.
         booking_id: i64,
@@ -82,7 +82,7 @@ pub enum Refusal {
         booking_id: i64,
     },
     /// The booking is no longer as the client saw it.
-    #[error("Booking {booking_id} has changed: it is {} now.", current.status)]
+    #[error("Booking {booking_id} is not as it was with that ETag: it is {} now, or held for longer. Read it again, and decide anew.", current.status)]
     BookingChanged {
         /// The booking.
         booking_id: i64,
@@ -90,7 +90,9 @@ pub enum Refusal {
         current: Box<Booking>,
     },
     /// The idempotency key has been used for another request.
-    #[error("This idempotency key was used for another request.")]
+    #[error(
+        "This idempotency key was used for another request: use a new one for each thing that you want."
+    )]
     KeyReused,
     /// The booking was cancelled.
     #[error("Booking {booking_id} is cancelled.")]
@@ -98,4 +100,9 @@ pub enum Refusal {
         /// The booking.
         booking_id: i64,
     },
+}
+
+/// As in JSON.
+fn text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
