@@ -25,6 +25,7 @@ use crate::{
     access::Access,
     limits::{Allowance, Limits},
     problem::Problem,
+    unread::Unread,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -64,10 +65,11 @@ impl Guard {
             method = %request.method(),
             path = request.uri().path(),
         );
-        let mut response = self
-            .admit(peer, request.map(Body::new))
-            .instrument(span)
-            .await;
+        let (request, unread) = Unread::of(request);
+        let mut response = self.admit(peer, request).instrument(span).await;
+        if let Some(unread) = unread {
+            unread.discard().await;
+        }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -14,6 +14,7 @@ mod problem;
 mod replay;
 mod routes;
 mod server;
+mod unread;
 mod whole;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};

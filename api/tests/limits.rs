@@ -43,6 +43,44 @@ async fn a_client_that_asks_too_often_is_told_how_often_it_may() {
     .await;
 }
 
+/// A connection that is closed with unread bytes is reset, which takes the answer away from a client that is still
+/// sending. So it is not closed: the next request gets its answer, too.
+#[tokio::test]
+async fn an_answer_reaches_a_client_whose_body_nobody_reads() {
+    let api = Api::start().await;
+    let address = api.base.trim_start_matches("http://");
+    let length = 500_000;
+    for (request, status) in [
+        ("GET /openapi.json", "200"),
+        ("GET /nowhere", "404"),
+        ("POST /bookings", "413"),
+    ] {
+        let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
+        let head = format!(
+            "{request} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        let sent = [
+            head.as_bytes(),
+            &vec![b'x'; length],
+            b"GET /health/live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        ]
+        .concat();
+        let sending = tokio::spawn(async move {
+            write.write_all(&sent).await.expect("it is taken");
+            write
+        });
+        let mut answers = Vec::new();
+        read.read_to_end(&mut answers).await.expect("no reset");
+        let answers = String::from_utf8(answers).unwrap();
+        assert!(
+            answers.starts_with(&format!("HTTP/1.1 {status}")),
+            "{request}"
+        );
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{request}");
+        sending.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn each_key_has_its_own_rate() {
     let open = Api::start().await;
