@@ -27,9 +27,13 @@ impl ExpireBookings {
     pub(crate) const MAX_ATTEMPTS: i32 = 12;
 }
 
-/// An id for a new job; apalis wants a ULID.
-pub(crate) fn new_id() -> String {
-    Ulid::generate().to_string()
+/// All queues of this program.
+pub const QUEUES: [&str; 1] = [ExpireBookings::QUEUE];
+
+/// An id for a new job; apalis wants a ULID. It begins with the time at which the job's bookings are made, which is how
+/// [`inspect`](crate::queue::inspect) finds the jobs of a booking.
+pub(crate) fn new_id(made_at: DateTime<Utc>) -> String {
+    Ulid::from_datetime(made_at.into()).to_string()
 }
 
 /// Moves the time at which a job is run next, while it is running. apalis itself would run a job that failed or was

@@ -13,7 +13,8 @@
 //! | who may use the API | [`api_key`] |
 //! | reading bookings | [`booking::query`] |
 //! | background jobs and how they are enqueued | [`jobs`] |
-//! | housekeeping of the queue | [`queue`] |
+//! | the queue: looking into it, steering it, housekeeping | [`queue`] |
+//! | how the sale goes | [`sales`] |
 //! | whether all invariants hold | [`audit`] |
 //! | connections, migrations, which errors are worth a retry | [`postgres`] |
 //! | a private PostgreSQL server | [`local_postgres`] |
@@ -47,6 +48,7 @@ pub mod local_postgres;
 pub mod postgres;
 pub mod process;
 pub mod queue;
+pub mod sales;
 pub mod show;
 pub mod shutdown;
 pub mod telemetry;

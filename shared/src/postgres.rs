@@ -1,6 +1,7 @@
 //! Connections, migrations, leadership, and which errors are worth a retry.
 
 mod session;
+pub mod usage;
 
 use std::{io, time::Duration};
 
@@ -187,6 +188,19 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
         })
         .connect_lazy_with(options))
 }
+
+/// A pool on the same database for those who watch: it has its own few connections, so that looking takes none from
+/// selling, and its statements give up soon. They are opened when they are needed.
+#[must_use]
+pub fn watching(pool: &PgPool) -> PgPool {
+    let options = pool.connect_options().as_ref().clone();
+    pool.options()
+        .clone()
+        .max_connections(WATCHING_CONNECTIONS)
+        .connect_lazy_with(options.options([("statement_timeout", "5s")]))
+}
+
+const WATCHING_CONNECTIONS: u32 = 3;
 
 fn parse_url(url: &str) -> anyhow::Result<PgConnectOptions> {
     let scheme = url.split("://").next().unwrap_or_default();

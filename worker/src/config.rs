@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use shared::{postgres::DatabaseArgs, queue::Retention, telemetry::LogArgs};
+use shared::{postgres::DatabaseArgs, queue::housekeeping::Retention, telemetry::LogArgs};
 
 /// Runs the background jobs of ticketing: fails stale bookings and restores their seats.
 ///

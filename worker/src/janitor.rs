@@ -7,7 +7,8 @@ use shared::{
     booking::expire::{self, Overdue},
     idempotency,
     postgres::{self, Leadership, Session},
-    queue, telemetry,
+    queue::housekeeping,
+    telemetry,
 };
 use sqlx::PgPool;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -112,10 +113,10 @@ pub async fn clean(pool: &PgPool, config: &Config) -> Result<Cleaned, postgres::
         ..Cleaned::default()
     };
     loop {
-        let queue::Rescued { again, dead } = queue::rescue(pool, STUCK_AFTER).await?;
+        let housekeeping::Rescued { again, dead } = housekeeping::rescue(pool, STUCK_AFTER).await?;
         cleaned.rescued += again;
         cleaned.died += dead;
-        if again + dead < queue::BATCH {
+        if again + dead < housekeeping::BATCH {
             break;
         }
     }
@@ -128,12 +129,12 @@ pub async fn clean(pool: &PgPool, config: &Config) -> Result<Cleaned, postgres::
     }
     let keep = config.retention();
     loop {
-        let done = queue::prune_done(pool, &keep).await?;
-        let dead = queue::prune_dead(pool, &keep).await?;
-        let workers = queue::prune_workers(pool, WORKERS_KEPT).await?;
+        let done = housekeeping::prune_done(pool, &keep).await?;
+        let dead = housekeeping::prune_dead(pool, &keep).await?;
+        let workers = housekeeping::prune_workers(pool, WORKERS_KEPT).await?;
         cleaned.pruned_jobs += done + dead;
         cleaned.pruned_workers += workers;
-        if done.max(dead).max(workers) < queue::BATCH.unsigned_abs() {
+        if done.max(dead).max(workers) < housekeeping::BATCH.unsigned_abs() {
             return Ok(cleaned);
         }
     }

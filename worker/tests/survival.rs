@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use shared::{
     postgres::Leadership,
-    queue::{self, Retention},
+    queue::housekeeping::{self, Retention},
     testing::{
         TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, count, eventually,
         execute, let_pass,
@@ -333,7 +333,7 @@ async fn a_million_scheduled_jobs_cost_an_idle_look_nothing() {
         dead: Duration::ZERO,
     };
     let before = blocks().await;
-    assert_eq!(queue::prune_done(&pool, &keep).await.unwrap(), 1000);
+    assert_eq!(housekeeping::prune_done(&pool, &keep).await.unwrap(), 1000);
     let read = blocks().await - before;
     assert!(read > 0, "something was read");
     assert!(read < 30_000, "{read} blocks for 1000 of a million jobs");

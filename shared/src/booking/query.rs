@@ -71,6 +71,26 @@ pub async fn find(pool: &PgPool, id: i64) -> Result<Option<Booking>, postgres::E
     .transpose()
 }
 
+/// Those of these bookings that exist, by id, as of the database's clock.
+///
+/// # Errors
+///
+/// [`postgres::Error`].
+pub async fn find_several(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, postgres::Error> {
+    sqlx::query_as!(
+        Row,
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
+                  created_at, resolved_at, now() AS "read_at!"
+           FROM bookings WHERE id = ANY($1) ORDER BY id"#,
+        ids,
+    )
+    .fetch_all(pool)
+    .await?
+    .into_iter()
+    .map(view)
+    .collect()
+}
+
 /// Those of these bookings that exist, by id, as they are stored.
 pub(super) async fn find_all(
     tx: &mut PgConnection,

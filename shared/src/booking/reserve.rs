@@ -360,7 +360,7 @@ impl<'r> New<'r> {
             now,
             &shows,
             &seats,
-            jobs::new_id(),
+            jobs::new_id(now),
             ExpireBookings::QUEUE,
             ExpireBookings::MAX_ATTEMPTS,
             first_deadline,

@@ -1,7 +1,4 @@
 //! Housekeeping of the queue: what apalis leaves to its users.
-//!
-//! A job that is taken is `Queued` or `Running` in the row's own words; one that is over is `Done`, or dead: `Killed`, or
-//! `Failed` with no attempt left.
 
 use std::time::Duration;
 

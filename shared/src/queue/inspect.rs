@@ -1,0 +1,517 @@
+//! What is in the queue: reads that cost the same however much it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, QueryBuilder};
+use ulid::Ulid;
+
+use super::JobState;
+use crate::{
+    booking::{Booking, query},
+    jobs::{self, ExpireBookings},
+    postgres::Error,
+};
+
+/// Counts end here: this many may be more.
+pub const MAX_COUNTED: i64 = 100_000;
+
+/// A queue and how much is in it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Who paused it; none while its jobs are handed out.
+    pub paused: Option<Pause>,
+    /// How many jobs are in each state; counted up to [`MAX_COUNTED`].
+    pub depth: BTreeMap<JobState, i64>,
+    /// How long the job that is due for the longest time has waited, in seconds; 0 when none is due.
+    pub due_lag_seconds: f64,
+    /// That job.
+    pub oldest_due_job: Option<String>,
+    /// Jobs done in the last minute; counted up to [`MAX_COUNTED`].
+    pub done_last_minute: i64,
+}
+
+/// A queue is paused.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pause {
+    /// Since when.
+    pub at: DateTime<Utc>,
+    /// Who did it: the name of an API key, or an address.
+    pub by: String,
+}
+
+#[derive(FromRow)]
+struct QueueRow {
+    name: String,
+    paused_at: Option<DateTime<Utc>>,
+    paused_by: Option<String>,
+    counts: Vec<i64>,
+    oldest_due_job: Option<String>,
+    due_lag_seconds: f64,
+    done_last_minute: i64,
+}
+
+/// All queues: those that this program has, those in which a job waits, and those that are paused.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn queues(pool: &PgPool) -> Result<Vec<Queue>, Error> {
+    let waits = "(status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))";
+    let due = JobState::Due.condition();
+    let counts = JobState::ALL.map(|state| {
+        let condition = state.condition();
+        format!("(SELECT count(*) FROM (SELECT FROM apalis.jobs WHERE job_type = name AND {condition} LIMIT $2) AS counted)")
+    });
+    let counts = counts.join(", ");
+    // From one queue that has a waiting job to the next, by their index.
+    let sql = format!(
+        "WITH RECURSIVE waiting AS (
+             (SELECT job_type FROM apalis.jobs WHERE {waits} ORDER BY job_type LIMIT 1)
+             UNION ALL
+             SELECT (SELECT job_type FROM apalis.jobs WHERE {waits} AND job_type > waiting.job_type
+                     ORDER BY job_type LIMIT 1)
+             FROM waiting WHERE job_type IS NOT NULL),
+         queue (name) AS (
+             SELECT unnest($1::text[]) UNION SELECT queue FROM queue_pauses
+             UNION SELECT job_type FROM waiting WHERE job_type IS NOT NULL)
+         SELECT name, paused_at, paused_by, ARRAY[{counts}] AS counts,
+                oldest.id AS oldest_due_job,
+                coalesce(extract(epoch FROM now() - oldest.run_at), 0)::float8 AS due_lag_seconds,
+                (SELECT count(*) FROM (SELECT FROM apalis.jobs
+                    WHERE status = 'Done' AND done_at > now() - interval '1 minute' AND job_type = name LIMIT $2)
+                 AS counted) AS done_last_minute
+         FROM queue LEFT JOIN queue_pauses ON queue = name
+         LEFT JOIN LATERAL (SELECT id, run_at FROM apalis.jobs WHERE job_type = name AND {due}
+                            ORDER BY run_at LIMIT 1) AS oldest ON true
+         ORDER BY name"
+    );
+    let rows: Vec<QueueRow> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(jobs::QUEUES.map(str::to_owned))
+        .bind(MAX_COUNTED)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().map(Queue::from).collect())
+}
+
+impl From<QueueRow> for Queue {
+    fn from(row: QueueRow) -> Self {
+        Self {
+            name: row.name,
+            paused: row
+                .paused_at
+                .zip(row.paused_by)
+                .map(|(at, by)| Pause { at, by }),
+            depth: JobState::ALL.into_iter().zip(row.counts).collect(),
+            due_lag_seconds: row.due_lag_seconds,
+            oldest_due_job: row.oldest_due_job,
+            done_last_minute: row.done_last_minute,
+        }
+    }
+}
+
+/// A job.
+#[derive(Debug, Clone, Serialize, FromRow)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// Its identity, a ULID.
+    pub id: String,
+    /// Which queue it is in.
+    pub queue: String,
+    /// What it is about to do.
+    pub state: JobState,
+    /// How often it was begun.
+    pub attempts: i32,
+    /// How often it may be begun before it is dead.
+    pub max_attempts: i32,
+    /// From when on it may be run.
+    pub run_at: DateTime<Utc>,
+    /// When a worker took it the last time.
+    pub taken_at: Option<DateTime<Utc>>,
+    /// Which worker did.
+    pub taken_by: Option<String>,
+    /// When it ended the last time.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Why it failed the last time.
+    pub error: Option<String>,
+}
+
+/// The columns of a [`Job`].
+fn columns() -> String {
+    let states =
+        JobState::ALL.map(|state| format!("WHEN {} THEN '{}'", state.condition(), state.name()));
+    format!(
+        "id, job_type AS queue, CASE {} END AS state, attempts, max_attempts, run_at,
+         lock_at AS taken_at, lock_by AS taken_by, done_at AS ended_at, last_result->>'Err' AS error",
+        states.join(" ")
+    )
+}
+
+/// Which jobs to list. What is `None` does not restrict.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    /// Of this queue.
+    pub queue: String,
+    /// In this state.
+    pub state: Option<JobState>,
+    /// Which name this booking.
+    pub booking_id: Option<i64>,
+    /// Which name a booking of this show: one of its newest 1,000, or of its next 1,000 holds to run out.
+    pub show_id: Option<i64>,
+}
+
+/// A place in a list of jobs: after this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// What the list is ordered by; none in a list of all states, which is ordered by id.
+    pub at: Option<DateTime<Utc>>,
+    /// The job's id.
+    pub id: String,
+}
+
+impl Filter {
+    /// What the list is ordered by, and whether the last comes first.
+    fn order(&self) -> (Option<&'static str>, bool) {
+        match self.state {
+            Some(JobState::Scheduled | JobState::Due | JobState::Failed) => (Some("run_at"), false),
+            Some(JobState::Running) => (Some("lock_at"), false),
+            Some(JobState::Done | JobState::Dead) => (Some("done_at"), true),
+            None => (None, true),
+        }
+    }
+
+    /// Whether it is a place in this list, and not in one of another order.
+    #[must_use]
+    pub fn has(&self, cursor: &Cursor) -> bool {
+        self.order().0.is_some() == cursor.at.is_some()
+    }
+
+    /// Where the list goes on after this job.
+    #[must_use]
+    pub fn cursor(&self, last: &Job) -> Cursor {
+        let at = match self.order().0 {
+            Some("run_at") => Some(last.run_at),
+            Some("lock_at") => last.taken_at,
+            Some(_) => last.ended_at,
+            None => None,
+        };
+        Cursor {
+            at,
+            id: last.id.clone(),
+        }
+    }
+
+    /// Begins a statement on these jobs, up to the end of its conditions.
+    async fn select(&self, pool: &PgPool, what: &str) -> Result<QueryBuilder<Postgres>, Error> {
+        let mut sql = QueryBuilder::new(format!("SELECT {what} FROM "));
+        if let Some(ids) = self.named_ids(pool).await? {
+            // Found by their ids first, whatever the order that is asked for looks like to the planner.
+            sql.push("(SELECT * FROM apalis.jobs WHERE id = ANY(");
+            sql.push_bind(ids);
+            sql.push(") OFFSET 0) AS jobs");
+        } else {
+            sql.push("apalis.jobs");
+        }
+        sql.push(" WHERE job_type = ");
+        sql.push_bind(self.queue.clone());
+        if let Some(state) = self.state {
+            sql.push(" AND ");
+            sql.push(state.condition());
+        }
+        Ok(sql)
+    }
+
+    /// The jobs of the bookings that are asked for; none when no booking is.
+    async fn named_ids(&self, pool: &PgPool) -> Result<Option<Vec<String>>, Error> {
+        let bookings = match (self.booking_id, self.show_id) {
+            (None, None) => return Ok(None),
+            (booking_id, show_id) => bookings_of(pool, booking_id, show_id).await?,
+        };
+        jobs_of(pool, &bookings).await.map(Some)
+    }
+}
+
+/// When each of these bookings was made.
+async fn bookings_of(
+    pool: &PgPool,
+    booking_id: Option<i64>,
+    show_id: Option<i64>,
+) -> Result<BTreeMap<i64, DateTime<Utc>>, Error> {
+    let rows = match (booking_id, show_id) {
+        (Some(booking_id), show_id) => sqlx::query_as(
+            "SELECT id, created_at FROM bookings WHERE id = $1 AND show_id = coalesce($2, show_id)",
+        )
+        .bind(booking_id)
+        .bind(show_id)
+        .fetch_all(pool)
+        .await?,
+        (None, show_id) => sqlx::query_as(
+            "(SELECT id, created_at FROM bookings WHERE show_id = $1 ORDER BY id DESC LIMIT 1000)
+                 UNION
+                 (SELECT id, created_at FROM bookings WHERE show_id = $1 AND resolved_at IS NULL
+                  ORDER BY expires_at LIMIT 1000)",
+        )
+        .bind(show_id)
+        .fetch_all(pool)
+        .await?,
+    };
+    Ok(rows.into_iter().collect())
+}
+
+/// The jobs that name one of these bookings. A job's id begins with the time at which its bookings were made, so that it
+/// is found without an index on what it names, which each new job would have to write.
+async fn jobs_of(
+    pool: &PgPool,
+    bookings: &BTreeMap<i64, DateTime<Utc>>,
+) -> Result<Vec<String>, Error> {
+    let (first, end): (Vec<String>, Vec<String>) = bookings
+        .values()
+        .map(DateTime::timestamp_millis)
+        .collect::<BTreeSet<i64>>()
+        .into_iter()
+        .map(|millis| {
+            let at = |millis: i64| Ulid::from_parts(millis.unsigned_abs(), 0).to_string();
+            (at(millis), at(millis + 1))
+        })
+        .unzip();
+    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
+        "SELECT id, job FROM unnest($1::text[], $2::text[]) AS made (first, ending)
+         CROSS JOIN LATERAL (
+             SELECT id, job FROM apalis.jobs WHERE id >= made.first AND id < made.ending OFFSET 0) AS jobs",
+    )
+    .bind(first)
+    .bind(end)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter(|(_, payload)| {
+            bookings_named(payload)
+                .iter()
+                .any(|id| bookings.contains_key(id))
+        })
+        .map(|(id, _)| id)
+        .collect())
+}
+
+fn bookings_named(payload: &[u8]) -> Vec<i64> {
+    serde_json::from_slice::<ExpireBookings>(payload)
+        .map(|job| job.booking_ids)
+        .unwrap_or_default()
+}
+
+/// A page of jobs: of those that wait the next ones first, of those in hand the longest in hand, of those that are over
+/// the last ones, and of all states the newest ones.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn jobs(
+    pool: &PgPool,
+    filter: &Filter,
+    after: Option<&Cursor>,
+    limit: i64,
+) -> Result<Vec<Job>, Error> {
+    let mut sql = filter.select(pool, &columns()).await?;
+    let (key, is_descending) = filter.order();
+    let (follows, direction) = if is_descending {
+        ("<", "DESC")
+    } else {
+        (">", "ASC")
+    };
+    if let Some(Cursor { at, id }) = after {
+        match (key, at) {
+            (Some(key), Some(at)) => {
+                sql.push(format!(" AND ({key}, id) {follows} ("));
+                sql.push_bind(*at);
+                sql.push(", ");
+            }
+            _ => {
+                sql.push(format!(" AND id {follows} ("));
+            }
+        }
+        sql.push_bind(id.clone());
+        sql.push(")");
+    }
+    sql.push(" ORDER BY ");
+    if let Some(key) = key {
+        sql.push(format!("{key} {direction}, "));
+    }
+    sql.push(format!("id {direction} LIMIT "));
+    sql.push_bind(limit);
+    Ok(sql.build_query_as().fetch_all(pool).await?)
+}
+
+/// How many jobs there are of these; counted up to `at_most`.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn count(pool: &PgPool, filter: &Filter, at_most: i64) -> Result<i64, Error> {
+    let mut sql = filter.select(pool, "count(*) FROM (SELECT").await?;
+    sql.push(" LIMIT ");
+    sql.push_bind(at_most);
+    sql.push(") AS counted");
+    Ok(sql.build_query_scalar().fetch_one(pool).await?)
+}
+
+/// The ids of these jobs, up to `at_most`.
+pub(super) async fn ids(
+    pool: &PgPool,
+    filter: &Filter,
+    at_most: i64,
+) -> Result<Vec<String>, Error> {
+    let mut sql = filter.select(pool, "id").await?;
+    if let (Some(key), _) = filter.order() {
+        sql.push(format!(" ORDER BY {key}"));
+    }
+    sql.push(" LIMIT ");
+    sql.push_bind(at_most);
+    Ok(sql.build_query_scalar().fetch_all(pool).await?)
+}
+
+/// All of a job.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Details {
+    /// What lists show of it.
+    #[serde(flatten)]
+    pub job: Job,
+    /// What it was given.
+    pub payload: Payload,
+    /// What is known of its life, the first event first.
+    pub timeline: Vec<Event>,
+    /// The bookings that it names and that exist, as they are now.
+    pub bookings: Vec<Booking>,
+    /// The W3C trace context of the request that made it.
+    pub traceparent: Option<String>,
+}
+
+/// What a job was given.
+#[derive(Debug, Clone)]
+pub struct Payload(Vec<u8>);
+
+impl Serialize for Payload {
+    /// As the JSON that it is; what is none, as a text.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match serde_json::from_slice::<serde_json::Value>(&self.0) {
+            Ok(json) => json.serialize(serializer),
+            Err(_) => serializer.serialize_str(&String::from_utf8_lossy(&self.0)),
+        }
+    }
+}
+
+/// Something in a job's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What, in words.
+    pub what: String,
+}
+
+/// Finds a job.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn find(pool: &PgPool, id: &str) -> Result<Option<Details>, Error> {
+    #[derive(FromRow)]
+    struct Row {
+        #[sqlx(flatten)]
+        job: Job,
+        payload: Vec<u8>,
+        traceparent: Option<String>,
+    }
+    let columns = columns();
+    let sql = format!(
+        "SELECT {columns}, job AS payload, metadata -> 'traceparent' AS traceparent FROM apalis.jobs WHERE id = $1"
+    );
+    let row: Option<Row> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(id)
+        .fetch_optional(pool)
+        .await?;
+    let Some(Row {
+        job,
+        payload,
+        traceparent,
+    }) = row
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Details {
+        bookings: query::find_several(pool, &bookings_named(&payload)).await?,
+        timeline: timeline(&job),
+        payload: Payload(payload),
+        traceparent,
+        job,
+    }))
+}
+
+/// What a row tells of a job's life: its last run, and no earlier one. Pure.
+fn timeline(job: &Job) -> Vec<Event> {
+    let event = |at: Option<DateTime<Utc>>, what: String| at.map(|at| Event { at, what });
+    let made_at = job
+        .id
+        .parse::<Ulid>()
+        .ok()
+        .and_then(|id| DateTime::from_timestamp_millis(id.timestamp_ms().cast_signed()));
+    let worker = job.taken_by.as_deref().unwrap_or("a worker");
+    let due = match job.state {
+        JobState::Scheduled => "is due",
+        JobState::Failed => "is due again",
+        JobState::Due | JobState::Running | JobState::Done | JobState::Dead => "was due",
+    };
+    let ended = match job.state {
+        JobState::Done => "done",
+        JobState::Dead => "dead",
+        _ => "failed",
+    };
+    let mut events: Vec<Event> = [
+        event(made_at, "made".to_owned()),
+        event(Some(job.run_at), due.to_owned()),
+        event(job.taken_at, format!("taken by {worker}")),
+        event(job.ended_at, ended.to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    events.sort_by_key(|event| event.at);
+    events
+}
+
+/// A worker: one process has one for each queue.
+#[derive(Debug, Clone, Serialize, FromRow)]
+#[serde(rename_all = "camelCase")]
+pub struct Worker {
+    /// Its name, another one at each start.
+    pub id: String,
+    /// Which queue it consumes.
+    pub queue: String,
+    /// How long ago it said that it lives, in seconds. It does so every 5 s.
+    pub heartbeat_age_seconds: f64,
+    /// Jobs in its hands.
+    pub running: Vec<String>,
+}
+
+/// The workers that were seen in the last hour, the last seen first; 500 at most.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn workers(pool: &PgPool) -> Result<Vec<Worker>, Error> {
+    let running = JobState::Running.condition();
+    let sql = format!(
+        "WITH in_hand AS MATERIALIZED (SELECT id, lock_by FROM apalis.jobs WHERE {running} ORDER BY lock_at LIMIT 10000)
+         SELECT id, worker_type AS queue,
+                extract(epoch FROM now() - last_seen)::float8 AS heartbeat_age_seconds,
+                ARRAY(SELECT in_hand.id FROM in_hand WHERE lock_by = workers.id) AS running
+         FROM apalis.workers WHERE last_seen > now() - interval '1 hour'
+         ORDER BY last_seen DESC LIMIT 500"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?)
+}
