@@ -40,8 +40,8 @@ $$;
 -- What will be run again, the next one first: to find it among all that is scheduled.
 CREATE INDEX jobs_failed ON apalis.jobs (job_type, run_at) WHERE status = 'Failed' AND attempts < max_attempts;
 
--- Who did what to the queue by hand.
-CREATE TABLE admin_actions (
+-- What was done to the queue by others than its workers. The last first, to show it and to prune it: by id.
+CREATE TABLE interventions (
     id       bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at       timestamptz NOT NULL DEFAULT now(),
     actor    text        NOT NULL,
@@ -50,10 +50,10 @@ CREATE TABLE admin_actions (
     affected bigint      NOT NULL
 );
 
-COMMENT ON TABLE  admin_actions          IS 'What was done to the queue by hand. Written in the transaction that did it.';
-COMMENT ON COLUMN admin_actions.id       IS 'Identity; ascends.';
-COMMENT ON COLUMN admin_actions.at       IS 'When.';
-COMMENT ON COLUMN admin_actions.actor    IS 'Who: the name of an API key, or an address.';
-COMMENT ON COLUMN admin_actions.action   IS 'What: retry, run, cancel, pause or resume.';
-COMMENT ON COLUMN admin_actions.target   IS 'To what: a job, a queue, or a filter.';
-COMMENT ON COLUMN admin_actions.affected IS 'How many jobs it changed; of a queue 1, and 0 where it was so already.';
+COMMENT ON TABLE  interventions          IS 'What people did to the queue, written in the transaction that did it; and what the janitor had to put right.';
+COMMENT ON COLUMN interventions.id       IS 'Identity; ascends.';
+COMMENT ON COLUMN interventions.at       IS 'When.';
+COMMENT ON COLUMN interventions.actor    IS 'Who: the name of an API key, an address, or janitor.';
+COMMENT ON COLUMN interventions.action   IS 'What: retry, run, cancel, pause, resume; of the janitor: sweep, rescue, bury.';
+COMMENT ON COLUMN interventions.target   IS 'To what, in words: a job, a queue, a filter.';
+COMMENT ON COLUMN interventions.affected IS 'How many jobs it changed, or holds; of a queue 1, and 0 where it was so already.';

@@ -19,6 +19,7 @@
 //! | connections, migrations, which errors are worth a retry | [`postgres`] |
 //! | a private PostgreSQL server | [`local_postgres`] |
 //! | logs | [`telemetry`] |
+//! | figures for machines to watch | [`metrics`] |
 //! | when to stop | [`shutdown`] |
 //! | what a process asks of its system | [`process`] |
 //!
@@ -45,6 +46,7 @@ pub mod booking;
 pub mod idempotency;
 pub mod jobs;
 pub mod local_postgres;
+pub mod metrics;
 pub mod postgres;
 pub mod process;
 pub mod queue;

@@ -210,14 +210,16 @@ async fn an_action_changes_jobs_in_its_states_and_no_others() {
             execute(&db.pool, "DELETE FROM apalis.jobs").await;
             fill(&db.pool, 2).await;
         }
-        let done = steer::done(&db.pool, None, 100).await.unwrap();
+        let done = steer::interventions(&db.pool, None, 100).await.unwrap();
         let targets: Vec<_> = done.iter().rev().map(|done| done.target.as_str()).collect();
         assert_eq!(targets, JobState::ALL.map(JobState::name), "each is noted");
         assert!(
             done.iter()
                 .all(|done| done.actor == "tester" && done.action == action.name())
         );
-        let page = steer::done(&db.pool, Some(done[1].id), 2).await.unwrap();
+        let page = steer::interventions(&db.pool, Some(done[1].id), 2)
+            .await
+            .unwrap();
         assert_eq!(
             page.iter().map(|done| done.id).collect::<Vec<_>>(),
             [done[2].id, done[3].id]
@@ -283,7 +285,7 @@ async fn a_paused_queue_hands_nothing_out_until_it_is_resumed() {
     );
     assert_eq!(take().await, 2);
     assert!(inspect::queues(&db.pool).await.unwrap()[0].paused.is_none());
-    let done = steer::done(&db.pool, None, 10).await.unwrap();
+    let done = steer::interventions(&db.pool, None, 10).await.unwrap();
     let done: Vec<_> = done
         .iter()
         .map(|done| (done.actor.as_str(), done.action.as_str(), done.affected))

@@ -1,6 +1,6 @@
 //! The settings of the worker.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use shared::{postgres::DatabaseArgs, queue::housekeeping::Retention, telemetry::LogArgs};
@@ -30,6 +30,13 @@ pub struct Config {
     /// The most jobs of a queue that one worker runs at the same time
     #[arg(long, env = "WORKER_CONCURRENCY", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+
+    /// Where this worker tells its figures to Prometheus, at /metrics [default: 127.0.0.1:5002, or a free port where that is
+    /// taken]
+    ///
+    /// Other machines need an API key with the scope `admin`.
+    #[arg(long, env, value_name = "ADDRESS:PORT")]
+    pub worker_listen: Option<SocketAddr>,
 
     /// Seconds between two rounds of the janitor, which one of all workers runs
     #[arg(long, env = "JANITOR_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]

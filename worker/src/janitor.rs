@@ -7,14 +7,14 @@ use shared::{
     booking::expire::{self, Overdue},
     idempotency,
     postgres::{self, Leadership, Session},
-    queue::housekeeping,
+    queue::{housekeeping, steer},
     telemetry,
 };
 use sqlx::PgPool;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::{config::Config, metrics::JANITOR_FINDS};
 
 /// The advisory lock of the leader: "janitor" in ASCII.
 const LEADER_KEY: i64 = 0x006a_616e_6974_6f72;
@@ -55,7 +55,7 @@ async fn round(
         None => *leadership = Leadership::try_take(pool, LEADER_KEY).await?,
     }
     if leadership.is_some() {
-        clean(pool, config).await?.log();
+        clean(pool, config).await?.tell(pool).await?;
     }
     Ok(())
 }
@@ -78,7 +78,8 @@ pub struct Cleaned {
 }
 
 impl Cleaned {
-    fn log(self) {
+    /// Logs what was done, counts it, and notes what people have to know of.
+    async fn tell(self, pool: &PgPool) -> Result<(), postgres::Error> {
         let Self {
             swept,
             rescued,
@@ -87,18 +88,33 @@ impl Cleaned {
             pruned_keys,
             pruned_workers,
         } = self;
-        if swept > 0 {
-            tracing::warn!(swept, "expired holds whose job did not come");
-        }
-        if rescued > 0 {
-            tracing::warn!(rescued, "jobs of a lost worker will be run again");
-        }
-        if died > 0 {
-            tracing::error!(died, "jobs died with their worker, with no attempt left");
-        }
         if pruned_jobs > 0 || pruned_keys > 0 || pruned_workers > 0 {
             tracing::info!(pruned_jobs, pruned_keys, pruned_workers, "pruned");
         }
+        for (action, count, what) in [
+            (
+                "sweep",
+                swept as u64,
+                "expired holds whose job did not come",
+            ),
+            (
+                "rescue",
+                rescued.unsigned_abs(),
+                "jobs of a lost worker will be run again",
+            ),
+            (
+                "bury",
+                died.unsigned_abs(),
+                "jobs died with their worker, with no attempt left",
+            ),
+        ] {
+            JANITOR_FINDS.with_label_values(&[action]).inc_by(count);
+            if count > 0 {
+                tracing::warn!(count, "{what}");
+                steer::note_find(pool, action, what, count).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -127,6 +143,7 @@ pub async fn clean(pool: &PgPool, config: &Config) -> Result<Cleaned, postgres::
             break;
         }
     }
+    while housekeeping::prune_interventions(pool).await? == housekeeping::BATCH.unsigned_abs() {}
     let keep = config.retention();
     loop {
         let done = housekeeping::prune_done(pool, &keep).await?;

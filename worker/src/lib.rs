@@ -3,6 +3,8 @@
 pub mod config;
 pub mod janitor;
 pub mod jobs;
+pub mod listener;
+pub mod metrics;
 pub mod supervise;
 
 use std::{
@@ -10,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
 use serde::de::DeserializeOwned;
@@ -50,7 +52,7 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 ///
-/// When the pool has too few connections for the jobs that may run at the same time. After a database error, work
+/// When the pool has too few connections for the jobs that may run at the same time, or its address can't be listened on. After a database error, work
 /// begins again; after a bounded time of nothing but errors, that is an error too.
 pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
     let (connections, needed) = (
@@ -62,17 +64,20 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyh
         "{} jobs at the same time need at least {needed} connections to the database, {connections} are allowed",
         config.concurrency,
     );
+    let listener = listener::bind(config.worker_listen)
+        .context("cannot listen for those who watch this worker")?;
     tracing::info!(concurrency = config.concurrency, "worker started");
     // The end of either is the end of both.
     let stop = stop.child_token();
     let janitor = janitor::run(pool.clone(), config, stop.clone());
+    let watched = listener::serve(listener, pool.clone(), stop.clone());
     let consumer = async {
         let _ends_janitor = stop.clone().drop_guard();
         consume(&pool, config, &stop).await
     };
-    let ((), result) = tokio::join!(janitor, consumer);
+    let ((), watched, result) = tokio::join!(janitor, watched, consumer);
     tracing::info!("worker stopped");
-    result
+    result.and(watched.context("cannot be watched"))
 }
 
 /// Runs the monitor, again after an error. Each time every worker gets a new name: under its old one, apalis
@@ -136,7 +141,7 @@ impl Queues<'_> {
     fn consume<Job, Running>(
         &self,
         monitor: Monitor,
-        queue: &str,
+        queue: &'static str,
         run: fn(PgPool, Job) -> Running,
     ) -> Monitor
     where
@@ -146,7 +151,7 @@ impl Queues<'_> {
         let concurrency = usize::from(self.config.concurrency);
         let name = format!("{queue}-{}", self.name);
         let pool = self.pool.clone();
-        let handler = supervise::handler(run);
+        let handler = supervise::handler(queue, run);
         let config = apalis_postgres::Config::default()
             .queue(queue)
             // More in one fetch than can run at once would starve the heartbeat.

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use shared::jobs::{self, RunAt};
 use sqlx::PgPool;
 
+use crate::metrics::{JOB_SECONDS, JOBS};
+
 /// Why a job is not done.
 #[derive(Debug)]
 pub enum JobError {
@@ -25,23 +27,33 @@ pub enum JobError {
     Fail(anyhow::Error),
 }
 
-/// Runs one payload of a queue: JSON, as bytes in hexadecimal.
-pub type Handler =
-    Arc<dyn Fn(PgPool, String) -> BoxFuture<'static, Result<(), JobError>> + Send + Sync>;
+/// What runs the jobs of a queue.
+#[derive(Clone)]
+pub struct Handler {
+    queue: &'static str,
+    run: Run,
+}
+
+/// Runs one payload: JSON, as bytes in hexadecimal.
+type Run = Arc<dyn Fn(PgPool, String) -> BoxFuture<'static, Result<(), JobError>> + Send + Sync>;
 
 /// Turns the function that runs one kind of job into a [`Handler`]. A payload that does not decode is dead at
 /// once, with the reason.
-pub fn handler<Job, Running>(run: fn(PgPool, Job) -> Running) -> Handler
+pub fn handler<Job, Running>(queue: &'static str, run: fn(PgPool, Job) -> Running) -> Handler
 where
     Job: DeserializeOwned + 'static,
     Running: Future<Output = Result<(), JobError>> + Send + 'static,
 {
-    Arc::new(
-        move |pool, payload| match decode(&payload).context("the payload does not decode") {
-            Ok(job) => run(pool, job).boxed(),
-            Err(error) => std::future::ready(Err(JobError::Fail(error))).boxed(),
-        },
-    )
+    let run = move |pool, payload: String| match decode(&payload)
+        .context("the payload does not decode")
+    {
+        Ok(job) => run(pool, job).boxed(),
+        Err(error) => std::future::ready(Err(JobError::Fail(error))).boxed(),
+    };
+    Handler {
+        queue,
+        run: Arc::new(run),
+    }
 }
 
 fn decode<Job: DeserializeOwned>(payload: &str) -> anyhow::Result<Job> {
@@ -97,8 +109,18 @@ pub async fn supervise(
         let error = anyhow!("its worker was lost in every one of {max_attempts} attempts");
         Err(JobError::Fail(error))
     } else {
+        let _timer = JOB_SECONDS
+            .with_label_values(&[handler.queue])
+            .start_timer();
         run_limited(handler, pool.clone(), payload).await
     };
+    let outcome = match &result {
+        Ok(()) => "done",
+        Err(JobError::Snooze(_)) => "snoozed",
+        Err(JobError::Retry(_)) if attempt < max_attempts => "retried",
+        Err(JobError::Retry(_) | JobError::Fail(_)) => "dead",
+    };
+    JOBS.with_label_values(&[handler.queue, outcome]).inc();
     match result {
         Ok(()) => Ok(()),
         Err(JobError::Snooze(until)) => {
@@ -129,7 +151,7 @@ async fn reschedule(pool: &PgPool, job_id: &str, run_at: RunAt) -> Result<(), Bo
 }
 
 async fn run_limited(handler: &Handler, pool: PgPool, payload: String) -> Result<(), JobError> {
-    let running = AssertUnwindSafe(async { handler(pool, payload).await }).catch_unwind();
+    let running = AssertUnwindSafe(async { (handler.run)(pool, payload).await }).catch_unwind();
     match tokio::time::timeout(TIME_LIMIT, running).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(JobError::Retry(anyhow!("panic: {}", panic_text(&*panic)))),
@@ -165,7 +187,7 @@ mod tests {
         Running: Future<Output = Result<(), JobError>> + Send + 'static,
     {
         let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
-        run_limited(&handler(run), pool, hex::encode("null")).await
+        run_limited(&handler("test", run), pool, hex::encode("null")).await
     }
 
     #[tokio::test(start_paused = true)]

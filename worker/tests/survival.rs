@@ -298,7 +298,8 @@ async fn a_million_scheduled_jobs_cost_an_idle_look_nothing() {
     execute(&pool, "VACUUM ANALYZE apalis.jobs").await;
 
     let read = buffers_of_a_fetch(&db.pool).await;
-    assert!(read <= 10, "{read} buffers for an idle look");
+    // The way down three indexes: of jobs that are due, of pauses, of the catalog.
+    assert!(read <= 16, "{read} buffers for an idle look");
 
     // And when all of them are due, it reads what it takes and not the rest.
     execute(

@@ -4,11 +4,12 @@ use sqlx::PgConnection;
 
 use super::{
     Booking, Refusal,
-    change::{self, Change},
+    change::{self, Change, Decisions},
     query, seats_by_show,
 };
 use crate::{
     batch::Batch,
+    metrics::BOOKINGS,
     postgres::{self, Session},
     show,
 };
@@ -23,21 +24,23 @@ pub async fn cancel(
     session: &mut Session,
     batch: &mut Batch<'_, Change>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    session
+    let decisions = session
         .transact(batch, |tx, batch| Box::pin(cancel_in(tx, batch.members())))
-        .await
+        .await?;
+    BOOKINGS.cancelled.inc_by(decisions.changed.len() as u64);
+    Ok(decisions.answers)
 }
 
 async fn cancel_in(
     tx: &mut PgConnection,
     requests: &[Change],
-) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+) -> Result<Decisions, postgres::Error> {
     let show_ids = query::show_ids(tx, &change::ids(requests)).await?;
     show::lock(tx, &show_ids).await?;
     let mut locked = query::lock(tx, &change::ids(requests)).await?;
     let now = locked.locked_at;
     let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
-    let ids: Vec<i64> = decisions.changed.into_iter().collect();
+    let ids: Vec<i64> = decisions.changed.iter().copied().collect();
     let updated = sqlx::query!(
         "UPDATE bookings SET status = 'CANCELLED', resolved_at = $2
          WHERE id = ANY($1) AND (status = 'CONFIRMED' OR status = 'PENDING' AND expires_at > $2)",
@@ -50,5 +53,5 @@ async fn cancel_in(
     postgres::expect_rows("cancelled bookings", ids.len(), updated)?;
     let freed = seats_by_show(ids.iter().filter_map(|id| locked.bookings.get(id)));
     show::add_available_seats(tx, &freed).await?;
-    Ok(decisions.answers)
+    Ok(decisions)
 }

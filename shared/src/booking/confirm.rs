@@ -4,11 +4,12 @@ use sqlx::PgConnection;
 
 use super::{
     Booking, Refusal,
-    change::{self, Change},
+    change::{self, Change, Decisions},
     query,
 };
 use crate::{
     batch::Batch,
+    metrics::BOOKINGS,
     postgres::{self, Session},
 };
 
@@ -24,19 +25,21 @@ pub async fn confirm(
     session: &mut Session,
     batch: &mut Batch<'_, Change>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    session
+    let decisions = session
         .transact(batch, |tx, batch| Box::pin(confirm_in(tx, batch.members())))
-        .await
+        .await?;
+    BOOKINGS.confirmed.inc_by(decisions.changed.len() as u64);
+    Ok(decisions.answers)
 }
 
 async fn confirm_in(
     tx: &mut PgConnection,
     requests: &[Change],
-) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+) -> Result<Decisions, postgres::Error> {
     let mut locked = query::lock(tx, &change::ids(requests)).await?;
     let now = locked.locked_at;
     let decisions = change::decide(&mut locked, requests, |_, booking| booking.confirm(now));
-    let ids: Vec<i64> = decisions.changed.into_iter().collect();
+    let ids: Vec<i64> = decisions.changed.iter().copied().collect();
     let updated = sqlx::query!(
         "UPDATE bookings SET status = 'CONFIRMED', resolved_at = $2
          WHERE id = ANY($1) AND status = 'PENDING' AND expires_at > $2",
@@ -47,5 +50,5 @@ async fn confirm_in(
     .await?
     .rows_affected();
     postgres::expect_rows("confirmed bookings", ids.len(), updated)?;
-    Ok(decisions.answers)
+    Ok(decisions)
 }

@@ -8,6 +8,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::{Booking, Effect, query, seats_by_show};
 use crate::{
+    metrics::{BOOKINGS, EXPIRY_LAG},
     postgres::{self, Session},
     show,
 };
@@ -195,6 +196,11 @@ async fn fail_overdue(
     .rows_affected();
     postgres::expect_rows("failed bookings", ids.len(), updated)?;
     show::add_available_seats(tx, &seats_by_show(&overdue)).await?;
+    // Before the COMMIT, which may still fail: they are then counted once more.
+    BOOKINGS.failed.inc_by(overdue.len() as u64);
+    for booking in &overdue {
+        EXPIRY_LAG.observe((now - booking.expires_at).as_seconds_f64());
+    }
     Ok(overdue)
 }
 

@@ -5,11 +5,12 @@ use sqlx::PgConnection;
 
 use super::{
     Booking, Refusal,
-    change::{self, Change},
+    change::{self, Change, Decisions},
     query,
 };
 use crate::{
     batch::Batch,
+    metrics::BOOKINGS,
     postgres::{self, Session},
 };
 
@@ -41,15 +42,17 @@ pub async fn extend(
     session: &mut Session,
     batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    session
+    let decisions = session
         .transact(batch, |tx, batch| Box::pin(extend_in(tx, batch.members())))
-        .await
+        .await?;
+    BOOKINGS.extended.inc_by(decisions.changed.len() as u64);
+    Ok(decisions.answers)
 }
 
 async fn extend_in(
     tx: &mut PgConnection,
     requests: &[Request],
-) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
+) -> Result<Decisions, postgres::Error> {
     let mut locked = query::lock(tx, &change::ids(requests)).await?;
     let now = locked.locked_at;
     let decisions = change::decide(&mut locked, requests, |request, booking| {
@@ -73,5 +76,5 @@ async fn extend_in(
     .await?
     .rows_affected();
     postgres::expect_rows("extended bookings", ids.len(), updated)?;
-    Ok(decisions.answers)
+    Ok(decisions)
 }

@@ -10,6 +10,7 @@ use crate::{
     batch::Batch,
     idempotency::{self, Claim, Key, Made},
     jobs::{self, ExpireBookings},
+    metrics::BOOKINGS,
     postgres::{self, Session},
     show::{self, Hold, Inventory},
 };
@@ -43,9 +44,14 @@ pub async fn reserve(
     session: &mut Session,
     batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Answer>, postgres::Error> {
-    session
+    let answers = session
         .transact(batch, |tx, batch| Box::pin(reserve_in(tx, batch)))
-        .await
+        .await?;
+    let is_new = |answer: &&Answer| answer.as_ref().is_ok_and(|made| !made.is_replay);
+    BOOKINGS
+        .reserved
+        .inc_by(answers.iter().filter(is_new).count() as u64);
+    Ok(answers)
 }
 
 /// [`reserve`], inside the caller's transaction.

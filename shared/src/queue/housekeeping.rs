@@ -107,6 +107,27 @@ pub async fn prune_dead(pool: &PgPool, keep: &Retention) -> Result<u64, Error> {
     Ok(deleted.rows_affected())
 }
 
+/// How long interventions are kept, in days.
+const INTERVENTIONS_KEPT_DAYS: i32 = 90;
+
+/// Deletes at most [`BATCH`] interventions that are older than 90 days, the oldest first. Returns how many.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn prune_interventions(pool: &PgPool) -> Result<u64, Error> {
+    let deleted = sqlx::query!(
+        "DELETE FROM interventions WHERE id = ANY (ARRAY(
+             SELECT id FROM (SELECT id, at FROM interventions ORDER BY id LIMIT $2) AS oldest
+             WHERE at < now() - make_interval(days => $1)))",
+        INTERVENTIONS_KEPT_DAYS,
+        BATCH,
+    )
+    .execute(pool)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
 /// Deletes at most [`BATCH`] workers that have not been seen for longer than `silent_for` and that no job names any more.
 /// Each start of a worker leaves one. Returns how many.
 ///

@@ -167,60 +167,81 @@ async fn pause_in(tx: &mut PgConnection, is_paused: bool, note: Note<'_>) -> Res
 }
 
 async fn record(
-    tx: &mut PgConnection,
+    connection: &mut PgConnection,
     action: &str,
     Note { actor, target }: Note<'_>,
     affected: u64,
 ) -> Result<u64, Error> {
-    tracing::info!(
-        actor,
-        action,
-        target,
-        affected,
-        "the queue was steered by hand"
-    );
+    tracing::info!(actor, action, target, affected, "intervention");
     sqlx::query!(
-        "INSERT INTO admin_actions (actor, action, target, affected) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO interventions (actor, action, target, affected) VALUES ($1, $2, $3, $4)",
         actor,
         action,
         target,
         affected.cast_signed(),
     )
-    .execute(tx)
+    .execute(connection)
     .await?;
     Ok(affected)
 }
 
-/// Something that was done by hand.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct Done {
-    /// Its identity; ascends.
-    pub id: i64,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// Who: the name of an API key, or an address.
-    pub actor: String,
-    /// What: an [`Action`]'s name, `pause` or `resume`.
-    pub action: String,
-    /// To what: a job, a queue, or a filter.
-    pub target: String,
-    /// How many jobs it changed; of a queue 1, and 0 where it was so already.
-    pub affected: i64,
-}
+/// The actor of what the janitor does.
+pub const JANITOR: &str = "janitor";
 
-/// A page of what was done by hand, the last first, before the one with this id.
+/// Notes what the janitor had to put right: each time it is the trace of a failure.
 ///
 /// # Errors
 ///
 /// [`Error`].
-pub async fn done(pool: &PgPool, before: Option<i64>, limit: i64) -> Result<Vec<Done>, Error> {
-    let done = sqlx::query_as!(
-        Done,
-        "SELECT id, at, actor, action, target, affected FROM admin_actions WHERE id < $1 ORDER BY id DESC LIMIT $2",
+pub async fn note_find(
+    pool: &PgPool,
+    action: &str,
+    target: &str,
+    affected: u64,
+) -> Result<(), Error> {
+    let note = Note {
+        actor: JANITOR,
+        target,
+    };
+    let mut connection = pool.acquire().await?;
+    record(&mut connection, action, note, affected).await?;
+    Ok(())
+}
+
+/// Something that was done to the queue by others than its workers.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct Intervention {
+    /// Its identity; ascends.
+    pub id: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who: the name of an API key, an address, or [`JANITOR`].
+    pub actor: String,
+    /// What: an [`Action`]'s name, `pause`, `resume`; of the janitor: `sweep`, `rescue`, `bury`.
+    pub action: String,
+    /// To what, in words: a job, a queue, a filter.
+    pub target: String,
+    /// How many jobs it changed, or holds; of a queue 1, and 0 where it was so already.
+    pub affected: i64,
+}
+
+/// A page of them, the last first, before the one with this id.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn interventions(
+    pool: &PgPool,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Intervention>, Error> {
+    let interventions = sqlx::query_as!(
+        Intervention,
+        "SELECT id, at, actor, action, target, affected FROM interventions WHERE id < $1 ORDER BY id DESC LIMIT $2",
         before.unwrap_or(i64::MAX),
         limit,
     )
     .fetch_all(pool)
     .await?;
-    Ok(done)
+    Ok(interventions)
 }

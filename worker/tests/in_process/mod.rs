@@ -1,5 +1,7 @@
 //! A worker in the test's own process.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -8,6 +10,7 @@ use worker::config::Config;
 /// Where a test does not say otherwise.
 pub(crate) const CONFIG: Config = Config {
     concurrency: 8,
+    worker_listen: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)),
     janitor_seconds: 3600,
     overdue_grace_seconds: 3600,
     keep_done_hours: 1,
