@@ -1,6 +1,13 @@
 //! Who sends a request, and what they may do.
 
-use std::{collections::HashMap, marker::PhantomData, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use axum::{
@@ -18,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, limits::RateLimit, problem::Problem};
+use crate::{limits::RateLimit, problem::Problem};
 
 /// How often the keys are read: within this time a revoked one is refused, and a new one is taken.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
@@ -52,40 +59,63 @@ pub(crate) struct Key {
     pub(crate) rate_limit: Option<RateLimit>,
 }
 
+/// A listener that can be open or not.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// What is behind it, in words.
+    pub(crate) name: &'static str,
+    /// Where it is.
+    pub(crate) address: SocketAddr,
+    /// Whether keys are asked for on a loopback address, too.
+    pub(crate) asks_this_machine: bool,
+    /// Whether no key is asked for, whoever can reach it.
+    pub(crate) is_open: bool,
+    /// A scope that is needed for all that is behind it.
+    pub(crate) scope: Option<Scope>,
+    /// How to make a key for it.
+    pub(crate) example: &'static str,
+}
+
 impl Access {
-    /// As the settings have it. Keys are asked for wherever others than this machine can reach the API, unless it is told
-    /// to be open.
+    /// As the door has it. Keys are asked for wherever others than this machine can reach it, unless it is told to be open.
     ///
     /// # Errors
     ///
-    /// When keys are asked for, others can reach it, and there is none; when the keys can't be read.
+    /// When keys are asked for, others can reach it, and there is none for it; when the keys can't be read.
     pub(crate) async fn start(
         pool: &PgPool,
-        config: &Config,
+        door: &Door,
+        default_rate: Option<NonZeroU32>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let is_private = config.listen.ip().is_loopback();
-        if config.insecure || (is_private && !config.require_keys) {
+        let Door {
+            name,
+            address,
+            example,
+            ..
+        } = door;
+        let is_private = address.ip().is_loopback();
+        if door.is_open || (is_private && !door.asks_this_machine) {
             if is_private {
-                tracing::info!("no API key is asked for: only this machine can reach the API");
+                tracing::info!("no API key is asked for: only this machine can reach the {name}");
             } else {
-                tracing::warn!("no API key is asked for: whoever can reach the API can use it");
+                tracing::warn!("no API key is asked for: whoever can reach the {name} can use it");
             }
             return Ok(Self::Open);
         }
         let valid = api_key::valid(pool)
             .await
             .context("cannot read the API keys")?;
+        let has_key = valid
+            .iter()
+            .any(|key| door.scope.is_none_or(|scope| key.scopes.contains(&scope)));
         ensure!(
-            is_private || !valid.is_empty(),
-            "there is no API key, and other machines can reach {}: make one, such as with `ticketing key create --name \
-             box-office --scope shows:read,bookings:write`, or say --insecure",
-            config.listen,
+            is_private || has_key,
+            "there is no API key for the {name}, and other machines can reach {address}: make one, such as with `{example}`"
         );
-        if valid.is_empty() {
-            tracing::warn!("there is no API key yet: make one with `ticketing key create`");
+        if !has_key {
+            tracing::warn!("there is no API key for the {name} yet: make one with `{example}`");
         }
-        let default_rate = config.rate();
         let keys = Keys::new(valid, default_rate, &HashMap::new());
         let (sender, keys) = watch::channel(keys);
         let (pool, stop) = (pool.clone(), stop.clone());
@@ -97,9 +127,9 @@ impl Access {
     }
 
     /// Who sent a request with these headers. Asks no database.
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Identity {
+    pub(crate) fn identify(&self, peer: IpAddr, headers: &HeaderMap) -> Identity {
         let Self::Keys(keys) = self else {
-            return Identity::Anyone;
+            return Identity::Anyone(peer);
         };
         let Some(credentials) = headers.get(AUTHORIZATION) else {
             return Identity::Nobody;
@@ -171,8 +201,8 @@ async fn keep_current(pool: &PgPool, default_rate: Option<NonZeroU32>, keys: &wa
 /// Who sent a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Identity {
-    /// No key is asked for.
-    Anyone,
+    /// No key is asked for. This is where it came from.
+    Anyone(IpAddr),
     /// The owner of this key.
     Key(Arc<Key>),
     /// A key is asked for, and none was sent.
@@ -189,6 +219,8 @@ pub(crate) trait Permission {
     const SCOPE: Scope;
 }
 
+/// To see and steer the queue.
+pub(crate) struct Administer;
 /// To find and list shows.
 pub(crate) struct ReadShows;
 /// To create shows.
@@ -198,6 +230,9 @@ pub(crate) struct ReadBookings;
 /// To reserve, confirm, extend and cancel.
 pub(crate) struct WriteBookings;
 
+impl Permission for Administer {
+    const SCOPE: Scope = Scope::Admin;
+}
 impl Permission for ReadShows {
     const SCOPE: Scope = Scope::ShowsRead;
 }
@@ -215,6 +250,7 @@ impl Permission for WriteBookings {
 pub(crate) struct Caller<P> {
     /// Whose idempotency keys are meant.
     pub(crate) owner: i64,
+    identity: Identity,
     permission: PhantomData<P>,
 }
 
@@ -222,8 +258,9 @@ impl<S: Send + Sync, P: Permission> FromRequestParts<S> for Caller<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let owner = match parts.extensions.get().unwrap_or(&Identity::Nobody) {
-            Identity::Anyone => ANYONE,
+        let identity = parts.extensions.remove().unwrap_or(Identity::Nobody);
+        let owner = match &identity {
+            Identity::Anyone(_) => ANYONE,
             Identity::Key(known) if known.key.scopes.contains(&P::SCOPE) => known.key.id,
             Identity::Key(_) => return Err(Problem::ScopeRequired(P::SCOPE)),
             Identity::Nobody => return Err(Problem::KeyRequired),
@@ -232,7 +269,19 @@ impl<S: Send + Sync, P: Permission> FromRequestParts<S> for Caller<P> {
         };
         Ok(Self {
             owner,
+            identity,
             permission: PhantomData,
         })
+    }
+}
+
+impl<P> Caller<P> {
+    /// Who it is, for people: the name of the key, or the address.
+    pub(crate) fn name(&self) -> String {
+        match &self.identity {
+            Identity::Key(known) => known.key.name.clone(),
+            Identity::Anyone(address) => address.to_string(),
+            Identity::Nobody | Identity::Impostor | Identity::Unknown => "nobody".to_owned(),
+        }
     }
 }

@@ -40,6 +40,13 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
 
+    /// Where the dashboard, the queue and the figures for Prometheus are served [default: 127.0.0.1:5001, or a free port where
+    /// that is taken]
+    ///
+    /// On any other than a loopback address it asks for an API key with the scope `admin`.
+    #[arg(long, env, value_name = "ADDRESS:PORT")]
+    pub admin_listen: Option<SocketAddr>,
+
     /// The most concurrent requests that share a transaction; with 1 each has its own
     #[arg(long, env = "BATCH_MAX", value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub batch_max: u16,

@@ -11,11 +11,12 @@ use garde::Validate;
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use shared::idempotency::{Claim, Key};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
 use crate::{
     AppState,
+    admin::AdminState,
     faults::{self, Fault, validate},
     problem::Problem,
 };
@@ -136,14 +137,28 @@ pub(crate) struct ListPlace {
     _held: OwnedSemaphorePermit,
 }
 
+impl ListPlace {
+    fn one_of(places: &Arc<Semaphore>) -> Result<Self, Problem> {
+        let place = places.clone().try_acquire_owned();
+        place
+            .map(|held| Self { _held: held })
+            .map_err(|_| Problem::Overloaded)
+    }
+}
+
 impl FromRequestParts<Arc<AppState>> for ListPlace {
     type Rejection = Problem;
 
     async fn from_request_parts(_: &mut Parts, state: &Arc<AppState>) -> Result<Self, Problem> {
-        let place = state.lists.clone().try_acquire_owned();
-        place
-            .map(|held| Self { _held: held })
-            .map_err(|_| Problem::Overloaded)
+        Self::one_of(&state.lists)
+    }
+}
+
+impl FromRequestParts<Arc<AdminState>> for ListPlace {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, state: &Arc<AdminState>) -> Result<Self, Problem> {
+        Self::one_of(&state.lists)
     }
 }
 

@@ -17,6 +17,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
+use prometheus::Histogram;
 use shared::{
     batch::Batch,
     postgres::{self, Session},
@@ -25,8 +26,10 @@ use sqlx::PgPool;
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::{Mutex, mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
+
+use crate::metrics::{BATCH_SECONDS, BATCH_SIZE};
 
 /// Runs a batch in one transaction and answers each member, in their order. An error means that none was done, but
 /// for [`postgres::Error::OutcomeUnknown`].
@@ -120,9 +123,32 @@ struct Member<Request, Answer> {
     answer: oneshot::Sender<Result<Answer, Unanswered>>,
 }
 
+/// What is told of the transactions of one kind.
+#[derive(Clone)]
+struct Figures {
+    size: Histogram,
+    seconds: Histogram,
+}
+
+impl Figures {
+    fn of(kind: &str) -> Self {
+        Self {
+            size: BATCH_SIZE.with_label_values(&[kind]),
+            seconds: BATCH_SECONDS.with_label_values(&[kind]),
+        }
+    }
+
+    fn observe(&self, members: usize, began: Instant) {
+        #[expect(clippy::cast_precision_loss, reason = "a thousand at most")]
+        self.size.observe(members as f64);
+        self.seconds.observe(began.elapsed().as_secs_f64());
+    }
+}
+
 /// Gathers the requests of one kind.
 pub(crate) struct GroupCommit<Request, Answer> {
     direct: PgPool,
+    figures: Figures,
     transaction: Transaction<Request, Answer>,
     /// None when every request has its own transaction.
     lanes: Vec<Lane<Request, Answer>>,
@@ -151,6 +177,7 @@ where
 {
     /// Starts the lanes. They end when this is dropped.
     pub(crate) fn start(
+        kind: &'static str,
         Lanes {
             limits,
             pool,
@@ -165,6 +192,7 @@ where
         } else {
             limits.lanes
         };
+        let figures = Figures::of(kind);
         let lanes = (0..count)
             .map(|_| {
                 let (sender, queue) = mpsc::unbounded_channel();
@@ -180,6 +208,7 @@ where
                     Session::chained(pool),
                     transaction,
                     Handle::current(),
+                    figures.clone(),
                 ));
                 Lane {
                     queue: sender,
@@ -189,6 +218,7 @@ where
             .collect();
         Self {
             direct: direct.clone(),
+            figures,
             transaction,
             lanes,
             queue_max: limits.queue_max,
@@ -228,7 +258,10 @@ where
 
     /// On the caller's thread, with a connection that belongs there.
     async fn run_here(&self, request: Request) -> Result<Answer, Unanswered> {
-        alone(&mut Session::new(&self.direct), self.transaction, request).await
+        let began = Instant::now();
+        let answer = alone(&mut Session::new(&self.direct), self.transaction, request).await;
+        self.figures.observe(1, began);
+        answer
     }
 }
 
@@ -242,6 +275,7 @@ async fn run_lane<Request, Answer>(
     mut session: Session,
     transaction: Transaction<Request, Answer>,
     callers: Handle,
+    figures: Figures,
 ) where
     Request: Clone + Send + Sync + 'static,
     Answer: Send + 'static,
@@ -249,6 +283,7 @@ async fn run_lane<Request, Answer>(
     let turn = arrivals.turn.clone();
     while arrivals.wait(&mut session).await {
         let running = turn.running.lock().await;
+        let began = Instant::now();
         let mut answers = Vec::new();
         let mut next_if = |fits: &dyn Fn(&Request) -> bool| {
             if answers.len() == batch_max {
@@ -266,6 +301,7 @@ async fn run_lane<Request, Answer>(
         let results = AssertUnwindSafe(batch).catch_unwind().await;
         turn.is_busy.store(answers.len() > 1, SeqCst);
         drop(running);
+        figures.observe(answers.len(), began);
         if let Ok(results) = results {
             answer(answers, results, &callers);
         }

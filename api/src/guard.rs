@@ -24,6 +24,7 @@ use tracing::Instrument;
 use crate::{
     access::Access,
     limits::{Allowance, Limits},
+    metrics::Routes,
     problem::Problem,
     unread::Unread,
 };
@@ -44,6 +45,8 @@ pub(crate) struct Guard {
     pub(crate) routes: Router,
     pub(crate) access: Access,
     pub(crate) limits: Limits,
+    /// By which requests are counted.
+    pub(crate) counted: Routes,
     pub(crate) cors_origins: Vec<HeaderValue>,
 }
 
@@ -65,8 +68,12 @@ impl Guard {
             method = %request.method(),
             path = request.uri().path(),
         );
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let began = Instant::now();
         let (request, unread) = Unread::of(request);
         let mut response = self.admit(peer, request).instrument(span).await;
+        self.counted
+            .count(&method, &path, response.status(), began.elapsed());
         if let Some(unread) = unread {
             unread.discard().await;
         }
@@ -91,7 +98,7 @@ impl Guard {
         if request.uri().path().starts_with(HEALTH) {
             return self.route(request).await;
         }
-        let identity = self.access.identify(request.headers());
+        let identity = self.access.identify(peer, request.headers());
         let allowance = self.limits.count(&identity, peer, request.headers());
         let mut response = if allowance.as_ref().is_some_and(Allowance::is_exceeded) {
             Problem::TooManyRequests.into_response()

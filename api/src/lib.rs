@@ -1,6 +1,7 @@
 //! The HTTP API: validates a request, runs one transaction of [`shared`], answers.
 
 mod access;
+mod admin;
 pub mod config;
 mod etag;
 mod extract;
@@ -8,6 +9,7 @@ mod faults;
 mod group_commit;
 mod guard;
 mod limits;
+mod metrics;
 pub mod openapi;
 mod page;
 mod problem;
@@ -21,7 +23,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Router, extract::DefaultBodyLimit};
-use shared::booking::{Booking, Change, Refusal, cancel, confirm, extend, reserve};
+use shared::{
+    api_key::Scope,
+    booking::{Booking, Change, Refusal, cancel, confirm, extend, reserve},
+    process,
+};
 use sqlx::PgPool;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -31,7 +37,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::Access,
+    access::{Access, Door},
     config::Config,
     group_commit::{GroupCommit, Lanes},
     guard::Guard,
@@ -64,16 +70,16 @@ const LISTS_MAX: usize = 256;
 impl AppState {
     fn new(pool: PgPool, lanes: &Lanes) -> Self {
         Self {
-            reserve: GroupCommit::start(lanes, |session, batch| {
+            reserve: GroupCommit::start("reserve", lanes, |session, batch| {
                 Box::pin(reserve::reserve(session, batch))
             }),
-            confirm: GroupCommit::start(lanes, |session, batch| {
+            confirm: GroupCommit::start("confirm", lanes, |session, batch| {
                 Box::pin(confirm::confirm(session, batch))
             }),
-            cancel: GroupCommit::start(lanes, |session, batch| {
+            cancel: GroupCommit::start("cancel", lanes, |session, batch| {
                 Box::pin(cancel::cancel(session, batch))
             }),
-            extend: GroupCommit::start(lanes, |session, batch| {
+            extend: GroupCommit::start("extend", lanes, |session, batch| {
                 Box::pin(extend::extend(session, batch))
             }),
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
@@ -97,14 +103,27 @@ const BACKLOG: u32 = 16_384;
 /// How much of an answer the system keeps for a client that does not read, in bytes. It would be megabytes.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 
-/// Takes the address to listen on.
+/// Where a process listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients.
+    pub api: TcpListener,
+    /// For those who watch.
+    pub admin: TcpListener,
+}
+
+/// Takes the addresses to listen on.
 ///
 /// # Errors
 ///
-/// When it is in use or not ours.
-pub fn bind(config: &Config) -> anyhow::Result<TcpListener> {
-    shared::process::raise_open_files_limit();
-    listen(config.listen).with_context(|| format!("cannot listen on {}", config.listen))
+/// When one is in use or not ours.
+pub fn bind(config: &Config) -> anyhow::Result<Listeners> {
+    process::raise_open_files_limit();
+    let api =
+        listen(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
+    let admin = process::listen_for_operators(config.admin_listen, admin::USUAL_PORT)
+        .context("cannot listen for those who watch the system")?;
+    Ok(Listeners { api, admin })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -125,34 +144,21 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// When API keys are needed and there is none, or they can't be read; when the lanes' thread can't be started.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     pool: PgPool,
     config: &Config,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let access = Access::start(&pool, config, &stop).await?;
-    tracing::info!(address = %listener.local_addr()?, "api listens");
+    let Listeners { api, admin } = listeners;
     let lanes = Lanes::start(&pool, config.limits())?;
-    let state = AppState::new(pool.clone(), &lanes);
-    let guard = Arc::new(Guard {
-        routes: router(state),
-        access,
-        limits: Limits::new(
-            config.rate(),
-            config.trusted_proxies.clone(),
-            count(config.in_flight_max),
-        ),
-        cors_origins: config.cors_origins.clone(),
-    });
-    let forgetting = {
-        let (guard, stop) = (guard.clone(), stop.clone());
-        async move {
-            stop.run_until_cancelled(guard.limits.forget_the_idle())
-                .await
-        }
-    };
-    tokio::spawn(forgetting);
-    server::serve(listener, guard, count(config.connections_max), &stop).await;
+    let api_guard = api_guard(&pool, &lanes, config, &stop).await?;
+    let admin_guard = admin_guard(admin.local_addr()?, &pool, config, &stop).await?;
+    tracing::info!(address = %api.local_addr()?, "api listens");
+    tracing::info!(dashboard = %format_args!("http://{}/", admin.local_addr()?), "api is watched");
+    tokio::join!(
+        server::serve(api, api_guard, count(config.connections_max), &stop),
+        server::serve(admin, admin_guard, admin::CONNECTIONS_MAX, &stop),
+    );
     if timeout(CLOSE_TIMEOUT, async {
         lanes.stop().await;
         pool.close().await;
@@ -164,6 +170,73 @@ pub async fn serve(
     }
     tracing::info!("api stopped");
     Ok(())
+}
+
+async fn api_guard(
+    pool: &PgPool,
+    lanes: &Lanes,
+    config: &Config,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Guard>> {
+    let door = Door {
+        name: "API",
+        address: config.listen,
+        asks_this_machine: config.require_keys,
+        is_open: config.insecure,
+        scope: None,
+        example: "ticketing key create --name box-office --scope shows:read,bookings:write",
+    };
+    let access = Access::start(pool, &door, config.rate(), stop).await?;
+    let proxies = config.trusted_proxies.clone();
+    let guard = Arc::new(Guard {
+        routes: router(AppState::new(pool.clone(), lanes)),
+        access,
+        limits: Limits::new(config.rate(), proxies, count(config.in_flight_max)),
+        counted: metrics::Routes::new(routes::paths()),
+        cors_origins: config.cors_origins.clone(),
+    });
+    forget_the_idle(&guard, stop);
+    Ok(guard)
+}
+
+async fn admin_guard(
+    address: SocketAddr,
+    pool: &PgPool,
+    config: &Config,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Guard>> {
+    let door = Door {
+        name: "admin listener",
+        address,
+        asks_this_machine: config.require_keys,
+        // What others could do there, nobody can have wanted to allow everybody.
+        is_open: false,
+        scope: Some(Scope::Admin),
+        example: "ticketing key create --name operations --scope admin",
+    };
+    let access = Access::start(pool, &door, config.rate(), stop).await?;
+    let is_open = matches!(access, Access::Open);
+    let guard = Arc::new(Guard {
+        routes: admin::router(pool, address, is_open, stop),
+        access,
+        limits: Limits::new(
+            config.rate(),
+            config.trusted_proxies.clone(),
+            admin::IN_FLIGHT_MAX,
+        ),
+        counted: metrics::Routes::new([]),
+        cors_origins: Vec::new(),
+    });
+    forget_the_idle(&guard, stop);
+    Ok(guard)
+}
+
+fn forget_the_idle(guard: &Arc<Guard>, stop: &CancellationToken) {
+    let (guard, stop) = (guard.clone(), stop.clone());
+    tokio::spawn(async move {
+        stop.run_until_cancelled(guard.limits.forget_the_idle())
+            .await
+    });
 }
 
 fn count(setting: u32) -> usize {

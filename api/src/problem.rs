@@ -17,10 +17,11 @@ use shared::{
     api_key::Scope,
     booking::{Booking, BookingStatus, Refusal},
     postgres,
+    queue::{JobState, steer::Action},
     telemetry::chain,
 };
 
-use crate::{MAX_BODY_BYTES, faults::Fault, group_commit::Unanswered};
+use crate::{MAX_BODY_BYTES, faults::Fault, group_commit::Unanswered, metrics::REFUSALS};
 
 /// When to come back after a 503, in seconds: a database that restarts takes about this long.
 const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
@@ -34,6 +35,16 @@ pub(crate) enum Problem {
     Malformed(String),
     /// Understood, but some values are out of bounds.
     Invalid(Vec<Fault>),
+    /// No job has this id. Of the admin listener, as the next four.
+    JobNotFound,
+    /// There is no such queue.
+    QueueNotFound { queue: String },
+    /// The job is in a state in which this can't be done to it.
+    JobState { action: Action, state: JobState },
+    /// A page of another origin sent it. Nothing was done.
+    CrossOrigin,
+    /// It was asked for by a name that is not this machine's.
+    UnknownHost,
     /// No route has this path.
     NoSuchRoute,
     /// The route has no such method. axum adds `Allow`.
@@ -116,56 +127,71 @@ const fn name(status: StatusCode, kind: &'static str, title: &'static str) -> Na
     }
 }
 
+/// The name of a refusal.
+fn refusal_name(refusal: &Refusal) -> Name {
+    use StatusCode as S;
+    match refusal {
+        Refusal::ShowNotFound { .. } => name(S::NOT_FOUND, "show-not-found", "Show not found"),
+        Refusal::BookingNotFound { .. } => {
+            name(S::NOT_FOUND, "booking-not-found", "Booking not found")
+        }
+        Refusal::NotEnoughSeats { .. } => name(S::CONFLICT, "not-enough-seats", "Not enough seats"),
+        Refusal::HoldExpired { .. } => name(S::CONFLICT, "hold-expired", "The hold has expired"),
+        Refusal::BookingCancelled { .. } => {
+            name(S::CONFLICT, "booking-cancelled", "The booking is cancelled")
+        }
+        Refusal::BookingConfirmed { .. } => {
+            name(S::CONFLICT, "booking-confirmed", "The booking is confirmed")
+        }
+        Refusal::TooManySeats { .. } => name(
+            S::CONFLICT,
+            "too-many-seats",
+            "Too many seats for one booking",
+        ),
+        Refusal::UserLimitReached { .. } => name(
+            S::CONFLICT,
+            "user-limit-reached",
+            "Too many seats for one user",
+        ),
+        Refusal::ExtensionTooLong { .. } => name(
+            S::CONFLICT,
+            "extension-too-long",
+            "The hold can't be made to last that long",
+        ),
+        Refusal::BookingChanged { .. } => name(
+            S::PRECONDITION_FAILED,
+            "booking-changed",
+            "The booking has changed",
+        ),
+        Refusal::KeyReused => name(
+            S::UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            "The idempotency key was used for another request",
+        ),
+    }
+}
+
 impl Problem {
-    /// The one place that gives each problem its status and its name.
+    /// The one place that gives each problem its status and its name; of refusals together with [`refusal_name`].
     fn name(&self) -> Name {
         use StatusCode as S;
         match self {
-            Self::Refused(Refusal::ShowNotFound { .. }) => {
-                name(S::NOT_FOUND, "show-not-found", "Show not found")
-            }
-            Self::Refused(Refusal::BookingNotFound { .. }) => {
-                name(S::NOT_FOUND, "booking-not-found", "Booking not found")
-            }
-            Self::Refused(Refusal::NotEnoughSeats { .. }) => {
-                name(S::CONFLICT, "not-enough-seats", "Not enough seats")
-            }
-            Self::Refused(Refusal::HoldExpired { .. }) => {
-                name(S::CONFLICT, "hold-expired", "The hold has expired")
-            }
-            Self::Refused(Refusal::BookingCancelled { .. }) => {
-                name(S::CONFLICT, "booking-cancelled", "The booking is cancelled")
-            }
-            Self::Refused(Refusal::BookingConfirmed { .. }) => {
-                name(S::CONFLICT, "booking-confirmed", "The booking is confirmed")
-            }
-            Self::Refused(Refusal::TooManySeats { .. }) => name(
-                S::CONFLICT,
-                "too-many-seats",
-                "Too many seats for one booking",
-            ),
-            Self::Refused(Refusal::UserLimitReached { .. }) => name(
-                S::CONFLICT,
-                "user-limit-reached",
-                "Too many seats for one user",
-            ),
-            Self::Refused(Refusal::ExtensionTooLong { .. }) => name(
-                S::CONFLICT,
-                "extension-too-long",
-                "The hold can't be made to last that long",
-            ),
-            Self::Refused(Refusal::BookingChanged { .. }) => name(
-                S::PRECONDITION_FAILED,
-                "booking-changed",
-                "The booking has changed",
-            ),
-            Self::Refused(Refusal::KeyReused) => name(
-                S::UNPROCESSABLE_ENTITY,
-                "idempotency-key-reused",
-                "The idempotency key was used for another request",
-            ),
+            Self::Refused(refusal) => refusal_name(refusal),
             Self::Malformed(_) => name(S::BAD_REQUEST, "malformed", "Malformed request"),
             Self::Invalid(_) => name(S::UNPROCESSABLE_ENTITY, "invalid", "Invalid values"),
+            Self::JobNotFound => name(S::NOT_FOUND, "job-not-found", "Job not found"),
+            Self::QueueNotFound { .. } => name(S::NOT_FOUND, "queue-not-found", "Queue not found"),
+            Self::JobState { .. } => name(
+                S::CONFLICT,
+                "job-state",
+                "The job's state does not allow it",
+            ),
+            Self::CrossOrigin => name(
+                S::FORBIDDEN,
+                "cross-origin",
+                "Sent by a page of another origin",
+            ),
+            Self::UnknownHost => name(S::MISDIRECTED_REQUEST, "unknown-host", "Unknown host"),
             Self::NoSuchRoute => name(S::NOT_FOUND, "no-such-route", "No such route"),
             Self::MethodNotAllowed => name(
                 S::METHOD_NOT_ALLOWED,
@@ -224,6 +250,13 @@ impl Problem {
             Self::Refused(refusal) => refusal.to_string().into(),
             Self::Malformed(detail) => detail.into(),
             Self::Invalid(_) => "Some values are missing, unknown, or not as they have to be: see `errors`.".into(),
+            Self::JobNotFound => "There is no such job. Jobs that are over are kept for a while.".into(),
+            Self::QueueNotFound { queue } => format!("There is no queue {queue:?}.").into(),
+            Self::JobState { action, state } => {
+                format!("A job that is {} can't be told to {}.", state.name(), action.name()).into()
+            }
+            Self::CrossOrigin => "Nothing was done. A browser sent it for a page that is not of this listener.".into(),
+            Self::UnknownHost => "Where no key is asked for, it answers to addresses and to localhost.".into(),
             Self::NoSuchRoute => "Nothing is served at this path. `/docs` lists what is.".into(),
             Self::MethodNotAllowed => {
                 "This path is served with other methods: see the header `Allow`.".into()
@@ -301,6 +334,8 @@ impl Problem {
                 booking_id,
                 current,
             }) => json!({ "bookingId": booking_id, "currentStatus": current.status }),
+            Self::QueueNotFound { queue } => json!({ "queue": queue }),
+            Self::JobState { state, .. } => json!({ "state": state }),
             Self::Invalid(faults) => json!({ "errors": faults }),
             Self::ScopeRequired(scope) => json!({ "scope": scope.to_string() }),
             Self::BodyTooLarge => json!({ "maxBytes": MAX_BODY_BYTES }),
@@ -322,6 +357,11 @@ impl Problem {
             | Self::Refused(_)
             | Self::Malformed(_)
             | Self::Invalid(_)
+            | Self::JobNotFound
+            | Self::QueueNotFound { .. }
+            | Self::JobState { .. }
+            | Self::CrossOrigin
+            | Self::UnknownHost
             | Self::NoSuchRoute
             | Self::MethodNotAllowed
             | Self::BodyTooLarge
@@ -382,6 +422,9 @@ fn challenge(headers: &mut HeaderMap, challenge: &str) {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         self.log();
+        if let Self::Refused(_) = self {
+            REFUSALS.with_label_values(&[self.kind()]).inc();
+        }
         let mut response = (self.name().status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(
@@ -415,7 +458,7 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
-    /// An example of each kind, for the API's description.
+    /// An example of each kind of the API, for its description.
     pub(crate) fn one_of_each() -> Vec<Self> {
         let at = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
         let (booking_id, show_id) = (1042, 7);

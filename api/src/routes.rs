@@ -31,6 +31,12 @@ pub(crate) fn documented() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(health::ready))
 }
 
+/// The paths of all routes, but for what the page that documents them loads.
+pub(crate) fn paths() -> impl Iterator<Item = String> {
+    let documented = documented().into_openapi().paths.paths.into_keys();
+    documented.chain(["/docs/".to_owned(), "/openapi.json".to_owned()])
+}
+
 /// For lists: the other answers are too short to gain by it.
 fn compression() -> CompressionLayer {
     CompressionLayer::new()

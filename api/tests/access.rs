@@ -209,10 +209,10 @@ async fn only_a_loopback_address_is_served_without_keys() {
             config.listen = "0.0.0.0:0".parse().unwrap();
             set(config);
         });
-        let listener = api::bind(&config).unwrap();
+        let listeners = api::bind(&config).unwrap();
         let stop = tokio_util::sync::CancellationToken::new();
         stop.cancel();
-        api::serve(listener, server::own_pool(&api).await, &config, stop).await
+        api::serve(listeners, server::own_pool(&api).await, &config, stop).await
     };
     let refused = serve(|_| ()).await.unwrap_err();
     assert!(

@@ -33,12 +33,12 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
 
     let args = ["api", "--database-url", "", "--listen", "127.0.0.1:0"];
     let config = Args::parse_from(args).config;
-    let listener = api::bind(&config).unwrap();
-    let url = format!("http://{}/bookings", listener.local_addr().unwrap());
+    let listeners = api::bind(&config).unwrap();
+    let url = format!("http://{}/bookings", listeners.api.local_addr().unwrap());
     let stop = CancellationToken::new();
     let serving = {
         let (pool, stop) = (pool.clone(), stop.clone());
-        tokio::spawn(async move { api::serve(listener, pool, &config, stop).await })
+        tokio::spawn(async move { api::serve(listeners, pool, &config, stop).await })
     };
 
     let over = Arc::new(AtomicBool::new(false));

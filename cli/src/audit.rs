@@ -19,12 +19,16 @@ pub(crate) struct Args {
     database: DatabaseArgs,
 
     /// How many seconds a hold may be overdue: its job, and after it the janitor, need a moment
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = default_hold_limit(), value_parser = clap::value_parser!(u32).range(0..=86_400))]
     overdue_limit_seconds: u32,
 
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+}
+
+fn default_hold_limit() -> u32 {
+    u32::try_from(audit::DEFAULT_HOLD_LIMIT.as_secs()).unwrap_or(u32::MAX)
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {

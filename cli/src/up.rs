@@ -3,7 +3,6 @@
 use std::{
     env,
     io::{self, Write},
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -78,8 +77,8 @@ async fn serve(
     let api_pool = postgres::connect(database).await?;
     postgres::migrate(&api_pool).await?;
     let worker_pool = postgres::connect(database).await?;
-    let listener = api::bind(api)?;
-    say(&banner(listener.local_addr()?, server));
+    let listeners = api::bind(api)?;
+    say(&banner(&listeners, server)?);
 
     // Whichever ends, for whatever reason, ends the others.
     let ends = || stop.clone().drop_guard();
@@ -87,7 +86,7 @@ async fn serve(
     let results = tokio::join!(
         async {
             let _ends = api_ends;
-            api::serve(listener, api_pool, api, stop.clone()).await
+            api::serve(listeners, api_pool, api, stop.clone()).await
         },
         async {
             let _ends = worker_ends;
@@ -119,7 +118,9 @@ fn say(text: &str) {
 }
 
 /// What runs where, and a first request to try.
-fn banner(api: SocketAddr, server: Option<&LocalPostgres>) -> String {
+fn banner(listeners: &api::Listeners, server: Option<&LocalPostgres>) -> anyhow::Result<String> {
+    let api = listeners.api.local_addr()?;
+    let admin = listeners.admin.local_addr()?;
     let database = match server {
         Some(server) => format!(
             "{}\n              data in {}",
@@ -128,10 +129,11 @@ fn banner(api: SocketAddr, server: Option<&LocalPostgres>) -> String {
         ),
         None => "at DATABASE_URL".to_owned(),
     };
-    format!(
+    Ok(format!(
         r#"
   PostgreSQL  {database}
   api         http://{api}
+  dashboard   http://{admin}
   worker      in this process
 
 Try it:
@@ -141,7 +143,7 @@ Try it:
 
 Ctrl-C stops everything; the data stays.
 "#
-    )
+    ))
 }
 
 async fn start_postgres(data_dir: PathBuf) -> anyhow::Result<LocalPostgres> {

@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::postgres::Error;
 
+/// How long a hold may be overdue where nobody says otherwise: its job, and after it the janitor, need a moment.
+pub const DEFAULT_HOLD_LIMIT: Duration = Duration::from_mins(1);
+
 /// What was found.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Audit {
+    /// When, on the database's clock.
+    pub at: DateTime<Utc>,
     /// Shows looked at.
     pub shows: i64,
     /// Bookings looked at.
@@ -145,10 +151,11 @@ pub async fn audit(pool: &PgPool, hold_limit: Duration) -> Result<Audit, Error> 
     )
     .execute(&mut *tx)
     .await?;
-    let (shows, bookings) =
-        sqlx::query_as("SELECT (SELECT count(*) FROM shows), (SELECT count(*) FROM bookings)")
-            .fetch_one(&mut *tx)
-            .await?;
+    let (at, shows, bookings) = sqlx::query_as(
+        "SELECT now(), (SELECT count(*) FROM shows), (SELECT count(*) FROM bookings)",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
     let mut invariants = Vec::new();
     for Check { name, broken } in CHECKS {
         let sql = format!(
@@ -169,6 +176,7 @@ pub async fn audit(pool: &PgPool, hold_limit: Duration) -> Result<Audit, Error> 
     }
     tx.rollback().await?;
     Ok(Audit {
+        at,
         shows,
         bookings,
         invariants,

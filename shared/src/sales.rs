@@ -68,6 +68,9 @@ pub const MAX_COUNTED: i64 = 10_000;
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pulse {
+    /// When, on the database's clock. Told beside it.
+    #[serde(skip)]
+    pub at: DateTime<Utc>,
     /// The id of the newest booking; ids ascend by about one each.
     pub newest_booking: i64,
     /// Holds that run out within 30 s; counted up to [`MAX_COUNTED`].
@@ -92,6 +95,7 @@ pub async fn pulse(pool: &PgPool) -> Result<Pulse, Error> {
     let pulse = sqlx::query_as!(
         Pulse,
         r#"SELECT
+               now() AS "at!",
                coalesce((SELECT id FROM bookings ORDER BY id DESC LIMIT 1), 0) AS "newest_booking!",
                (SELECT count(*) FROM (SELECT FROM bookings WHERE resolved_at IS NULL
                     AND expires_at > now() AND expires_at <= now() + interval '30 seconds' LIMIT $1) AS counted) AS "holds_ending_soon!",

@@ -97,7 +97,7 @@ fn start(batch_max: usize, queue_max: usize) -> Arc<GroupCommit<Request, i64>> {
         thread: Handle::current(),
         runtime: None,
     };
-    Arc::new(GroupCommit::start(&lanes, transaction))
+    Arc::new(GroupCommit::start("test", &lanes, transaction))
 }
 
 /// Submits each number from a task of its own, one after the other; the first one is at the gate before the

@@ -14,6 +14,8 @@ use tokio_util::sync::DropGuard;
 pub(crate) struct Api {
     pub(crate) db: Arc<TestDatabase>,
     pub(crate) base: String,
+    /// Of the admin listener.
+    pub(crate) admin: String,
     pub(crate) client: Client,
     _stop: DropGuard,
 }
@@ -38,14 +40,16 @@ impl Api {
 
     pub(crate) fn serve(db: Arc<TestDatabase>, set: impl FnOnce(&mut Config)) -> Self {
         let config = config(set);
-        let listener = api::bind(&config).unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let listeners = api::bind(&config).unwrap();
+        let base = format!("http://{}", listeners.api.local_addr().unwrap());
+        let admin = format!("http://{}", listeners.admin.local_addr().unwrap());
         let stop = tokio_util::sync::CancellationToken::new();
         let (pool, stopped) = (db.pool.clone(), stop.clone());
-        tokio::spawn(async move { api::serve(listener, pool, &config, stopped).await });
+        tokio::spawn(async move { api::serve(listeners, pool, &config, stopped).await });
         Self {
             db,
             base,
+            admin,
             client: Client::new(),
             _stop: stop.drop_guard(),
         }
@@ -83,7 +87,15 @@ pub(crate) fn alice(number_of_seats: i64) -> Value {
 
 /// The default settings but for these, on a port of its own.
 pub(crate) fn config(set: impl FnOnce(&mut Config)) -> Config {
-    let args = ["api", "--database-url", "", "--listen", "127.0.0.1:0"];
+    let args = [
+        "api",
+        "--database-url",
+        "",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
     let mut config = Args::parse_from(args.into_iter().chain(["--queue-max", "100"])).config;
     set(&mut config);
     config

@@ -1,0 +1,90 @@
+//! The admin listener: metrics, the queue, and a dashboard for people on duty at a sale.
+
+mod dashboard;
+mod figures;
+mod jobs;
+mod queues;
+mod same_origin;
+mod system;
+mod watch;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    middleware::from_fn_with_state,
+    routing::{get, post},
+};
+use shared::postgres;
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use self::{same_origin::SameOrigin, system::System, watch::Watch};
+use crate::problem::Problem;
+
+/// Where it listens when it is not told otherwise.
+pub(crate) const USUAL_PORT: u16 = 5001;
+
+/// The most connections: some people with a page each, and Prometheus.
+pub(crate) const CONNECTIONS_MAX: usize = 500;
+
+/// The most requests that are worked on at the same time.
+pub(crate) const IN_FLIGHT_MAX: usize = 100;
+
+/// What every handler can reach.
+pub(crate) struct AdminState {
+    /// For those who watch.
+    pool: PgPool,
+    /// Of the API, to tell how much of it is used.
+    api_pool: PgPool,
+    watch: Arc<Watch>,
+    system: System,
+    /// Places for lists, as in the API.
+    pub(crate) lists: Arc<Semaphore>,
+}
+
+/// Looks at the system until `stop`, and makes the routes that tell what is seen. `address` is where they are served, and
+/// `is_open` whether no key is asked for.
+pub(crate) fn router(
+    api_pool: &PgPool,
+    address: SocketAddr,
+    is_open: bool,
+    stop: &CancellationToken,
+) -> Router {
+    let pool = postgres::watching(api_pool);
+    let watch = Watch::start(&pool, stop);
+    let state = AdminState {
+        system: System::new(&pool),
+        api_pool: api_pool.clone(),
+        pool,
+        watch,
+        lists: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+    };
+    let same_origin = SameOrigin {
+        checks_host: is_open && address.ip().is_loopback(),
+    };
+    Router::new()
+        .route("/metrics", get(figures::metrics))
+        .route("/overview", get(watch::overview))
+        .route("/sales", get(system::sales))
+        .route("/queues", get(queues::list))
+        .route("/queues/{queue}/pause", post(queues::pause))
+        .route("/queues/{queue}/resume", post(queues::resume))
+        .route("/queues/{queue}/jobs", get(jobs::list))
+        .route("/queues/{queue}/jobs/count", get(jobs::count))
+        .route("/queues/{queue}/jobs/{action}", post(jobs::act_on_all))
+        .route("/jobs/{id}", get(jobs::find))
+        .route("/jobs/{id}/{action}", post(jobs::act))
+        .route("/bookings/{id}", get(jobs::of_booking))
+        .route("/workers", get(queues::workers))
+        .route("/interventions", get(queues::interventions))
+        .route("/database", get(system::database))
+        .route("/audit", get(system::audit).post(system::start_audit))
+        .merge(dashboard::pages())
+        .fallback(async || Problem::NoSuchRoute)
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .with_state(Arc::new(state))
+        .layer(axum::extract::DefaultBodyLimit::max(crate::MAX_BODY_BYTES))
+        .layer(from_fn_with_state(same_origin, same_origin::check))
+}

@@ -1,0 +1,256 @@
+//! `/jobs`, `/queues/{queue}/jobs`, `/bookings/{id}`
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use chrono::DateTime;
+use garde::Validate;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use shared::{
+    booking::{Booking, Refusal, query},
+    queue::{
+        JobState,
+        inspect::{self, Details, Filter, Job},
+        steer::{self, Action, MAX_CHANGED, Note},
+    },
+};
+
+use super::{AdminState, queues::known};
+use crate::{
+    access::{Administer, Caller},
+    extract::{Id, ListPlace, Query},
+    page::{DEFAULT_LIMIT, Page},
+    problem::Problem,
+};
+
+/// A place in a list of jobs, as the `Link` to the next page names it: a job's id, after a time in microseconds since 1970
+/// where the list has one.
+#[derive(Debug, Clone)]
+struct Cursor(inspect::Cursor);
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, encoder: S) -> Result<S::Ok, S::Error> {
+        let inspect::Cursor { at, id } = &self.0;
+        match at {
+            Some(at) => encoder.serialize_str(&format!("{}-{id}", at.timestamp_micros())),
+            None => encoder.serialize_str(id),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(decoder)?;
+        let (at, id) = match text.split_once('-') {
+            None => (None, text.as_str()),
+            Some((micros, id)) => {
+                let at = micros
+                    .parse()
+                    .ok()
+                    .and_then(DateTime::from_timestamp_micros);
+                let at = at.ok_or_else(|| {
+                    de::Error::custom("not a place in a list: take it from the header Link")
+                })?;
+                (Some(at), id)
+            }
+        };
+        if id.contains('\0') {
+            return Err(de::Error::custom(
+                "not a place in a list: take it from the header Link",
+            ));
+        }
+        let id = id.to_owned();
+        Ok(Self(inspect::Cursor { at, id }))
+    }
+}
+
+/// Which jobs.
+#[derive(Debug, Clone, Serialize, Deserialize, Validate)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ListJobs {
+    /// In this state.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<JobState>,
+    /// Which name this booking.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    booking_id: Option<i64>,
+    /// Which name a booking of this show.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    show_id: Option<i64>,
+    /// How many at most; 100 when it is left out.
+    #[garde(inner(range(min = 1, max = 1000)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
+    /// A place in the list: taken from `Link`.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<Cursor>,
+}
+
+impl ListJobs {
+    fn filter(&self, queue: String) -> Filter {
+        Filter {
+            queue,
+            state: self.state,
+            booking_id: self.booking_id,
+            show_id: self.show_id,
+        }
+    }
+}
+
+pub(super) async fn list(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    Path(queue): Path<String>,
+    place: ListPlace,
+    Query(mut query): Query<ListJobs>,
+) -> Result<Page<Job>, Problem> {
+    let queue = known(&state, queue).await?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    let filter = query.filter(queue);
+    let after = query.after.as_ref().map(|cursor| &cursor.0);
+    if after.is_some_and(|cursor| !filter.has(cursor)) {
+        return Err(Problem::Malformed(
+            "Query parameter after: it is a place in another list. Take it from the header Link, and keep the filters.".into(),
+        ));
+    }
+    let jobs = inspect::jobs(&state.pool, &filter, after, limit + 1).await?;
+    Ok(Page::new(jobs, limit, "jobs", place, |last| {
+        query.after = Some(Cursor(filter.cursor(last)));
+        query
+    }))
+}
+
+/// How many jobs an action on a filter would change.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Count {
+    /// As many as there are, or as one action changes.
+    count: i64,
+    /// Whether there are more of them.
+    has_more: bool,
+}
+
+pub(super) async fn count(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    Path(queue): Path<String>,
+    Query(query): Query<ListJobs>,
+) -> Result<Json<Count>, Problem> {
+    let filter = query.filter(known(&state, queue).await?);
+    let counted = inspect::count(&state.pool, &filter, MAX_CHANGED + 1).await?;
+    Ok(Json(Count {
+        count: counted.min(MAX_CHANGED),
+        has_more: counted > MAX_CHANGED,
+    }))
+}
+
+pub(super) async fn find(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    let found = inspect::find(&state.pool, &storable(id)?).await?;
+    found.map(Json).ok_or(Problem::JobNotFound)
+}
+
+/// An id that the database could have.
+fn storable(id: String) -> Result<String, Problem> {
+    if id.contains('\0') {
+        return Err(Problem::JobNotFound);
+    }
+    Ok(id)
+}
+
+/// A booking and its jobs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BookingWithJobs {
+    #[serde(flatten)]
+    booking: Booking,
+    jobs: Vec<Job>,
+}
+
+pub(super) async fn of_booking(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    Id(booking_id): Id,
+) -> Result<Json<BookingWithJobs>, Problem> {
+    let booking = query::find(&state.pool, booking_id)
+        .await?
+        .ok_or(Refusal::BookingNotFound { booking_id })?;
+    let filter = Filter {
+        queue: shared::jobs::ExpireBookings::QUEUE.to_owned(),
+        state: None,
+        booking_id: Some(booking_id),
+        show_id: None,
+    };
+    let jobs = inspect::jobs(&state.pool, &filter, None, DEFAULT_LIMIT).await?;
+    Ok(Json(BookingWithJobs { booking, jobs }))
+}
+
+/// What an action came to.
+#[derive(Serialize)]
+pub(super) struct Changed {
+    /// How many jobs it changed.
+    changed: u64,
+}
+
+pub(super) async fn act(
+    caller: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    Path((id, action)): Path<(String, Action)>,
+) -> Result<Json<Details>, Problem> {
+    let id = storable(id)?;
+    let note = Note {
+        actor: &caller.name(),
+        target: &format!("job {id}"),
+    };
+    let ids = [id];
+    let Some(job) = inspect::find(&state.pool, &ids[0]).await? else {
+        return Err(Problem::JobNotFound);
+    };
+    let changed = steer::act(&state.pool, action, &ids, note).await?;
+    state.watch.look_now();
+    match inspect::find(&state.pool, &ids[0]).await? {
+        Some(job) if changed > 0 => Ok(Json(job)),
+        now => Err(Problem::JobState {
+            action,
+            state: now.map_or(job.job.state, |now| now.job.state),
+        }),
+    }
+}
+
+pub(super) async fn act_on_all(
+    caller: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    Path((queue, action)): Path<(String, Action)>,
+    Query(query): Query<ListJobs>,
+) -> Result<Json<Changed>, Problem> {
+    let wanted = serde_urlencoded::to_string(&query).unwrap_or_default();
+    let filter = query.filter(known(&state, queue).await?);
+    let note = Note {
+        actor: &caller.name(),
+        target: &format!("jobs of {} with {wanted}", filter.queue),
+    };
+    if filter
+        .state
+        .is_none_or(|state| !action.allowed_in().contains(&state))
+    {
+        let allowed = action.allowed_in().iter().map(|state| state.name());
+        return Err(Problem::Malformed(format!(
+            "Query parameter state: to {} jobs it is one of: {}.",
+            action.name(),
+            allowed.collect::<Vec<_>>().join(", ")
+        )));
+    }
+    let changed = steer::act_on_all(&state.pool, action, &filter, note).await?;
+    state.watch.look_now();
+    Ok(Json(Changed { changed }))
+}

@@ -1,0 +1,119 @@
+//! `/queues`, `/workers`, `/interventions`
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use shared::queue::{
+    inspect::{self, Queue, Worker},
+    steer::{self, Intervention},
+};
+
+use super::AdminState;
+use crate::{
+    access::{Administer, Caller},
+    extract::{ListPlace, Query},
+    page::{DEFAULT_LIMIT, Page},
+    problem::Problem,
+};
+
+pub(super) async fn list(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<Vec<Queue>>, Problem> {
+    match state.watch.last() {
+        Some(look) => Ok(Json(look.queues.clone())),
+        None => Ok(Json(inspect::queues(&state.pool).await?)),
+    }
+}
+
+/// A queue's name, if there is such a queue.
+pub(super) async fn known(state: &AdminState, name: String) -> Result<String, Problem> {
+    let has_it = |queues: &[Queue]| queues.iter().any(|queue| queue.name == name);
+    let seen = state.watch.last();
+    if seen.is_some_and(|look| has_it(&look.queues)) || has_it(&inspect::queues(&state.pool).await?)
+    {
+        return Ok(name);
+    }
+    Err(Problem::QueueNotFound { queue: name })
+}
+
+/// What became of a queue.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Steered {
+    queue: String,
+    is_paused: bool,
+    /// Whether it was otherwise before.
+    changed: bool,
+}
+
+pub(super) async fn pause(
+    caller: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    Path(queue): Path<String>,
+) -> Result<Json<Steered>, Problem> {
+    set(caller, &state, queue, true).await
+}
+
+pub(super) async fn resume(
+    caller: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    Path(queue): Path<String>,
+) -> Result<Json<Steered>, Problem> {
+    set(caller, &state, queue, false).await
+}
+
+async fn set(
+    caller: Caller<Administer>,
+    state: &AdminState,
+    queue: String,
+    is_paused: bool,
+) -> Result<Json<Steered>, Problem> {
+    let queue = known(state, queue).await?;
+    let changed = steer::pause(&state.pool, &queue, is_paused, &caller.name()).await?;
+    state.watch.look_now();
+    Ok(Json(Steered {
+        queue,
+        is_paused,
+        changed,
+    }))
+}
+
+pub(super) async fn workers(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<Vec<Worker>>, Problem> {
+    Ok(Json(inspect::workers(&state.pool).await?))
+}
+
+#[derive(Debug, Serialize, Deserialize, Validate)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ListInterventions {
+    /// How many at most; 100 when it is left out.
+    #[garde(inner(range(min = 1, max = 1000)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
+    /// A place in the list: taken from `Link`.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<i64>,
+}
+
+pub(super) async fn interventions(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    place: ListPlace,
+    Query(mut query): Query<ListInterventions>,
+) -> Result<Page<Intervention>, Problem> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    let found = steer::interventions(&state.pool, query.before, limit + 1).await?;
+    Ok(Page::new(found, limit, "interventions", place, |last| {
+        query.before = Some(last.id);
+        query
+    }))
+}

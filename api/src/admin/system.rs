@@ -1,0 +1,179 @@
+//! `/sales`, `/database`, `/audit`: what is asked for only while somebody looks, because it costs more.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{Json, extract::State, http::StatusCode};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use shared::{
+    audit::{self, Audit},
+    postgres::{
+        self,
+        usage::{self, Usage},
+    },
+    sales::{self, ShowSeats},
+    telemetry::chain,
+};
+use sqlx::PgPool;
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+
+use super::{AdminState, watch::SHARE_OF_TIME};
+use crate::{
+    access::{Administer, Caller},
+    problem::Problem,
+};
+
+/// What is kept for the next one who asks.
+pub(super) struct System {
+    sales: Cached<Vec<ShowSeats>>,
+    database: Cached<Usage>,
+    audit: Arc<Mutex<LastAudit>>,
+}
+
+impl System {
+    pub(super) fn new(pool: &PgPool) -> Self {
+        Self {
+            sales: Cached::new(pool, |pool| {
+                Box::pin(async move { sales::shows(&pool, SHOWS).await })
+            }),
+            database: Cached::new(pool, |pool| {
+                Box::pin(async move { usage::usage(&pool).await })
+            }),
+            audit: Arc::default(),
+        }
+    }
+}
+
+/// How many shows are told.
+const SHOWS: i64 = 50;
+
+/// How long an answer is kept at least.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// An answer of the database that is kept for a while: the longer it took, the longer.
+struct Cached<T> {
+    pool: PgPool,
+    load: fn(PgPool) -> BoxFuture<'static, Result<T, postgres::Error>>,
+    last: AsyncMutex<Option<(Arc<T>, Instant)>>,
+}
+
+impl<T> Cached<T> {
+    fn new(
+        pool: &PgPool,
+        load: fn(PgPool) -> BoxFuture<'static, Result<T, postgres::Error>>,
+    ) -> Self {
+        Self {
+            pool: pool.clone(),
+            load,
+            last: AsyncMutex::default(),
+        }
+    }
+
+    /// The last answer while it is kept. Those who come while a new one is made wait for it together.
+    async fn get(&self) -> Result<Arc<T>, Problem> {
+        let mut last = self.last.lock().await;
+        if let Some((answer, until)) = &*last
+            && Instant::now() < *until
+        {
+            return Ok(answer.clone());
+        }
+        let began = Instant::now();
+        let answer = Arc::new((self.load)(self.pool.clone()).await?);
+        let kept = KEPT.max(began.elapsed() * SHARE_OF_TIME);
+        *last = Some((answer.clone(), Instant::now() + kept));
+        Ok(answer)
+    }
+}
+
+pub(super) async fn sales(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<Arc<Vec<ShowSeats>>>, Problem> {
+    Ok(Json(state.system.sales.get().await?))
+}
+
+/// The database, and this process's part in it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Database {
+    #[serde(flatten)]
+    usage: Arc<Usage>,
+    /// The API's own connections.
+    pool: PoolUse,
+}
+
+#[derive(Serialize)]
+struct PoolUse {
+    open: u32,
+    idle: usize,
+    max: u32,
+}
+
+pub(super) async fn database(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<Database>, Problem> {
+    let pool = &state.api_pool;
+    Ok(Json(Database {
+        usage: state.system.database.get().await?,
+        pool: PoolUse {
+            open: pool.size(),
+            idle: pool.num_idle(),
+            max: pool.options().get_max_connections(),
+        },
+    }))
+}
+
+/// The last audit that was asked for here.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LastAudit {
+    is_running: bool,
+    /// What it found.
+    audit: Option<Audit>,
+    /// Why it could not look.
+    failure: Option<String>,
+}
+
+pub(super) async fn audit(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+) -> Json<LastAudit> {
+    Json(last(&state.system.audit).clone())
+}
+
+fn last(audit: &Mutex<LastAudit>) -> std::sync::MutexGuard<'_, LastAudit> {
+    audit.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins an audit, unless one is running: it reads every booking, which takes its time.
+pub(super) async fn start_audit(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+) -> (StatusCode, Json<LastAudit>) {
+    let mut current = last(&state.system.audit);
+    if !current.is_running {
+        current.is_running = true;
+        let (pool, audit) = (state.pool.clone(), state.system.audit.clone());
+        tokio::spawn(async move {
+            let result = audit::audit(&pool, audit::DEFAULT_HOLD_LIMIT).await;
+            *last(&audit) = ended(result);
+        });
+    }
+    (StatusCode::ACCEPTED, Json(current.clone()))
+}
+
+fn ended(result: Result<Audit, postgres::Error>) -> LastAudit {
+    let failure = result.as_ref().err().map(|error| {
+        tracing::warn!(error = chain(error), "cannot audit");
+        error.to_string()
+    });
+    LastAudit {
+        is_running: false,
+        audit: result.ok(),
+        failure,
+    }
+}

@@ -1,0 +1,244 @@
+//! Looks at the system now and then, so that everybody who asks gets the last look: it costs the same however many ask.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use shared::{
+    postgres,
+    queue::{
+        JobState,
+        inspect::{self, Queue},
+    },
+    sales::{self, Pulse},
+    telemetry::chain,
+};
+use sqlx::PgPool;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::AdminState;
+use crate::{
+    access::{Administer, Caller},
+    extract::Query,
+    metrics,
+    problem::Problem,
+};
+
+/// The time between two looks, when they cost little.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// A look that takes long is taken less often: it has no more than one part in so many of the time.
+pub(super) const SHARE_OF_TIME: u32 = 20;
+
+/// How many looks are remembered: half an hour.
+const REMEMBERED: usize = 900;
+
+/// What is known.
+pub(super) struct Watch {
+    seen: Mutex<Seen>,
+    look_now: Notify,
+}
+
+#[derive(Default)]
+struct Seen {
+    last: Option<Arc<Look>>,
+    history: VecDeque<Point>,
+    /// Why the last look failed.
+    failure: Option<String>,
+}
+
+/// What was seen at a time.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Look {
+    /// When, on the database's clock.
+    pub(super) at: DateTime<Utc>,
+    /// Bookings a second of all apis, since the look before.
+    bookings_per_second: f64,
+    /// Refusals a second of this api, since the look before.
+    refusals_per_second: f64,
+    /// The sale.
+    #[serde(flatten)]
+    pub(super) pulse: Pulse,
+    /// The queues.
+    pub(super) queues: Vec<Queue>,
+    /// What rates are made from.
+    #[serde(skip)]
+    refusals: u64,
+}
+
+/// A look in the history: what changes, of all queues together.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Point {
+    at: DateTime<Utc>,
+    bookings_per_second: f64,
+    refusals_per_second: f64,
+    overdue_holds: i64,
+    expiry_lag_p99_seconds: Option<f64>,
+    due_lag_seconds: f64,
+    scheduled: i64,
+    due: i64,
+    running: i64,
+    failed: i64,
+    done: i64,
+    dead: i64,
+    done_last_minute: i64,
+}
+
+impl From<&Look> for Point {
+    fn from(look: &Look) -> Self {
+        let depth = |state| look.queues.iter().map(|queue| queue.depth[&state]).sum();
+        Self {
+            at: look.at,
+            bookings_per_second: look.bookings_per_second,
+            refusals_per_second: look.refusals_per_second,
+            overdue_holds: look.pulse.overdue_holds,
+            expiry_lag_p99_seconds: look.pulse.expiry_lag_p99_seconds,
+            due_lag_seconds: look
+                .queues
+                .iter()
+                .map(|queue| queue.due_lag_seconds)
+                .fold(0.0, f64::max),
+            scheduled: depth(JobState::Scheduled),
+            due: depth(JobState::Due),
+            running: depth(JobState::Running),
+            failed: depth(JobState::Failed),
+            done: depth(JobState::Done),
+            dead: depth(JobState::Dead),
+            done_last_minute: look.queues.iter().map(|queue| queue.done_last_minute).sum(),
+        }
+    }
+}
+
+impl Watch {
+    /// Looks until `stop`.
+    pub(super) fn start(pool: &PgPool, stop: &CancellationToken) -> Arc<Self> {
+        let watch = Arc::new(Self {
+            seen: Mutex::default(),
+            look_now: Notify::new(),
+        });
+        let (pool, stop, looking) = (pool.clone(), stop.clone(), watch.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(looking.look_on(&pool)).await });
+        watch
+    }
+
+    /// Somebody changed something, and wants to see it.
+    pub(super) fn look_now(&self) {
+        self.look_now.notify_one();
+    }
+
+    /// What was seen the last time.
+    pub(super) fn last(&self) -> Option<Arc<Look>> {
+        self.seen().last.clone()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look_on(&self, pool: &PgPool) {
+        loop {
+            let began = Instant::now();
+            let result = look(pool, self.last().as_deref()).await;
+            self.remember(result);
+            let pause = INTERVAL.max(began.elapsed() * SHARE_OF_TIME);
+            timeout(pause, self.look_now.notified()).await.ok();
+        }
+    }
+
+    fn remember(&self, result: Result<Look, postgres::Error>) {
+        let mut seen = self.seen();
+        match result {
+            Ok(look) => {
+                if seen.history.len() == REMEMBERED {
+                    seen.history.pop_front();
+                }
+                seen.history.push_back(Point::from(&look));
+                seen.last = Some(Arc::new(look));
+                seen.failure = None;
+            }
+            Err(error) => {
+                // Once, and not every 2 s.
+                if seen.failure.is_none() {
+                    tracing::warn!(error = chain(&error), "cannot look at the queue");
+                }
+                seen.failure = Some(error.to_string());
+            }
+        }
+    }
+}
+
+async fn look(pool: &PgPool, before: Option<&Look>) -> Result<Look, postgres::Error> {
+    let pulse = sales::pulse(pool).await?;
+    let queues = inspect::queues(pool).await?;
+    let refusals = metrics::refusals();
+    let per_second = |now: i64, then: i64| {
+        let seconds = before.map_or(0.0, |before| (pulse.at - before.at).as_seconds_f64());
+        #[expect(clippy::cast_precision_loss, reason = "it is a rate")]
+        let difference = (now - then).max(0) as f64;
+        if seconds > 0.0 {
+            difference / seconds
+        } else {
+            0.0
+        }
+    };
+    let bookings = before.map_or(pulse.newest_booking, |before| before.pulse.newest_booking);
+    let refused = before.map_or(refusals, |before| before.refusals);
+    Ok(Look {
+        at: pulse.at,
+        bookings_per_second: per_second(pulse.newest_booking, bookings),
+        refusals_per_second: per_second(refusals.cast_signed(), refused.cast_signed()),
+        pulse,
+        queues,
+        refusals,
+    })
+}
+
+/// What a page asks for.
+#[derive(Debug, Deserialize, Validate)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Since {
+    /// Only what was seen later; all that is remembered when it is left out.
+    #[garde(skip)]
+    since: Option<DateTime<Utc>>,
+}
+
+/// What a page shows of the system.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Overview {
+    version: &'static str,
+    /// Why the last look failed; none when it did not.
+    failure: Option<String>,
+    now: Option<Arc<Look>>,
+    history: Vec<Point>,
+}
+
+pub(super) async fn overview(
+    _: Caller<Administer>,
+    State(state): State<Arc<AdminState>>,
+    Query(Since { since }): Query<Since>,
+) -> Result<Json<Overview>, Problem> {
+    let seen = state.watch.seen();
+    let history = seen.history.iter();
+    Ok(Json(Overview {
+        version: env!("CARGO_PKG_VERSION"),
+        failure: seen.failure.clone(),
+        now: seen.last.clone(),
+        history: history
+            .filter(|point| since.is_none_or(|since| point.at > since))
+            .cloned()
+            .collect(),
+    }))
+}
