@@ -17,6 +17,7 @@ async fn main() -> anyhow::Result<()> {
     let Some(pool) = stop.run_until_cancelled(connecting).await else {
         return Ok(());
     };
-    let listener = api::bind(&args.config)?;
-    api::serve(listener, pool?, &args.config, stop).await
+    let pool = pool?;
+    let listeners = api::bind(&args.config)?;
+    api::serve(listeners, pool, &args.config, stop).await
 }

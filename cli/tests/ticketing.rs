@@ -1,5 +1,7 @@
 //! The real `ticketing` binary.
 
+mod system;
+
 use std::{path::Path, process::Stdio, time::Duration};
 
 use nix::{
@@ -12,56 +14,6 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
-
-fn ticketing() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ticketing"));
-    command
-        .env_remove("DATABASE_URL")
-        .env("RUST_BACKTRACE", "0")
-        .kill_on_drop(true);
-    command
-}
-
-/// Whether the server whose data is here runs.
-fn server_runs(data: &DataDir) -> bool {
-    data.0.join("postmaster.pid").exists()
-}
-
-struct Up {
-    process: Child,
-    api: String,
-}
-
-impl Up {
-    async fn start(data_dir: &Path) -> Self {
-        let mut process = ticketing()
-            .args(["up", "--listen", "127.0.0.1:0"])
-            .arg("--data-dir")
-            .arg(data_dir)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        loop {
-            let line = lines.next_line().await.unwrap().expect("the address");
-            if let Some(api) = line.trim().strip_prefix("api ") {
-                let api = api.trim().to_owned();
-                return Self { process, api };
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.process.id().unwrap()).unwrap();
-        kill(Pid::from_raw(id), signal).unwrap();
-    }
-
-    async fn shows(&self) -> Value {
-        let response = reqwest::get(format!("{}/shows", self.api)).await.unwrap();
-        response.json().await.unwrap()
-    }
-}
 
 #[tokio::test]
 async fn up_runs_everything_keeps_its_data_and_stops_everything() {
@@ -211,18 +163,6 @@ async fn a_port_that_is_taken_is_told_and_the_database_stops() {
         "{text}"
     );
     assert!(!server_runs(&data));
-}
-
-async fn stress(api: &str, args: &[&str]) -> (Option<i32>, Value) {
-    let output = ticketing()
-        .args(["stress", "--json", "--url", api])
-        .args(args)
-        .output()
-        .await
-        .unwrap();
-    let report = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code(), report)
 }
 
 #[tokio::test]

@@ -5,41 +5,75 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    extract::Path,
     http::{
         HeaderValue,
         header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
     },
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get},
+    routing::get,
 };
 
 use super::AdminState;
+use crate::problem::Problem;
 
-/// The page takes everything from here and nothing else; nothing on it is a script or a style of its own.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-     form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-);
+/// The page takes everything from here and nothing from elsewhere; nothing in it is a script or a style of its own.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// A part of the page.
+struct Part {
+    name: &'static str,
+    kind: &'static str,
+    text: &'static str,
+}
+
+macro_rules! part {
+    ($kind:expr, $directory:literal, $name:literal) => {
+        Part {
+            name: $name,
+            kind: $kind,
+            text: include_str!(concat!("page/", $directory, $name)),
+        }
+    };
+}
+
+const PARTS: [Part; 11] = [
+    part!(CSS, "", "page.css"),
+    part!(SCRIPT, "", "main.js"),
+    part!(SCRIPT, "", "dom.js"),
+    part!(SCRIPT, "", "api.js"),
+    part!(SCRIPT, "", "charts.js"),
+    part!(SCRIPT, "", "sales.js"),
+    part!(SCRIPT, "", "queue.js"),
+    part!(SCRIPT, "", "jobs.js"),
+    part!(SCRIPT, "", "health.js"),
+    // As `.ci/vendor` takes it from its publisher.
+    part!(SCRIPT, "vendor/uPlot/", "uPlot.iife.min.js"),
+    part!(CSS, "vendor/uPlot/", "uPlot.min.css"),
+];
 
 pub(super) fn pages() -> Router<Arc<AdminState>> {
     Router::new()
-        .route("/", page("text/html", include_str!("page/index.html")))
-        .route("/page.css", page("text/css", include_str!("page/page.css")))
         .route(
-            "/page.js",
-            page("text/javascript", include_str!("page/page.js")),
+            "/",
+            get(async || sent(HTML, include_str!("page/index.html"))),
         )
-        .route(
-            "/chart.js",
-            page("text/javascript", include_str!("page/chart.js")),
-        )
+        .route("/page/{name}", get(part))
 }
 
-fn page(kind: &'static str, text: &'static str) -> MethodRouter<Arc<AdminState>> {
-    get(async move || -> Response {
-        let kind = HeaderValue::from_str(&format!("{kind}; charset=utf-8"));
-        let kind = kind.unwrap_or(HeaderValue::from_static("text/plain"));
-        let headers = [(CONTENT_TYPE, kind), (CONTENT_SECURITY_POLICY, POLICY)];
-        (headers, text).into_response()
-    })
+async fn part(Path(name): Path<String>) -> Result<Response, Problem> {
+    let part = PARTS.iter().find(|part| part.name == name);
+    part.map(|part| sent(part.kind, part.text))
+        .ok_or(Problem::NoSuchRoute)
+}
+
+fn sent(kind: &'static str, text: &'static str) -> Response {
+    let headers = [(CONTENT_TYPE, kind), (CONTENT_SECURITY_POLICY, POLICY)];
+    let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+    (headers, text).into_response()
 }

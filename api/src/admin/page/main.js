@@ -1,0 +1,119 @@
+// What is seen at a glance, which section is shown, and when it is made anew.
+
+import { $, count, el, rate, seconds } from "./dom.js";
+import { get } from "./api.js";
+import * as charts from "./charts.js";
+import * as sales from "./sales.js";
+import * as queue from "./queue.js";
+import * as jobs from "./jobs.js";
+import * as health from "./health.js";
+
+const SECTIONS = { sales, queue, jobs, health };
+const EVERY_MS = 2000;
+/** Looks that are older than this are no news. */
+const STALE_MS = 15_000;
+
+let look = null;
+let lookedAt = 0;
+let workers = [];
+let failure = null;
+
+/** What is not as it should be, the worst first. */
+function troubles() {
+  const found = [];
+  const alarm = (text) => found.unshift({ state: "alarm", text });
+  const attention = (text) => found.push({ state: "attention", text });
+  const sum = (state) => look.queues.reduce((all, one) => all + one.depth[state], 0);
+  const lag = Math.max(0, ...look.queues.map((one) => one.dueLagSeconds));
+  if (sum("dead") > 0) attention(sum("dead") === 1 ? "a dead job" : `${count(sum("dead"))} dead jobs`);
+  for (const { name } of look.queues.filter((one) => one.paused)) attention(`${name} is paused`);
+  if (look.expiryLagP99Seconds > 5) attention(`holds fail ${seconds(look.expiryLagP99Seconds)} late`);
+  if (lag > 5) attention(`jobs wait for ${seconds(lag)}`);
+  if (look.longestOverdueSeconds > 15) alarm(`holds are overdue for ${seconds(look.longestOverdueSeconds)}`);
+  if (!workers.some(queue.isAlive)) alarm("no worker runs");
+  if (failure) alarm(`no news: ${failure}`);
+  return found;
+}
+
+function tile(name, value, state) {
+  return el("div", { "data-state": state }, el("dt", {}, name), el("dd", {}, value));
+}
+
+function showGlance() {
+  const verdict = $("verdict");
+  if (!look) {
+    if (failure) [verdict.textContent, verdict.dataset.state] = [failure, "alarm"];
+    return;
+  }
+  const found = troubles();
+  verdict.textContent = found.length ? found.map(({ text }) => text).join(" · ") : "All is well";
+  verdict.dataset.state = found[0]?.state ?? "well";
+  $("seen").textContent = `as of ${new Date(look.at).toLocaleTimeString()}`;
+  const depth = (state) => look.queues.reduce((all, one) => all + one.depth[state], 0);
+  const lag = Math.max(0, ...look.queues.map((one) => one.dueLagSeconds));
+  const alive = workers.filter(queue.isAlive).length;
+  $("tiles").replaceChildren(
+    tile("Bookings a second", rate(look.bookingsPerSecond)),
+    tile("Refusals a second", rate(look.refusalsPerSecond)),
+    tile("Holds ending in 30 s", count(look.holdsEndingSoon, 10_000)),
+    tile("Overdue holds", count(look.overdueHolds, 10_000), look.longestOverdueSeconds > 15 ? "alarm" : undefined),
+    tile("Holds fail late (p99)", seconds(look.expiryLagP99Seconds), look.expiryLagP99Seconds > 5 ? "attention" : undefined),
+    tile("Jobs wait for", seconds(lag), lag > 5 ? "attention" : undefined),
+    tile("Dead jobs", count(depth("dead"), 100_000), depth("dead") ? "attention" : undefined),
+    tile("Workers", count(alive), alive ? undefined : "alarm"),
+  );
+}
+
+const section = () => location.hash.slice(1).split("?")[0] in SECTIONS ? location.hash.slice(1).split("?")[0] : "sales";
+
+function showSection() {
+  for (const id of Object.keys(SECTIONS)) $(id).hidden = id !== section();
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${section()}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  jobs.preset();
+}
+
+async function refresh() {
+  try {
+    const since = charts.newest();
+    const [overview, seen] = await Promise.all([get(`overview${since ? `?since=${encodeURIComponent(since)}` : ""}`), get("workers")]);
+    workers = seen;
+    if (overview.now && overview.now.at !== look?.at) [look, lookedAt] = [overview.now, Date.now()];
+    charts.remember(overview.history);
+    failure = overview.failure;
+    if (look) {
+      queue.show(look, workers, soon);
+      jobs.queues(look.queues.map(({ name }) => name));
+    }
+    await SECTIONS[section()].refresh();
+  } catch (error) {
+    failure = error.message;
+  }
+  if (!failure && look && Date.now() - lookedAt > STALE_MS) failure = "the server looks at nothing any more";
+  showGlance();
+  charts.draw();
+}
+
+let timer;
+let isRefreshing = false;
+async function loop() {
+  clearTimeout(timer);
+  if (isRefreshing) return;
+  isRefreshing = true;
+  // A page that nobody looks at asks for nothing.
+  if (!document.hidden) await refresh();
+  isRefreshing = false;
+  timer = setTimeout(loop, EVERY_MS);
+}
+
+/** After something was done: the server looks at once. */
+function soon() {
+  setTimeout(loop, 200);
+}
+
+addEventListener("hashchange", () => { showSection(); loop(); });
+document.addEventListener("visibilitychange", loop);
+showSection();
+loop();
