@@ -46,7 +46,12 @@ impl Up {
     pub(crate) async fn start_with(data_dir: &Path, args: &[&str]) -> Self {
         let mut process = ticketing()
             .args(["up", "--listen", "127.0.0.1:0"])
-            .args(["--admin-listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0"])
+            .args([
+                "--admin-listen",
+                "127.0.0.1:0",
+                "--worker-listen",
+                "127.0.0.1:0",
+            ])
             .arg("--data-dir")
             .arg(data_dir)
             .args(args)
@@ -91,4 +96,3 @@ pub(crate) async fn stress(api: &str, args: &[&str]) -> (Option<i32>, Value) {
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code(), report)
 }
-

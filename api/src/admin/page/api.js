@@ -31,7 +31,8 @@ async function answer(path, options) {
   if (!["/problems/api-key-required", "/problems/api-key-invalid", "/problems/scope-required"].includes(problem.type)) {
     throw new Error(problem.detail ?? response.statusText);
   }
-  await logIn(problem.detail);
+  // Another request may have asked in the meantime.
+  if (sessionStorage.getItem(KEY) === key) await logIn(problem.detail);
   return answer(path, options);
 }
 

@@ -1,0 +1,460 @@
+//! The dashboard, in a real browser, on the real system.
+
+mod browser;
+mod system;
+
+use std::{env, path::PathBuf};
+
+use serde_json::{Value, json};
+use shared::testing::{DataDir, eventually, execute};
+use sqlx::PgPool;
+
+use crate::{
+    browser::Browser,
+    system::{Up, stress, ticketing},
+};
+
+/// The system, and a browser that looks at it.
+struct Duty {
+    up: Up,
+    browser: Browser,
+    pool: PgPool,
+    _data: DataDir,
+}
+
+impl Duty {
+    async fn begin(name: &str) -> Option<Self> {
+        let browser = Browser::start().await?;
+        let data = DataDir::new(name);
+        let up = Up::start(&data.0).await;
+        let pool = PgPool::connect(&up.database).await.unwrap();
+        Some(Self {
+            up,
+            browser,
+            pool,
+            _data: data,
+        })
+    }
+
+    async fn look_at(&self, section: &str) {
+        let address = format!("{}/#{section}", self.up.admin);
+        self.browser.open(&address).await;
+    }
+
+    async fn a_show(&self, name: &str) {
+        let show = json!({"name": name, "startTime": "2025-12-10 10:00:00", "seats": 40, "holdSeconds": 10});
+        let client = reqwest::Client::new();
+        let answer = client
+            .post(format!("{}/shows", self.up.api))
+            .json(&show)
+            .send()
+            .await;
+        assert_eq!(answer.unwrap().status(), 201);
+    }
+}
+
+/// A job that no worker can read.
+const BAD_JOB: &str =
+    "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at)
+     VALUES ('01M86M84VCBXD31B1B5QXRQWFS', 'expire-bookings', 'nonsense', 'Pending', 0, 12, now())";
+
+#[tokio::test]
+async fn a_shows_bar_moves_while_it_sells() {
+    let Some(duty) = Duty::begin("dashboard-sales").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    duty.look_at("sales").await;
+    browser
+        .until("#verdict", |text| text == "All is well")
+        .await;
+    let api = duty.up.api.clone();
+    let selling = tokio::spawn(async move {
+        stress(&api, &["mixed", "--connections", "8", "--duration", "12"]).await
+    });
+    let confirmed = "#shows tbody tr td:nth-child(4)";
+    let width = "return document.querySelector('#shows .bar .confirmed')?.style.width ?? ''";
+    let first = browser
+        .until(confirmed, |text| !text.is_empty() && text != "0")
+        .await;
+    let first_width = browser.run(width).await;
+    let second = browser.until(confirmed, |text| text != first).await;
+    assert_ne!(first, second);
+    eventually("the bar moves", async || {
+        browser.run(width).await != first_width
+    })
+    .await;
+    browser
+        .until("#tiles div:first-child dd", |rate| rate != "0")
+        .await;
+    let (status, report) = selling.await.unwrap();
+    assert_eq!(status, Some(0), "{report}");
+    duty.browser.finish().await;
+}
+
+#[tokio::test]
+async fn a_failing_job_tells_why_and_is_retried_by_a_click() {
+    let Some(duty) = Duty::begin("dashboard-jobs").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    execute(&duty.pool, BAD_JOB).await;
+    duty.look_at("jobs?state=dead").await;
+    browser
+        .until("#verdict", |text| text.contains("a dead job"))
+        .await;
+    browser
+        .until("#jobs-list td.error", |text| {
+            text.contains("does not decode")
+        })
+        .await;
+    browser.click("#jobs-list button.link").await;
+    let error = browser
+        .until("#job pre.error", |text| !text.is_empty())
+        .await;
+    assert!(error.contains("the payload does not decode"), "{error}");
+    assert!(
+        browser.text("#job-body").await.contains("nonsense"),
+        "what it was given"
+    );
+
+    execute(
+        &duty.pool,
+        r#"UPDATE apalis.jobs SET job = '{"bookingIds":[]}'"#,
+    )
+    .await;
+    browser.click("#job [data-action=retry]").await;
+    let question = browser.say_yes().await;
+    assert!(question.contains("run again now"), "{question}");
+    let done = "SELECT status = 'Done' FROM apalis.jobs";
+    eventually("it is done", async || {
+        sqlx::query_scalar(done)
+            .fetch_one(&duty.pool)
+            .await
+            .unwrap()
+    })
+    .await;
+    browser.click("#job .close").await;
+    browser
+        .until("#verdict", |text| text == "All is well")
+        .await;
+    browser.element("#jobs-empty").await;
+    duty.look_at("queue").await;
+    browser
+        .until("#interventions td:nth-child(3)", |text| text == "retry")
+        .await;
+    duty.browser.finish().await;
+}
+
+#[tokio::test]
+async fn all_jobs_that_match_are_changed_at_once_after_a_question() {
+    let Some(duty) = Duty::begin("dashboard-bulk").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    execute(
+        &duty.pool,
+        r#"INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at)
+           SELECT '01M86M84VCBXD31B1B5QXRQ' || (100 + n), 'expire-bookings', '{"bookingIds":[]}', 'Pending', 0, 12,
+                  now() + interval '1 hour'
+           FROM generate_series(1, 250) AS n"#,
+    )
+    .await;
+    duty.look_at("jobs?state=scheduled").await;
+    let rows = "return document.querySelectorAll('#jobs-list tbody tr').length";
+    eventually("a page is shown", async || browser.run(rows).await == 100).await;
+    browser.click("#jobs-more").await;
+    eventually("two pages are shown", async || {
+        browser.run(rows).await == 200
+    })
+    .await;
+    browser.click("#jobs-bulk [data-bulk=cancel]").await;
+    let question = browser.say_yes().await;
+    assert!(
+        question.starts_with("250 jobs that are scheduled will not be run"),
+        "{question}"
+    );
+    browser.element("#jobs-empty").await;
+    browser
+        .until("#verdict", |text| text.contains("250 dead jobs"))
+        .await;
+    duty.browser.finish().await;
+}
+
+#[tokio::test]
+async fn pause_holds_jobs_and_resume_releases_them() {
+    let Some(duty) = Duty::begin("dashboard-pause").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    duty.look_at("queue").await;
+    browser.click("#queues [data-does=pause]").await;
+    let question = browser.say_yes().await;
+    assert!(
+        question.starts_with("Pause the queue expire-bookings?"),
+        "{question}"
+    );
+    browser
+        .until("#verdict", |text| {
+            text.contains("expire-bookings is paused")
+        })
+        .await;
+    execute(&duty.pool, BAD_JOB).await;
+    let lag = "#queues td:nth-child(8)";
+    browser
+        .until(lag, |lag| {
+            lag.trim_end_matches(" s").parse::<f64>().unwrap_or(0.0) > 1.0
+        })
+        .await;
+    assert_eq!(
+        browser.text("#queues td:nth-child(3)").await,
+        "1",
+        "it is due, and stays it"
+    );
+
+    browser.click("#queues [data-does=resume]").await;
+    browser.say_yes().await;
+    browser
+        .until("#queues td:nth-child(6)", |dead| dead == "1")
+        .await;
+    browser.element("#queues [data-does=pause]").await;
+    duty.browser.finish().await;
+}
+
+#[tokio::test]
+async fn what_users_write_is_shown_as_text() {
+    let Some(duty) = Duty::begin("dashboard-text").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    let name = "<script>hacked = 1</script><img src=x onerror='hacked = 2'><b>bold</b>";
+    duty.a_show(name).await;
+    let booking = json!({"showId": 1, "userName": name, "numberOfSeats": 1});
+    let client = reqwest::Client::new();
+    client
+        .post(format!("{}/bookings", duty.up.api))
+        .json(&booking)
+        .send()
+        .await
+        .unwrap();
+    duty.look_at("sales").await;
+    browser
+        .until("#shows td", |text| text.starts_with(name))
+        .await;
+    duty.look_at("jobs?bookingId=1").await;
+    browser.click("#jobs-list button.link").await;
+    browser
+        .until("#job tbody td:nth-child(3)", |text| text == name)
+        .await;
+    assert_eq!(browser.run("return typeof hacked").await, "undefined");
+    assert_eq!(
+        browser
+            .run("return document.querySelectorAll('img, b').length")
+            .await,
+        0
+    );
+    duty.browser.finish().await;
+}
+
+#[tokio::test]
+async fn the_database_is_audited_by_a_click() {
+    let Some(duty) = Duty::begin("dashboard-health").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    duty.a_show("Morning Show").await;
+    duty.look_at("health").await;
+    browser.click("#audit").await;
+    browser
+        .until("#audit-result", |text| {
+            text.starts_with("All hold, of 1 shows")
+        })
+        .await;
+    execute(&duty.pool, "UPDATE shows SET available_seats = 39").await;
+    browser.click("#audit").await;
+    browser
+        .until("#audit-result", |text| text.starts_with("1 broken"))
+        .await;
+    browser
+        .until("#invariants td:nth-child(3)", |text| {
+            text.contains("show 1: 40 seats, 39 available")
+        })
+        .await;
+    browser
+        .until("#database", |text| text.contains("PostgreSQL"))
+        .await;
+    duty.browser.finish().await;
+}
+
+/// Where the pictures of the README go; none: they are not made.
+fn pictures() -> Option<PathBuf> {
+    env::var_os("DASHBOARD_PICTURES").map(PathBuf::from)
+}
+
+#[tokio::test]
+async fn it_is_light_and_dark_and_fits_every_screen() {
+    let Some(duty) = Duty::begin("dashboard-looks").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    for name in ["Morning Show", "Matinée", "Evening Show"] {
+        duty.a_show(name).await;
+    }
+    execute(&duty.pool, BAD_JOB).await;
+    let (_, sold) = stress(
+        &duty.up.api,
+        &["mixed", "--connections", "8", "--duration", "5"],
+    )
+    .await;
+    assert_eq!(sold["errors"], json!({}), "{sold}");
+    let mut grounds = Vec::new();
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme).await;
+        for (size, width, height) in [("wide", 1280, 800), ("narrow", 360, 780)] {
+            browser.resize(width, height).await;
+            for section in ["sales", "queue", "jobs", "health"] {
+                duty.look_at(section).await;
+                let shown = format!("#{section} tbody tr, #{section} dd");
+                browser.element(&shown).await;
+                let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+                assert_eq!(browser.run(overflow).await, 0, "{section} is {size}");
+                if let Some(directory) = pictures() {
+                    let name = format!("{section}-{size}-{scheme}.png");
+                    browser.picture(&directory.join(name)).await;
+                }
+            }
+        }
+        grounds.push(
+            browser
+                .run("return getComputedStyle(document.body).backgroundColor")
+                .await,
+        );
+    }
+    assert_eq!(
+        grounds,
+        [json!("rgb(255, 255, 255)"), json!("rgb(18, 22, 28)")]
+    );
+    duty.browser.finish().await;
+}
+
+#[tokio::test]
+async fn it_can_be_used_by_keyboard() {
+    let Some(duty) = Duty::begin("dashboard-keys").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    execute(&duty.pool, BAD_JOB).await;
+    // Without a section in the address, at which the browser would begin.
+    browser.open(&duty.up.admin).await;
+    browser
+        .until("#verdict", |text| text.contains("a dead job"))
+        .await;
+    let press = async |keys: &str| {
+        let focused = browser.driver.active_element().await.unwrap();
+        focused.send_keys(keys).await.unwrap();
+    };
+    let (tab, enter, escape) = ("\u{e004}", "\u{e007}", "\u{e00c}");
+    for _ in 0..3 {
+        press(tab).await;
+    }
+    press(enter).await;
+    browser.element("#jobs").await;
+    browser.element("#jobs-list button.link").await;
+    let focused = "return document.activeElement.className";
+    for _ in 0..12 {
+        if browser.run(focused).await == "link" {
+            break;
+        }
+        press(tab).await;
+    }
+    press(enter).await;
+    browser.element("#job").await;
+    press(escape).await;
+    eventually("it is closed", async || {
+        browser
+            .run("return document.getElementById('job').open")
+            .await
+            == false
+    })
+    .await;
+    duty.browser.finish().await;
+}
+
+#[tokio::test]
+async fn where_a_key_is_asked_for_the_page_asks_for_it() {
+    let Some(browser) = Browser::start().await else {
+        return;
+    };
+    let data = DataDir::new("dashboard-login");
+    let up = Up::start_with(&data.0, &["--require-keys"]).await;
+    let create = ticketing()
+        .args(["key", "create", "--name", "operations", "--scope", "admin"])
+        .env("DATABASE_URL", &up.database)
+        .output()
+        .await
+        .unwrap();
+    let key = String::from_utf8(create.stdout).unwrap();
+    let key = key
+        .split_whitespace()
+        .find(|word| word.starts_with("tkt_"))
+        .expect("a key")
+        .to_owned();
+    browser.open(&up.admin).await;
+    let enter = async |key: &str| {
+        browser
+            .element("#login input")
+            .await
+            .send_keys(key)
+            .await
+            .unwrap();
+        browser.click("#login button").await;
+    };
+    enter("tkt_1_wrong").await;
+    browser
+        .until("#login-text", |text| {
+            text.contains("This is none, or it was revoked")
+        })
+        .await;
+    enter(&key).await;
+    browser
+        .until("#verdict", |text| text == "All is well")
+        .await;
+    browser.click("nav a[href='#queue']").await;
+    browser.click("#queues [data-does=pause]").await;
+    browser.say_yes().await;
+    browser
+        .until("#interventions td:nth-child(2)", |text| {
+            text == "operations"
+        })
+        .await;
+    // The browser tells of each 401 by itself.
+    let log = browser.driver.browser_log().await.unwrap();
+    assert!(
+        log.iter().all(|entry| format!("{entry:?}").contains("401")),
+        "{log:?}"
+    );
+    browser.quit().await;
+}
+
+/// What the test of each feature relies on.
+#[tokio::test]
+async fn a_page_of_another_origin_can_neither_read_nor_change_anything() {
+    let Some(duty) = Duty::begin("dashboard-origin").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    // The API's own page is one of another origin.
+    browser.open(&format!("{}/docs/", duty.up.api)).await;
+    let pause = format!(
+        "return fetch('{}/queues/expire-bookings/pause', {{method: 'POST', mode: 'no-cors'}}).then(() => 'sent', () => 'kept back')",
+        duty.up.admin
+    );
+    let sent: Value = browser.run(&pause).await;
+    assert!(sent == "sent" || sent == "kept back");
+    let paused: i64 = sqlx::query_scalar("SELECT count(*) FROM queue_pauses")
+        .fetch_one(&duty.pool)
+        .await
+        .unwrap();
+    assert_eq!(paused, 0);
+    duty.browser.quit().await;
+}
