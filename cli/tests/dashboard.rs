@@ -42,14 +42,20 @@ impl Duty {
     }
 
     async fn a_show(&self, name: &str) {
-        let show = json!({"name": name, "startTime": "2025-12-10 10:00:00", "seats": 40, "holdSeconds": 10});
+        let show = json!({"name": name, "startTime": "2025-12-10 10:00:00", "seats": 40, "holdSeconds": 60});
+        self.post("/shows", &show).await;
+    }
+
+    async fn book(&self, show: usize, seats: i32) {
+        let booking = json!({"showId": show, "userName": "Alice", "numberOfSeats": seats});
+        self.post("/bookings", &booking).await;
+    }
+
+    async fn post(&self, path: &str, body: &Value) {
         let client = reqwest::Client::new();
-        let answer = client
-            .post(format!("{}/shows", self.up.api))
-            .json(&show)
-            .send()
-            .await;
-        assert_eq!(answer.unwrap().status(), 201);
+        let request = client.post(format!("{}{path}", self.up.api)).json(body);
+        let status = request.send().await.unwrap().status();
+        assert!(status.is_success(), "{path}: {status}");
     }
 }
 
@@ -230,13 +236,7 @@ async fn what_users_write_is_shown_as_text() {
     let name = "<script>hacked = 1</script><img src=x onerror='hacked = 2'><b>bold</b>";
     duty.a_show(name).await;
     let booking = json!({"showId": 1, "userName": name, "numberOfSeats": 1});
-    let client = reqwest::Client::new();
-    client
-        .post(format!("{}/bookings", duty.up.api))
-        .json(&booking)
-        .send()
-        .await
-        .unwrap();
+    duty.post("/bookings", &booking).await;
     duty.look_at("sales").await;
     browser
         .until("#shows td", |text| text.starts_with(name))
@@ -297,8 +297,22 @@ async fn it_is_light_and_dark_and_fits_every_screen() {
         return;
     };
     let browser = &duty.browser;
-    for name in ["Morning Show", "Matinée", "Evening Show"] {
+    for (show, (name, sold, held)) in [
+        ("Morning Show", 10, 4),
+        ("Matinée", 25, 9),
+        ("Evening Show", 38, 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         duty.a_show(name).await;
+        for (booking, seats) in [(2 * show + 1, sold), (2 * show + 2, held)] {
+            duty.book(show + 1, seats).await;
+            if seats == sold {
+                duty.post(&format!("/bookings/{booking}/confirm"), &Value::Null)
+                    .await;
+            }
+        }
     }
     execute(&duty.pool, BAD_JOB).await;
     let (_, sold) = stress(
@@ -314,7 +328,7 @@ async fn it_is_light_and_dark_and_fits_every_screen() {
             browser.resize(width, height).await;
             for section in ["sales", "queue", "jobs", "health"] {
                 duty.look_at(section).await;
-                let shown = format!("#{section} tbody tr, #{section} dd");
+                let shown = format!("#at-{section} tbody tr, #at-{section} dd");
                 browser.element(&shown).await;
                 let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
                 assert_eq!(browser.run(overflow).await, 0, "{section} is {size}");
@@ -358,7 +372,7 @@ async fn it_can_be_used_by_keyboard() {
         press(tab).await;
     }
     press(enter).await;
-    browser.element("#jobs").await;
+    browser.element("#at-jobs").await;
     browser.element("#jobs-list button.link").await;
     let focused = "return document.activeElement.className";
     for _ in 0..12 {
@@ -399,6 +413,13 @@ async fn where_a_key_is_asked_for_the_page_asks_for_it() {
         .find(|word| word.starts_with("tkt_"))
         .expect("a key")
         .to_owned();
+    // Apis read the keys once a second.
+    let client = reqwest::Client::new();
+    eventually("the key is known", async || {
+        let asked = client.get(format!("{}/queues", up.admin)).bearer_auth(&key);
+        asked.send().await.unwrap().status() == 200
+    })
+    .await;
     browser.open(&up.admin).await;
     let enter = async |key: &str| {
         browser

@@ -67,7 +67,7 @@ function showGlance() {
 const section = () => location.hash.slice(1).split("?")[0] in SECTIONS ? location.hash.slice(1).split("?")[0] : "sales";
 
 function showSection() {
-  for (const id of Object.keys(SECTIONS)) $(id).hidden = id !== section();
+  for (const id of Object.keys(SECTIONS)) $(`at-${id}`).hidden = id !== section();
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${section()}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
