@@ -162,6 +162,20 @@ impl FromRequestParts<Arc<AdminState>> for ListPlace {
     }
 }
 
+/// The variable parts of the path.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        axum::extract::Path::from_request_parts(parts, state)
+            .await
+            .map(|path| Self(path.0))
+            .map_err(|rejection| Problem::Malformed(format!("{}.", rejection.body_text())))
+    }
+}
+
 /// The id in the path.
 pub(crate) struct Id(pub(crate) i64);
 

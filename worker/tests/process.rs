@@ -8,9 +8,12 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use shared::testing::{
-    SteppedClock, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
-    available_seats, eventually, let_pass, now, stored_status, until_one_waits_for_a_lock,
+use shared::{
+    api_key::{self, NewApiKey, Scope},
+    testing::{
+        SteppedClock, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
+        available_seats, eventually, let_pass, now, stored_status, until_one_waits_for_a_lock,
+    },
 };
 use sqlx::PgPool;
 use tokio::{
@@ -38,6 +41,84 @@ async fn workers(pool: &PgPool) -> i64 {
         .fetch_one(pool)
         .await
         .unwrap()
+}
+
+/// Starts a worker that is watched at this address, and returns where.
+async fn start_watched(db: &TestDatabase, listen: &str) -> (Child, String) {
+    let mut worker = worker(db)
+        .args(["--worker-listen", listen, "--log-format", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(worker.stderr.take().unwrap()).lines();
+    loop {
+        let line = log.next_line().await.unwrap().expect("where it is watched");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if let Some(metrics) = line["metrics"].as_str() {
+            let metrics = metrics.replace("0.0.0.0", "127.0.0.1");
+            tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+            return (worker, metrics);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_tells_of_its_jobs_and_of_how_late_holds_failed() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    a_hold(&db.pool, &show, 2).await;
+    let_pass(&db.pool, 200).await;
+    let (_worker, metrics) = start_watched(&db, "127.0.0.1:0").await;
+    let figures = async || reqwest::get(&metrics).await.unwrap().text().await.unwrap();
+    let done = "ticketing_jobs_total{outcome=\"done\",queue=\"expire-bookings\"} 1";
+    eventually("the job is counted", async || {
+        figures().await.contains(done)
+    })
+    .await;
+    let figures = figures().await;
+    for line in [
+        "ticketing_bookings_total{outcome=\"failed\"} 1",
+        // It was 80 s late.
+        "ticketing_expiry_lag_seconds_bucket{le=\"60\"} 0",
+        "ticketing_expiry_lag_seconds_bucket{le=\"300\"} 1",
+        "ticketing_job_duration_seconds_count{queue=\"expire-bookings\"} 1",
+        "ticketing_database_connections{pool=\"worker\",state=\"max\"} 16",
+    ] {
+        assert!(
+            figures.lines().any(|told| told == line),
+            "{line} in {figures}"
+        );
+    }
+    let live = metrics.replace("/metrics", "/health/live");
+    assert_eq!(reqwest::get(live).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn other_machines_need_a_key_to_watch_a_worker() {
+    let db = TestDatabase::new().await;
+    let (_worker, metrics) = start_watched(&db, "0.0.0.0:0").await;
+    let make = async |name: &str, scope| {
+        let new = NewApiKey {
+            name,
+            scopes: &[scope],
+            requests_per_second: None,
+        };
+        api_key::create(&db.pool, &new).await.unwrap().reveal()
+    };
+    let client = reqwest::Client::new();
+    let ask = async |key: &str| {
+        client
+            .get(&metrics)
+            .bearer_auth(key)
+            .send()
+            .await
+            .unwrap()
+            .status()
+    };
+    assert_eq!(reqwest::get(&metrics).await.unwrap().status(), 401);
+    assert_eq!(ask("tkt_1_no").await, 401);
+    assert_eq!(ask(&make("seller", Scope::BookingsWrite).await).await, 401);
+    assert_eq!(ask(&make("operator", Scope::Admin).await).await, 200);
 }
 
 #[tokio::test]

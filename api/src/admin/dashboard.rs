@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::Path,
     http::{
         HeaderValue,
         header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
@@ -15,7 +14,7 @@ use axum::{
 };
 
 use super::AdminState;
-use crate::problem::Problem;
+use crate::{extract::Path, problem::Problem};
 
 /// The page takes everything from here and nothing from elsewhere; nothing in it is a script or a style of its own.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use chrono::DateTime;
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -21,7 +18,7 @@ use shared::{
 use super::{AdminState, queues::known};
 use crate::{
     access::{Administer, Caller},
-    extract::{Id, ListPlace, Query},
+    extract::{Id, ListPlace, Path, Query},
     page::{DEFAULT_LIMIT, Page},
     problem::Problem,
 };

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use shared::queue::{
@@ -16,7 +13,7 @@ use shared::queue::{
 use super::AdminState;
 use crate::{
     access::{Administer, Caller},
-    extract::{ListPlace, Query},
+    extract::{ListPlace, Path, Query},
     page::{DEFAULT_LIMIT, Page},
     problem::Problem,
 };
