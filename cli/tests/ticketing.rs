@@ -2,18 +2,13 @@
 
 mod system;
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::time::Duration;
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 use shared::testing::{DataDir, TestDatabase, a_show, eventually};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-};
+
+use crate::system::{Up, server_runs, stress, ticketing};
 
 #[tokio::test]
 async fn up_runs_everything_keeps_its_data_and_stops_everything() {
