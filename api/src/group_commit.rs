@@ -17,10 +17,11 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use prometheus::Histogram;
+use prometheus::{Histogram, IntGauge};
 use shared::{
     batch::Batch,
     postgres::{self, Session},
+    telemetry::traces,
 };
 use sqlx::PgPool;
 use tokio::{
@@ -28,8 +29,9 @@ use tokio::{
     sync::{Mutex, mpsc, oneshot},
     time::{Instant, timeout},
 };
+use tracing::{Instrument, Span};
 
-use crate::metrics::{BATCH_SECONDS, BATCH_SIZE};
+use crate::metrics::{BATCH_SECONDS, BATCH_SIZE, WAITING};
 
 /// Runs a batch in one transaction and answers each member, in their order. An error means that none was done, but
 /// for [`postgres::Error::OutcomeUnknown`].
@@ -120,21 +122,27 @@ pub(crate) enum Unanswered {
 
 struct Member<Request, Answer> {
     request: Request,
+    /// Of the request; none where no traces are made.
+    span: Span,
     answer: oneshot::Sender<Result<Answer, Unanswered>>,
 }
 
 /// What is told of the transactions of one kind.
 #[derive(Clone)]
 struct Figures {
+    kind: &'static str,
     size: Histogram,
     seconds: Histogram,
+    waiting: IntGauge,
 }
 
 impl Figures {
-    fn of(kind: &str) -> Self {
+    fn of(kind: &'static str) -> Self {
         Self {
+            kind,
             size: BATCH_SIZE.with_label_values(&[kind]),
             seconds: BATCH_SECONDS.with_label_values(&[kind]),
+            waiting: WAITING.with_label_values(&[kind]),
         }
     }
 
@@ -201,6 +209,7 @@ where
                     queue,
                     first: None,
                     turn: turn.clone(),
+                    figures: figures.clone(),
                 };
                 thread.spawn(run_lane(
                     arrivals,
@@ -208,7 +217,6 @@ where
                     Session::chained(pool),
                     transaction,
                     Handle::current(),
-                    figures.clone(),
                 ));
                 Lane {
                     queue: sender,
@@ -250,7 +258,18 @@ where
             return Err(Unanswered::Overloaded);
         }
         let (answer, answered) = oneshot::channel();
-        if queue.send(Member { request, answer }).is_err() {
+        let span = if traces::are_made() {
+            Span::current()
+        } else {
+            Span::none()
+        };
+        let member = Member {
+            request,
+            span,
+            answer,
+        };
+        self.figures.waiting.inc();
+        if queue.send(member).is_err() {
             return Err(Unanswered::Lost);
         }
         answered.await.unwrap_or(Err(Unanswered::Lost))
@@ -275,7 +294,6 @@ async fn run_lane<Request, Answer>(
     mut session: Session,
     transaction: Transaction<Request, Answer>,
     callers: Handle,
-    figures: Figures,
 ) where
     Request: Clone + Send + Sync + 'static,
     Answer: Send + 'static,
@@ -285,23 +303,27 @@ async fn run_lane<Request, Answer>(
         let running = turn.running.lock().await;
         let began = Instant::now();
         let mut answers = Vec::new();
+        let span = arrivals.begin_span();
         let mut next_if = |fits: &dyn Fn(&Request) -> bool| {
             if answers.len() == batch_max {
                 return None;
             }
             let member = arrivals.next_if(fits)?;
             answers.push(member.answer);
+            // Traces of the others lead to the one that this transaction is in, and back.
+            span.follows_from(&member.span);
+            member.span.follows_from(&span);
             Some(member.request)
         };
         // Those too that came while another one had the turn.
         let first = iter::from_fn(|| next_if(&|_| true)).collect();
         let mut batch = Batch::joined_by(first, &mut next_if);
-        let batch = run_batch(&mut session, transaction, &mut batch);
+        let batch = run_batch(&mut session, transaction, &mut batch).instrument(span.clone());
         // A panic loses this batch, whose callers see that nobody will answer, and not the lane.
         let results = AssertUnwindSafe(batch).catch_unwind().await;
         turn.is_busy.store(answers.len() > 1, SeqCst);
         drop(running);
-        figures.observe(answers.len(), began);
+        arrivals.figures.observe(answers.len(), began);
         if let Ok(results) = results {
             answer(answers, results, &callers);
         }
@@ -314,6 +336,7 @@ struct Arrivals<Request, Answer> {
     /// The first of them, once it was looked at.
     first: Option<Member<Request, Answer>>,
     turn: Arc<Turn>,
+    figures: Figures,
 }
 
 /// How long nobody asks for anything before the lane gives its connection back.
@@ -334,6 +357,16 @@ impl<Request, Answer> Arrivals<Request, Answer> {
         self.first.is_some()
     }
 
+    /// The span of a transaction, in the trace of the first one.
+    fn begin_span(&self) -> Span {
+        match &self.first {
+            Some(first) if traces::are_made() => {
+                tracing::info_span!(parent: &first.span, "transaction", kind = self.figures.kind)
+            }
+            _ => Span::none(),
+        }
+    }
+
     /// The first one, if it fits. Those that went away meanwhile are left out.
     fn next_if(&mut self, fits: &dyn Fn(&Request) -> bool) -> Option<Member<Request, Answer>> {
         loop {
@@ -344,6 +377,7 @@ impl<Request, Answer> Arrivals<Request, Answer> {
                 return None;
             }
             self.turn.waiting.fetch_sub(1, SeqCst);
+            self.figures.waiting.dec();
             if !is_gone {
                 return Some(first);
             }

@@ -16,6 +16,7 @@ use axum::{
 };
 use futures_util::FutureExt;
 use hyper::body::Incoming;
+use shared::telemetry::traces;
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -68,6 +69,8 @@ impl Guard {
             method = %request.method(),
             path = request.uri().path(),
         );
+        let traceparent = request.headers().get(traces::TRACEPARENT);
+        traces::continue_with(&span, traceparent.and_then(|value| value.to_str().ok()));
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let began = Instant::now();
         let (request, unread) = Unread::of(request);

@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    telemetry::init(&args.log)?;
+    let _telemetry = telemetry::init(&args.log, "ticketing-api")?;
     let stop = shutdown::on_signal()?;
     let connecting = postgres::connect(&args.database);
     let Some(pool) = stop.run_until_cancelled(connecting).await else {

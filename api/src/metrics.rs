@@ -5,8 +5,8 @@ use std::{sync::LazyLock, time::Duration};
 use axum::http::{Method, StatusCode};
 use matchit::Router;
 use prometheus::{
-    Histogram, HistogramVec, IntCounterVec, core::Collector, proto::MetricFamily,
-    register_histogram_vec,
+    Histogram, HistogramVec, IntCounterVec, IntGaugeVec, core::Collector, proto::MetricFamily,
+    register_histogram_vec, register_int_gauge_vec,
 };
 use shared::metrics::{counters, seconds};
 
@@ -42,6 +42,16 @@ pub(crate) static BATCH_SIZE: LazyLock<HistogramVec> = LazyLock::new(|| {
         "Requests that shared a transaction.",
         &["kind"],
         vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0]
+    )
+    .expect("each name is registered once")
+});
+
+/// How many requests of each kind wait for a transaction.
+pub(crate) static WAITING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!(
+        "ticketing_requests_waiting",
+        "Requests that came and are in no transaction yet.",
+        &["kind"]
     )
     .expect("each name is registered once")
 });

@@ -15,7 +15,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    telemetry::init(&args.log)?;
+    let _telemetry = telemetry::init(&args.log, "ticketing-migrate")?;
     let pool = postgres::connect(&args.database).await?;
     postgres::migrate(&pool).await?;
     pool.close().await;

@@ -45,7 +45,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    telemetry::init(&args.log)?;
+    let _telemetry = telemetry::init(&args.log, "ticketing")?;
     let stop = shutdown::on_signal()?;
 
     let (database_url, server) = match args.database_url {

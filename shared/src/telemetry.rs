@@ -1,4 +1,6 @@
-//! Logs.
+//! Logs and traces.
+
+pub mod traces;
 
 use std::{
     error::Error,
@@ -7,7 +9,12 @@ use std::{
 };
 
 use anyhow::Context;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -35,27 +42,57 @@ pub struct LogArgs {
     pub log: String,
 }
 
-/// Sends this process's log to standard error. Call it once.
+/// What is told of this process, until this is dropped: then the last traces are sent.
+#[must_use]
+#[derive(Debug)]
+pub struct Telemetry(());
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        traces::stop();
+    }
+}
+
+/// Sends this process's log to standard error, and its [traces], under this name, to where the environment says. Call it
+/// once.
 ///
 /// # Errors
 ///
-/// When the filter is malformed.
-pub fn init(args: &LogArgs) -> anyhow::Result<()> {
+/// When the filter is malformed, or traces can't be sent.
+pub fn init(args: &LogArgs, service: &'static str) -> anyhow::Result<Telemetry> {
     let filter: Targets = args
         .log
         .parse()
         .with_context(|| format!("{:?} is no log filter", args.log))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
-    let registry = tracing_subscriber::registry().with(filter);
-    match args.log_format {
-        LogFormat::Human => registry
-            .with(lines.with_ansi(stderr().is_terminal()))
+    let lines = match args.log_format {
+        LogFormat::Human => lines.with_ansi(stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
+    };
+    match traces::start(service)? {
+        None => tracing_subscriber::registry()
+            .with(lines)
+            .with(filter)
             .try_init()?,
-        LogFormat::Json => registry
-            .with(lines.json().flatten_event(true).with_span_list(false))
-            .try_init()?,
+        // What is logged does not decide what is traced.
+        Some(tracer) => {
+            let wanted = Targets::new().with_targets(
+                ["api", "shared", "worker"].map(|target| (target, LevelFilter::INFO)),
+            );
+            let spans = tracing_opentelemetry::layer()
+                .with_tracer(tracer)
+                .with_filter(wanted);
+            tracing_subscriber::registry()
+                .with(lines.with_filter(filter))
+                .with(spans)
+                .try_init()?;
+        }
     }
-    Ok(())
+    Ok(Telemetry(()))
 }
 
 /// An error and what caused it, in one line. Some errors tell their cause themselves; it is not told twice.

@@ -7,7 +7,7 @@ use worker::config::Args;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    telemetry::init(&args.log)?;
+    let _telemetry = telemetry::init(&args.log, "ticketing-worker")?;
     let stop = shutdown::on_signal()?;
     let connecting = postgres::connect(&args.database);
     let Some(pool) = stop.run_until_cancelled(connecting).await else {

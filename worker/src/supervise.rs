@@ -11,8 +11,12 @@ use apalis::prelude::{AbortError, BoxDynError, DeferredError, FromRequest, Task,
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::de::DeserializeOwned;
-use shared::jobs::{self, RunAt};
+use shared::{
+    jobs::{self, RunAt},
+    telemetry::traces::{self, TRACEPARENT},
+};
 use sqlx::PgPool;
+use tracing::Instrument;
 
 use crate::metrics::{JOB_SECONDS, JOBS};
 
@@ -69,6 +73,8 @@ pub struct Execution {
     pub attempt: usize,
     /// How many there may be.
     pub max_attempts: usize,
+    /// The trace that it belongs to.
+    pub traceparent: Option<String>,
 }
 
 impl<Args: Sync> FromRequest<Task<Args>> for Execution {
@@ -79,6 +85,11 @@ impl<Args: Sync> FromRequest<Task<Args>> for Execution {
             job_id: TaskId::from_request(task).await?.to_string(),
             attempt: task.raw_attempt().current(),
             max_attempts: task.ctx().max_attempts().unwrap_or(usize::MAX),
+            traceparent: task
+                .ctx()
+                .metadata()
+                .iter()
+                .find_map(|(key, value)| (key == TRACEPARENT).then(|| value.clone())),
         })
     }
 }
@@ -93,14 +104,30 @@ const TIME_LIMIT: Duration = Duration::from_secs(15);
 /// # Errors
 ///
 /// As above.
-#[tracing::instrument(name = "job", skip_all, fields(job_id, attempt))]
 pub async fn supervise(
+    handler: &Handler,
+    pool: PgPool,
+    execution: &Execution,
+    payload: String,
+) -> Result<(), BoxDynError> {
+    let Execution {
+        job_id, attempt, ..
+    } = execution;
+    let span = tracing::info_span!("job", job_id, attempt, queue = handler.queue);
+    traces::continue_with(&span, execution.traceparent.as_deref());
+    run(handler, pool, execution, payload)
+        .instrument(span)
+        .await
+}
+
+async fn run(
     handler: &Handler,
     pool: PgPool,
     Execution {
         job_id,
         attempt,
         max_attempts,
+        ..
     }: &Execution,
     payload: String,
 ) -> Result<(), BoxDynError> {

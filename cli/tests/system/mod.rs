@@ -44,7 +44,17 @@ impl Up {
     }
 
     pub(crate) async fn start_with(data_dir: &Path, args: &[&str]) -> Self {
+        Self::start_in(data_dir, args, &[]).await
+    }
+
+    /// With these environment variables.
+    pub(crate) async fn start_in(
+        data_dir: &Path,
+        args: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut process = ticketing()
+            .envs(environment.iter().copied())
             .args(["up", "--listen", "127.0.0.1:0"])
             .args([
                 "--admin-listen",

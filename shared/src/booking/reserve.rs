@@ -13,6 +13,7 @@ use crate::{
     metrics::BOOKINGS,
     postgres::{self, Session},
     show::{self, Hold, Inventory},
+    telemetry::traces,
 };
 
 /// For `pgbench`: what a batch of 100 requests for one show asks of the database.
@@ -352,9 +353,9 @@ impl<'r> New<'r> {
                    ORDER BY position
                    RETURNING id),
                enqueued AS (
-                   INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at)
+                   INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at, metadata)
                    SELECT $10, $11, convert_to(json_build_object('bookingIds', json_agg(id ORDER BY id))::text, 'UTF8'),
-                          $12, $13
+                          $12, $13, CASE WHEN $14::text IS NOT NULL THEN hstore('traceparent', $14) END
                    FROM booked)
                SELECT id, (SELECT count(*) FROM counted) AS "shows_counted!" FROM booked ORDER BY id"#,
             &new.iter().map(|b| b.show_id).collect::<Vec<_>>(),
@@ -370,6 +371,7 @@ impl<'r> New<'r> {
             ExpireBookings::QUEUE,
             ExpireBookings::MAX_ATTEMPTS,
             first_deadline,
+            traces::traceparent(),
         )
         .fetch_all(&mut *tx)
         .await?;
