@@ -153,8 +153,7 @@ pub async fn serve(
     let lanes = Lanes::start(&pool, config.limits())?;
     let api_guard = api_guard(&pool, &lanes, config, &stop).await?;
     let admin_guard = admin_guard(admin.local_addr()?, &pool, config, &stop).await?;
-    tracing::info!(address = %api.local_addr()?, "api listens");
-    tracing::info!(dashboard = %format_args!("http://{}/", admin.local_addr()?), "api is watched");
+    tracing::info!(address = %api.local_addr()?, admin = %admin.local_addr()?, "api listens");
     tokio::join!(
         server::serve(api, api_guard, count(config.connections_max), &stop),
         server::serve(admin, admin_guard, admin::CONNECTIONS_MAX, &stop),

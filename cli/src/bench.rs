@@ -5,6 +5,7 @@ mod database_limit;
 mod report;
 mod stage;
 mod trials;
+mod watch;
 
 use std::{fs, path::PathBuf};
 
@@ -13,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shared::local_postgres::{LocalPostgres, Mode as Durability};
 
 use self::{
-    report::{Case, Guard, Measured, Report},
+    report::{Case, Comparison, Measured, Report},
     stage::{Guarded, Stage},
     trials::Trials,
 };
@@ -58,8 +59,8 @@ const CASES: [(Mode, u32); 7] = [
     (Mode::Confirm, 128),
 ];
 
-/// The load that is measured with API keys and rates, and without.
-const GUARDED: (Mode, u32) = (Mode::Hot, 128);
+/// The load that is measured with something beside it, and without.
+const COMPARED: (Mode, u32) = (Mode::Hot, 128);
 
 /// The load that is held against the database alone.
 const LIMITED: (Mode, u32) = (Mode::Hot, 512);
@@ -95,7 +96,7 @@ impl Drop for DataDir {
 }
 
 async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> {
-    let steps = ((CASES.len() as u64 + 1) * 2 + 1) * u64::from(args.runs) + trials::COUNT;
+    let steps = ((CASES.len() as u64 + 2) * 2 + 1) * u64::from(args.runs) + trials::COUNT;
     let bar = ProgressBar::new(steps).with_style(
         ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}")
             .context("the progress bar's template")?,
@@ -124,10 +125,20 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
         }
         cases.push(case);
     }
-    let guard = measure_guard(args, server, &bar).await?;
+    let guard = compare(args, server, &bar, Beside::Keys).await?;
+    let dashboard = compare(args, server, &bar, Beside::Dashboard).await?;
     let trials = run_trials(args, server, &bar).await?;
     bar.finish_and_clear();
-    Report::new(args.batch_max, cases, limit, guard, trials, server).await
+    Report::new(
+        args.batch_max,
+        cases,
+        limit,
+        guard,
+        dashboard,
+        trials,
+        server,
+    )
+    .await
 }
 
 async fn run_trials(
@@ -144,10 +155,14 @@ async fn run_trials(
     bar.set_message("5,000 bookings a second, all of them expire");
     let steady = trials::steady(server, args.batch_max).await?;
     bar.inc(1);
+    bar.set_message("1,000,000 jobs and bookings, and who looks at them");
+    let admin = watch::measure(server, args.batch_max).await?;
+    bar.inc(1);
     Ok(Trials {
         crowd,
         backlog,
         steady,
+        admin,
     })
 }
 
@@ -172,29 +187,48 @@ async fn measure_once(
     })
 }
 
-/// A hot show, sold with API keys and rates, and without: in turns.
-async fn measure_guard(
+/// What is there in one half of the measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    /// API keys and rates.
+    Keys,
+    /// Somebody who looks at the dashboard.
+    Dashboard,
+}
+
+/// A hot show, sold with this beside it, and without: in turns.
+async fn compare(
     args: &Args,
     server: &LocalPostgres,
     bar: &ProgressBar,
-) -> anyhow::Result<Guard> {
-    let mut guard = Guard::default();
+    beside: Beside,
+) -> anyhow::Result<Comparison> {
+    let (mode, connections) = COMPARED;
+    let mut comparison = Comparison::default();
     for _ in 0..args.runs {
-        for guarded in [Guarded::No, Guarded::Yes] {
-            let with = if guarded == Guarded::Yes {
-                "with"
+        for is_there in [false, true] {
+            let with = if is_there { "with" } else { "without" };
+            bar.set_message(
+                format!("hot, {connections} connections, {with} {beside:?}").to_lowercase(),
+            );
+            let guarded = if is_there && beside == Beside::Keys {
+                Guarded::Yes
             } else {
-                "without"
+                Guarded::No
             };
-            bar.set_message(format!("hot, {} connections, {with} API keys", GUARDED.1));
             let stage = Stage::set_with(server, args.batch_max, guarded).await?;
-            let measured = measure_once(args, stage, GUARDED.0, GUARDED.1).await?;
-            match guarded {
-                Guarded::Yes => guard.with.push(measured),
-                Guarded::No => guard.without.push(measured),
+            let page = (is_there && beside == Beside::Dashboard)
+                .then(|| watch::open_page(&stage.admin_url))
+                .transpose()?;
+            let measured = measure_once(args, stage, mode, connections).await?;
+            drop(page);
+            if is_there {
+                comparison.with.push(measured);
+            } else {
+                comparison.without.push(measured);
             }
             bar.inc(1);
         }
     }
-    Ok(guard)
+    Ok(comparison)
 }

@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
 };
+use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
@@ -22,6 +23,14 @@ use tokio::{
 pub(crate) struct Program {
     name: &'static str,
     process: Child,
+}
+
+/// Where an api listens, as its log says.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Addresses {
+    #[serde(rename = "address")]
+    pub(crate) api: String,
+    pub(crate) admin: String,
 }
 
 /// How to start a program.
@@ -40,15 +49,15 @@ impl Program {
         Ok(worker)
     }
 
-    /// Starts `api` and returns the address that it listens on.
-    pub(crate) async fn api(start: Start<'_>) -> anyhow::Result<(Self, String)> {
+    /// Starts `api`, and waits until it listens.
+    pub(crate) async fn api(start: Start<'_>) -> anyhow::Result<(Self, Addresses)> {
         let (api, mut log) = Self::start("api", start)?;
         let mut last = String::new();
         while let Some(line) = log.next().await? {
             let fields: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if let Some(address) = fields["address"].as_str() {
+            if let Ok(addresses) = serde_json::from_value(fields) {
                 log.read_on();
-                return Ok((api, address.to_owned()));
+                return Ok((api, addresses));
             }
             last = line;
         }

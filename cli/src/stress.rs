@@ -1,7 +1,7 @@
 //! `ticketing stress`
 
 mod clients;
-mod http;
+pub(crate) mod http;
 mod report;
 mod told;
 pub(crate) mod verify;

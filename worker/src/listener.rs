@@ -20,6 +20,8 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics as figures_of;
+
 /// Where it listens when it is not told otherwise.
 const USUAL_PORT: u16 = 5002;
 
@@ -39,6 +41,7 @@ pub fn bind(address: Option<SocketAddr>) -> io::Result<TcpListener> {
 /// When the address of the listener can't be told.
 pub async fn serve(listener: TcpListener, pool: PgPool, stop: CancellationToken) -> io::Result<()> {
     let address = listener.local_addr()?;
+    figures_of::begin();
     tracing::info!(metrics = %format_args!("http://{address}/metrics"), "worker is watched");
     let watched = Watched {
         asks_for_key: !address.ip().is_loopback(),

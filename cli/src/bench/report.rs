@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use shared::local_postgres::LocalPostgres;
 
-use super::{GUARDED, LIMITED, trials::Trials};
+use super::{COMPARED, LIMITED, trials::Trials};
 use crate::stress::Mode;
 
 /// One measurement.
@@ -61,10 +61,10 @@ impl Case {
     }
 }
 
-/// The same load with API keys and rates, and without.
+/// The same load with something beside it, and without.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Guard {
+pub(super) struct Comparison {
     pub(super) without: Vec<Measured>,
     pub(super) with: Vec<Measured>,
 }
@@ -82,7 +82,7 @@ fn medians(all: &[Measured]) -> Measured {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 {
@@ -104,7 +104,8 @@ pub(super) struct Report {
     pub(super) cases: Vec<Case>,
     /// Bookings a second that the database alone takes, in batches of 100.
     database_alone: Vec<f64>,
-    guard: Guard,
+    guard: Comparison,
+    dashboard: Comparison,
     trials: Trials,
 }
 
@@ -113,7 +114,8 @@ impl Report {
         batch_max: u16,
         cases: Vec<Case>,
         database_alone: Vec<f64>,
-        guard: Guard,
+        guard: Comparison,
+        dashboard: Comparison,
         trials: Trials,
         server: &LocalPostgres,
     ) -> anyhow::Result<Self> {
@@ -126,6 +128,7 @@ impl Report {
             cases,
             database_alone,
             guard,
+            dashboard,
             trials,
         })
     }
@@ -212,19 +215,25 @@ impl fmt::Display for Report {
             LIMITED.1,
             self.of_database_alone(),
         )?;
-        let (with, without) = (medians(&self.guard.with), medians(&self.guard.without));
-        writeln!(
-            f,
-            "{}, {} connections, with API keys and rates: {:.0} bookings/s; {:.2} of what it is without",
-            mode_name(GUARDED.0),
-            GUARDED.1,
-            with.bookings_per_second,
-            with.bookings_per_second / without.bookings_per_second,
-        )?;
+        for (beside, compared) in [
+            ("API keys and rates", &self.guard),
+            ("the dashboard open", &self.dashboard),
+        ] {
+            let (with, without) = (medians(&compared.with), medians(&compared.without));
+            writeln!(
+                f,
+                "{}, {} connections, with {beside}: {:.0} bookings/s; {:.2} of what it is without",
+                mode_name(COMPARED.0),
+                COMPARED.1,
+                with.bookings_per_second,
+                with.bookings_per_second / without.bookings_per_second,
+            )?;
+        }
         let Trials {
             crowd,
             backlog,
             steady,
+            admin,
         } = &self.trials;
         writeln!(
             f,
@@ -250,6 +259,13 @@ impl fmt::Display for Report {
             steady.lag.p99_seconds,
             steady.lag.longest_seconds
         )?;
+        if let Some(slowest) = admin.slowest() {
+            writeln!(
+                f,
+                "{} jobs and as many bookings: the admin listener's slowest answer is {}, {:.1} ms (median)",
+                admin.jobs, slowest.path, slowest.median_ms
+            )?;
+        }
         write!(
             f,
             "{} · {} · ticketing {} ({})",

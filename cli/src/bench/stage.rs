@@ -18,6 +18,7 @@ pub(super) struct Stage<'a> {
     pub(super) database_url: String,
     pub(super) api: Program,
     api_url: String,
+    pub(super) admin_url: String,
     api_key: Option<String>,
 }
 
@@ -46,11 +47,12 @@ impl<'a> Stage<'a> {
             args.extend(["--require-keys", "--requests-per-second", "1000000"]);
             api_key = Some(make_key(server).await?);
         }
-        let (api, address) = Program::api(start(&database_url, &args)).await?;
+        let (api, addresses) = Program::api(start(&database_url, &args)).await?;
         Ok(Self {
             server,
             api,
-            api_url: format!("http://{address}"),
+            api_url: format!("http://{}", addresses.api),
+            admin_url: format!("http://{}", addresses.admin),
             api_key,
             database_url,
         })

@@ -15,7 +15,10 @@ use shared::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::stage::{DATABASE, Stage};
+use super::{
+    stage::{DATABASE, Stage},
+    watch::Admin,
+};
 use crate::stress::{self, Mode};
 
 /// What all of them came to.
@@ -25,6 +28,7 @@ pub(super) struct Trials {
     pub(super) crowd: Crowd,
     pub(super) backlog: Backlog,
     pub(super) steady: Steady,
+    pub(super) admin: Admin,
 }
 
 /// Many open connections on one show that sells out.
@@ -57,7 +61,7 @@ pub(super) struct Steady {
 }
 
 /// How many there are of them.
-pub(super) const COUNT: u64 = 3;
+pub(super) const COUNT: u64 = 4;
 
 /// 10,000 buyers, each with a connection, and 1,000 seats.
 pub(super) async fn crowd(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Crowd> {

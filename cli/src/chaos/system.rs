@@ -166,9 +166,9 @@ impl System {
             args: &["--listen", address],
             log_file: Some(&log_file),
         };
-        tokio::time::timeout(START_TIMEOUT, Program::api(start))
-            .await
-            .context("an api does not come up")?
+        let starting = tokio::time::timeout(START_TIMEOUT, Program::api(start));
+        let (program, addresses) = starting.await.context("an api does not come up")??;
+        Ok((program, addresses.api))
     }
 
     fn start_worker(&self, index: usize) -> anyhow::Result<Worker> {
