@@ -133,8 +133,8 @@ pub(super) async fn measure(server: &LocalPostgres, batch_max: u16) -> anyhow::R
 /// A hundred shows, a fifth of whose bookings are held. A booking has its own job, as when nobody comes at the same time.
 async fn fill(pool: &PgPool) -> anyhow::Result<()> {
     let statements = [
-        "INSERT INTO shows (name, starts_at, seats, available_seats, hold_seconds)
-         SELECT 'Show ' || n, now(), 1000000, 990000, 86400
+        "INSERT INTO shows (name, starts_at, seats, available_seats)
+         SELECT 'Show ' || n, now(), 1000000, 990000
          FROM generate_series(1, 100) AS n",
         "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at)
          SELECT 1 + n % 100, 'user ' || n, 1, CASE WHEN n % 5 = 0 THEN 'PENDING' ELSE 'CONFIRMED' END,
@@ -149,7 +149,7 @@ async fn fill(pool: &PgPool) -> anyhow::Result<()> {
                 CASE WHEN kind < 50 THEN 'Pending' WHEN kind < 60 THEN 'Pending' WHEN kind < 61 THEN 'Running' WHEN kind < 71 THEN 'Failed'
                      WHEN kind < 91 THEN 'Done' ELSE 'Killed' END,
                 CASE WHEN kind >= 60 THEN 1 ELSE 0 END, 12,
-                CASE WHEN kind BETWEEN 50 AND 59 THEN now() - interval '1 minute' ELSE now() + interval '1 day' END,
+                CASE WHEN kind BETWEEN 50 AND 59 THEN now() - id * interval '1 ms' ELSE now() + id * interval '1 s' END,
                 CASE WHEN kind >= 60 THEN now() END, CASE WHEN kind >= 71 THEN now() - id * interval '1 ms' END,
                 CASE WHEN kind >= 91 OR kind BETWEEN 61 AND 70 THEN '{\"Err\": \"the database is not available\"}'::jsonb END
          FROM bookings, LATERAL (SELECT id % 100 AS kind, floor(extract(epoch FROM created_at) * 1000)::bigint AS millis) AS made",
