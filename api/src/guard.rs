@@ -27,7 +27,7 @@ use crate::{
     limits::{Allowance, Limits},
     metrics::Routes,
     problem::Problem,
-    unread::Unread,
+    unread::{self, Unread},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -71,14 +71,15 @@ impl Guard {
         );
         let traceparent = request.headers().get(traces::TRACEPARENT);
         traces::continue_with(&span, traceparent.and_then(|value| value.to_str().ok()));
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let method = request.method().clone();
+        let route = self.counted.find(request.uri().path());
         let began = Instant::now();
         let (request, unread) = Unread::of(request);
         let mut response = self.admit(peer, request).instrument(span).await;
-        self.counted
-            .count(&method, &path, response.status(), began.elapsed());
-        if let Some(unread) = unread {
-            unread.discard().await;
+        route.count(&method, response.status(), began.elapsed());
+        if let Some(rest) = unread.and_then(Unread::rest) {
+            // Apart, since hardly a request needs it, and each would keep room for it.
+            Box::pin(unread::discard(rest)).await;
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);

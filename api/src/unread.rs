@@ -44,22 +44,24 @@ impl Unread {
         (request, Some(unread))
     }
 
-    /// Reads the rest and throws it away.
-    pub(crate) async fn discard(self) {
+    /// What is left, if there is something.
+    pub(crate) fn rest(self) -> Option<Incoming> {
         let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut rest) = rest.filter(|rest| !rest.is_end_stream()) else {
-            return;
-        };
-        let discarding = async {
-            let mut discarded = 0;
-            while discarded < MAX_BYTES
-                && let Some(Ok(frame)) = next_frame(&mut rest).await
-            {
-                discarded += frame.data_ref().map_or(0, Bytes::len);
-            }
-        };
-        timeout(TIME_LIMIT, discarding).await.ok();
+        rest.filter(|rest| !rest.is_end_stream())
     }
+}
+
+/// Reads it and throws it away.
+pub(crate) async fn discard(mut rest: Incoming) {
+    let discarding = async {
+        let mut discarded = 0;
+        while discarded < MAX_BYTES
+            && let Some(Ok(frame)) = next_frame(&mut rest).await
+        {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    timeout(TIME_LIMIT, discarding).await.ok();
 }
 
 async fn next_frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, hyper::Error>> {

@@ -62,6 +62,9 @@ const CASES: [(Mode, u32); 7] = [
 /// The load that is measured with something beside it, and without.
 const COMPARED: (Mode, u32) = (Mode::Hot, 128);
 
+/// How many pairs of such measurements a run has.
+const PAIRS: u8 = 2;
+
 /// The load that is held against the database alone.
 const LIMITED: (Mode, u32) = (Mode::Hot, 512);
 
@@ -96,7 +99,8 @@ impl Drop for DataDir {
 }
 
 async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> {
-    let steps = ((CASES.len() as u64 + 2) * 2 + 1) * u64::from(args.runs) + trials::COUNT;
+    let steps = ((CASES.len() as u64 + 2 * u64::from(PAIRS)) * 2 + 1) * u64::from(args.runs)
+        + trials::COUNT;
     let bar = ProgressBar::new(steps).with_style(
         ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}")
             .context("the progress bar's template")?,
@@ -205,7 +209,8 @@ async fn compare(
 ) -> anyhow::Result<Comparison> {
     let (mode, connections) = COMPARED;
     let mut comparison = Comparison::default();
-    for _ in 0..args.runs {
+    // More pairs than elsewhere, because what is looked for is small.
+    for _ in 0..args.runs * PAIRS {
         for is_there in [false, true] {
             let with = if is_there { "with" } else { "without" };
             bar.set_message(

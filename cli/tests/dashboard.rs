@@ -5,9 +5,11 @@ mod system;
 
 use std::{env, path::PathBuf};
 
+use axum::{Router, body::to_bytes, extract::Request};
 use serde_json::{Value, json};
 use shared::testing::{DataDir, eventually, execute};
 use sqlx::PgPool;
+use tokio::net::TcpListener;
 
 use crate::{
     browser::Browser,
@@ -455,6 +457,54 @@ async fn where_a_key_is_asked_for_the_page_asks_for_it() {
         "{log:?}"
     );
     browser.quit().await;
+}
+
+/// Serves the dashboard under a prefix, as a proxy in front of several services does.
+async fn proxy(admin: &str) -> String {
+    const PREFIX: &str = "/ops/duty";
+    let (admin, client) = (admin.to_owned(), reqwest::Client::new());
+    let forward = move |request: Request| {
+        let (admin, client) = (admin.clone(), client.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let path = head.uri.path_and_query().unwrap().as_str();
+            let path = path
+                .strip_prefix(PREFIX)
+                .expect("nothing else is asked for");
+            let mut headers = head.headers;
+            headers.remove("host");
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            let request = client.request(head.method, format!("{admin}{path}"));
+            let answer = request.headers(headers).body(body).send().await.unwrap();
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            (status, headers, answer.bytes().await.unwrap())
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(forward)).await });
+    format!("http://{address}{PREFIX}/")
+}
+
+#[tokio::test]
+async fn it_works_behind_a_proxy_under_a_prefix() {
+    let Some(duty) = Duty::begin("dashboard-proxy").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    execute(&duty.pool, BAD_JOB).await;
+    browser.open(&proxy(&duty.up.admin).await).await;
+    browser
+        .until("#verdict", |text| text.contains("a dead job"))
+        .await;
+    browser.click("nav a[href='#queue']").await;
+    browser.click("#queues [data-does=pause]").await;
+    browser.say_yes().await;
+    browser.element("#queues [data-does=resume]").await;
+    browser.click("nav a[href='#jobs']").await;
+    browser.click("#jobs-list button.link").await;
+    browser.element("#job").await;
+    duty.browser.finish().await;
 }
 
 /// What the test of each feature relies on.

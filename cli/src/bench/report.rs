@@ -69,6 +69,18 @@ pub(super) struct Comparison {
     pub(super) with: Vec<Measured>,
 }
 
+impl Comparison {
+    /// Of what it is without: the median of the pairs, whose halves are measured one after the other.
+    fn ratio(&self) -> f64 {
+        let pairs = self.with.iter().zip(&self.without);
+        median(
+            pairs
+                .map(|(with, without)| with.bookings_per_second / without.bookings_per_second)
+                .collect(),
+        )
+    }
+}
+
 fn mode_name(mode: Mode) -> String {
     format!("{mode:?}").to_lowercase()
 }
@@ -219,14 +231,13 @@ impl fmt::Display for Report {
             ("API keys and rates", &self.guard),
             ("the dashboard open", &self.dashboard),
         ] {
-            let (with, without) = (medians(&compared.with), medians(&compared.without));
             writeln!(
                 f,
                 "{}, {} connections, with {beside}: {:.0} bookings/s; {:.2} of what it is without",
                 mode_name(COMPARED.0),
                 COMPARED.1,
-                with.bookings_per_second,
-                with.bookings_per_second / without.bookings_per_second,
+                medians(&compared.with).bookings_per_second,
+                compared.ratio(),
             )?;
         }
         let Trials {

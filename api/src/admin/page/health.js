@@ -3,6 +3,10 @@
 import { $, bytes, complain, count, el, facts, fill, number, time } from "./dom.js";
 import { get, post } from "./api.js";
 
+/** Of the program, told by the last look. */
+let version = "";
+export const setVersion = (text) => { version = text; };
+
 function showAudit({ isRunning, audit, failure }) {
   $("audit").disabled = isRunning;
   $("audit-result").textContent = result(isRunning, audit, failure);
@@ -35,6 +39,7 @@ export async function refresh() {
   })));
   const { pool } = database;
   $("database").replaceChildren(...facts([
+    ["ticketing", version],
     ["PostgreSQL", database.version],
     ["Size", bytes(database.bytes)],
     ["Connections to the server", `${count(database.connections)} of ${count(database.maxConnections)}`],

@@ -83,6 +83,7 @@ async function refresh() {
     if (overview.now && overview.now.at !== look?.at) [look, lookedAt] = [overview.now, Date.now()];
     charts.remember(overview.history);
     failure = overview.failure;
+    health.setVersion(overview.version);
     if (look) {
       queue.show(look, workers, soon);
       jobs.queues(look.queues.map(({ name }) => name));
