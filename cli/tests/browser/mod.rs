@@ -1,6 +1,6 @@
 //! A real browser, without a window.
 
-use std::{env, mem::ManuallyDrop, path::Path, process::Stdio, time::Duration};
+use std::{env, io, mem::ManuallyDrop, path::Path, process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -13,7 +13,7 @@ use thirtyfour::{
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdout, Command},
     time::{Instant, sleep},
 };
 
@@ -35,30 +35,45 @@ impl Drop for Chromedriver {
     }
 }
 
+fn start_chromedriver() -> io::Result<Child> {
+    Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+}
+
+/// The port that it listens on, as it says; none when it ends without one.
+async fn port(stdout: ChildStdout) -> Option<u16> {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some((_, port)) = line.split_once("successfully on port ") {
+            return port.trim_end_matches('.').parse().ok();
+        }
+    }
+    None
+}
+
 impl Browser {
     /// Starts it; none, with a word about it, where there is none. With the environment variable `REQUIRE_BROWSER` there
     /// must be one.
     pub(crate) async fn start() -> Option<Self> {
-        let started = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn();
-        let Ok(mut chromedriver) = started else {
-            assert!(env::var_os("REQUIRE_BROWSER").is_none(), "no chromedriver");
-            eprintln!(
-                "SKIPPED: there is no chromedriver (Debian: apt-get install chromium-driver)"
-            );
-            return None;
-        };
-        let mut lines = BufReader::new(chromedriver.stdout.take().unwrap()).lines();
-        let chromedriver = Chromedriver(chromedriver);
-        let port: u16 = loop {
-            let line = lines.next_line().await.unwrap().expect("its port");
-            if let Some((_, port)) = line.split_once("successfully on port ") {
-                break port.trim_end_matches('.').parse().unwrap();
-            }
+        // The port that it takes of one family of addresses may be taken of the other; it ends then.
+        let (chromedriver, port) = loop {
+            let Ok(mut process) = start_chromedriver() else {
+                assert!(env::var_os("REQUIRE_BROWSER").is_none(), "no chromedriver");
+                eprintln!(
+                    "SKIPPED: there is no chromedriver (Debian: apt-get install chromium-driver)"
+                );
+                return None;
+            };
+            let port = port(process.stdout.take().unwrap()).await;
+            let status = match port {
+                Some(port) => break (Chromedriver(process), port),
+                None => process.wait().await.unwrap(),
+            };
+            assert_eq!(status.code(), Some(1), "it ends for another reason");
         };
         let mut chromium = DesiredCapabilities::chrome();
         for arg in [
