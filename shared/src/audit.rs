@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::postgres::Error;
+use crate::postgres::{Error, OpenTransaction};
 
 /// How long a hold may be overdue where nobody says otherwise: its job, and after it the janitor, need a moment.
 pub const DEFAULT_HOLD_LIMIT: Duration = Duration::from_mins(1);
@@ -142,9 +142,8 @@ const LIVE_JOBS: &str = r#"SELECT jobs.id AS job_id, named::bigint AS booking_id
 ///
 /// [`Error`].
 pub async fn audit(pool: &PgPool, hold_limit: Duration) -> Result<Audit, Error> {
-    let mut tx = pool
-        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        .await?;
+    let mut snapshot = OpenTransaction::snapshot(pool).await?;
+    let tx = snapshot.connection();
     // Unlike all other statements, these read whole tables.
     sqlx::raw_sql(
         "SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto; SET LOCAL statement_timeout = 0",
@@ -174,7 +173,7 @@ pub async fn audit(pool: &PgPool, hold_limit: Duration) -> Result<Audit, Error> 
             examples: rows.into_iter().map(|row| row.0).collect(),
         });
     }
-    tx.rollback().await?;
+    snapshot.roll_back().await?;
     Ok(Audit {
         at,
         shows,

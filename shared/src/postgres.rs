@@ -1,17 +1,18 @@
 //! Connections, migrations, leadership, and which errors are worth a retry.
 
+pub mod pooler;
+mod servers;
 mod session;
+mod settings;
 pub mod usage;
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
-use sqlx::{
-    Connection, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
-use tokio::time::timeout;
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use tokio::time::{sleep, timeout};
 
+pub(crate) use self::session::OpenTransaction;
 pub use self::session::{Session, Work};
 use crate::jobs;
 
@@ -54,11 +55,14 @@ impl From<sqlx::Error> for Error {
         match (&error, code.as_deref()) {
             // 23505: another transaction wrote the same unique key at the same moment.
             (_, Some("40001" | "40P01" | "55P03" | "23505")) => Self::Conflict(error),
-            // 57014: took too long; 25P03: was idle for too long, as when its host was suspended; 57P01..57P03: shut
-            // down, crashed, starting; 53300: too many connections.
-            (_, Some(STATEMENT_TIMEOUT | "25P03" | "57P01" | "57P02" | "57P03" | "53300")) => {
-                Self::Unavailable(error)
-            }
+            // 57014: took too long; 25P03: was idle for too long, as when its host was suspended; 25006: the server takes
+            // no writes any more; 57P01..57P03: shut down, crashed, starting; 53300: too many connections.
+            (
+                _,
+                Some(
+                    STATEMENT_TIMEOUT | "25P03" | "25006" | "57P01" | "57P02" | "57P03" | "53300",
+                ),
+            ) => Self::Unavailable(error),
             // 08: the connection.
             (_, Some(code)) if code.starts_with("08") => Self::Unavailable(error),
             (
@@ -134,12 +138,16 @@ pub async fn ping(pool: &PgPool) -> Result<(), Error> {
 #[derive(Debug, Clone, clap::Args)]
 pub struct DatabaseArgs {
     /// The PostgreSQL database, such as `postgres://user:password@host/ticketing`
+    ///
+    /// Of several servers, as in `postgres://user:password@one,two/ticketing`, the one that takes writes is used, and
+    /// another one when that changes.
     #[arg(long, env, value_name = "URL", hide_env_values = true)]
     pub database_url: String,
 
     /// The most connections that this process opens to it
     ///
-    /// An api has four more for each of its lanes, a worker one more while it leads the janitors.
+    /// An api has four more for each of its lanes, a worker one more while it leads the janitors; with several servers each
+    /// process has one more to watch the one in use.
     #[arg(long, env, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
 }
@@ -158,73 +166,92 @@ const TRUSTED_WHEN_IDLE: Duration = Duration::from_secs(1);
 
 /// Opens a pool, after one connection that shows that the address is right.
 ///
+/// Where the URL names several servers, it is the one that takes writes, whichever that is in the course of time.
+///
 /// A statement gives up after 10 s and a wait for a lock after 2 s, so that no request outlives its client for
 /// long and no lock is waited for without end.
 ///
 /// # Errors
 ///
-/// When the URL is malformed or the database can't be connected to.
+/// When the URL is malformed or no database that takes writes can be connected to.
 pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
-    let options = parse_url(&args.database_url)?;
-    let place = format!("{}:{}", options.get_host(), options.get_port());
+    let servers = servers::parse(&args.database_url)?;
     // A pool would try again and again, and in the end not tell why.
-    timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options))
-        .await
-        .with_context(|| format!("no answer from PostgreSQL at {place}"))?
-        .with_context(|| format!("cannot connect to PostgreSQL at {place}"))?
-        .close()
-        .await?;
-    Ok(PgPoolOptions::new()
+    let (primary, connection) = servers::find_primary(&servers, CONNECT_TIMEOUT).await?;
+    let options = PgPoolOptions::new()
         .max_connections(args.database_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false);
+    let options = if primary.is_behind_pooler() {
+        pooler::pool_options(options)
+    } else {
+        direct_options(options)
+    };
+    let pool = options.connect_lazy_with(primary.options);
+    if servers.len() > 1 {
+        tokio::spawn(servers::follow(pool.clone(), servers, connection));
+    } else {
+        connection.close().await?;
+    }
+    Ok(pool)
+}
+
+fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
+    options
+        .after_connect(|connection, _| Box::pin(servers::ensure_takes_writes(connection)))
         // A ping for every acquisition would cost a busy process a round trip; a connection that was idle for a
         // while may have gone bad, though, such as by a restart of the database.
-        .test_before_acquire(false)
         .before_acquire(|connection, usage| {
             Box::pin(async move {
                 Ok(usage.idle_for < TRUSTED_WHEN_IDLE
                     || within(PING_TIMEOUT, connection.ping()).await.is_ok())
             })
         })
-        .connect_lazy_with(options))
 }
 
 /// A pool on the same database for those who watch: it has its own few connections, so that looking takes none from
 /// selling, and its statements give up soon. They are opened when they are needed.
 #[must_use]
 pub fn watching(pool: &PgPool) -> PgPool {
-    let options = pool.connect_options().as_ref().clone();
-    pool.options()
+    let options = |pool: &PgPool| {
+        let options = pool.connect_options().as_ref().clone();
+        if pooler::is_before(pool) {
+            options
+        } else {
+            options.options([("statement_timeout", "5s")])
+        }
+    };
+    let watching = pool
+        .options()
         .clone()
         .max_connections(WATCHING_CONNECTIONS)
-        .connect_lazy_with(options.options([("statement_timeout", "5s")]))
+        .connect_lazy_with(options(pool));
+    let (selling, own) = (pool.clone(), watching.clone());
+    tokio::spawn(async move {
+        let follow = async {
+            let mut followed = selling.connect_options();
+            loop {
+                sleep(FOLLOW_INTERVAL).await;
+                let current = selling.connect_options();
+                if !Arc::ptr_eq(&current, &followed) {
+                    own.set_connect_options(options(&selling));
+                    followed = current;
+                }
+            }
+        };
+        let () = selling
+            .close_event()
+            .do_until(follow)
+            .await
+            .unwrap_or_default();
+    });
+    watching
 }
 
 const WATCHING_CONNECTIONS: u32 = 3;
 
-fn parse_url(url: &str) -> anyhow::Result<PgConnectOptions> {
-    let scheme = url.split("://").next().unwrap_or_default();
-    ensure!(
-        ["postgres", "postgresql"].contains(&scheme),
-        "DATABASE_URL is not a PostgreSQL URL: it begins with neither postgres:// nor postgresql://"
-    );
-    let options = url
-        .parse::<PgConnectOptions>()
-        .context("DATABASE_URL is not a PostgreSQL URL")?;
-    Ok(options.application_name("ticketing").options([
-        ("statement_timeout", "10s"),
-        ("lock_timeout", "2s"),
-        ("idle_in_transaction_session_timeout", "30s"),
-        // Each statement has its index and one good plan. So nothing is planned again and again for a batch of
-        // another size, and a plan made while the tables are small does not scan them when they have grown.
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_seqscan", "off"),
-        // A host that vanished is noticed within a minute, and its locks are released.
-        ("tcp_keepalives_idle", "30"),
-        ("tcp_keepalives_interval", "10"),
-        ("tcp_keepalives_count", "3"),
-    ]))
-}
+/// How soon those who watch follow to another server.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The oldest server that the statements of this program are tested with.
 const MIN_VERSION: i32 = 15;
@@ -236,6 +263,7 @@ const MIN_VERSION: i32 = 15;
 ///
 /// When the server is too old, lacks an extension that apalis needs, or a migration fails.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    pooler::ensure_none(pool, "Migrating")?;
     check_server(pool).await?;
     let pool = &without_time_limits(pool).await?;
     jobs::migrate(pool)

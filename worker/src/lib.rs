@@ -16,7 +16,7 @@ use anyhow::{Context as _, ensure};
 use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
 use serde::de::DeserializeOwned;
-use shared::jobs::ExpireBookings;
+use shared::{jobs::ExpireBookings, postgres::pooler};
 use sqlx::PgPool;
 use tokio::time::{Instant, Interval, interval};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,7 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(15);
 /// When the pool has too few connections for the jobs that may run at the same time, or its address can't be listened on. After a database error, work
 /// begins again; after a bounded time of nothing but errors, that is an error too.
 pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
+    pooler::ensure_none(&pool, "A worker")?;
     let (connections, needed) = (
         pool.options().get_max_connections(),
         u32::from(config.concurrency) + OTHER_CONNECTIONS,

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use sqlx::{Executor, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::time::Instant;
 
-use super::{Error, PING_TIMEOUT, TRUSTED_WHEN_IDLE, within};
+use super::{Error, PING_TIMEOUT, TRUSTED_WHEN_IDLE, pooler, within};
 use crate::telemetry;
 
 /// Runs transactions, one after the other.
@@ -49,7 +49,7 @@ impl Session {
     /// Gives the connection back: a transaction that was begun and does nothing worries those who watch the database.
     pub async fn rest(&mut self) {
         if let Some((next, _)) = self.next.take() {
-            within(PING_TIMEOUT, next.end("ROLLBACK")).await.ok();
+            within(PING_TIMEOUT, next.roll_back()).await.ok();
         }
     }
 
@@ -98,11 +98,12 @@ impl Session {
     {
         let (mut open, out) = within(WORK_TIMEOUT, self.begin_and_work(input, work)).await?;
         if self.is_chained {
-            let chained = within(COMMIT_TIMEOUT, open.execute("COMMIT AND CHAIN"));
+            let chain = open.commands.chain;
+            let chained = within(COMMIT_TIMEOUT, open.execute(chain));
             chained.await.map_err(commit_error)?;
             self.next = Some((open, Instant::now()));
         } else {
-            let ended = within(COMMIT_TIMEOUT, open.end("COMMIT"));
+            let ended = within(COMMIT_TIMEOUT, open.commit());
             ended.await.map_err(commit_error)?;
         }
         Ok(out)
@@ -128,7 +129,7 @@ impl Session {
         match work(&mut open.connection, input).await {
             Ok(out) => Ok((open, out)),
             Err(error) => {
-                open.end("ROLLBACK").await.ok();
+                open.roll_back().await.ok();
                 Err(error)
             }
         }
@@ -138,24 +139,90 @@ impl Session {
 /// A transaction that has begun. When this is dropped before its end was confirmed, because nobody waits for it any
 /// more or because the database gives no answer, its connection is closed: nobody knows what is left of it.
 #[derive(Debug)]
-struct OpenTransaction {
+pub(crate) struct OpenTransaction {
     connection: PoolConnection<Postgres>,
+    commands: Commands,
     has_ended: bool,
+}
+
+/// How transactions are begun and ended.
+#[derive(Debug, Clone, Copy)]
+struct Commands {
+    begin: &'static str,
+    /// Begins one that reads only, and sees the database as it is now until its end.
+    begin_snapshot: &'static str,
+    /// Commits, and begins the next one.
+    chain: &'static str,
+    commit: &'static str,
+    roll_back: &'static str,
+}
+
+impl Commands {
+    const DIRECT: Self = Self {
+        begin: "BEGIN",
+        begin_snapshot: "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        chain: "COMMIT AND CHAIN",
+        commit: "COMMIT",
+        roll_back: "ROLLBACK",
+    };
+
+    /// A connection is lent in a transaction, and given back in one: see [`pooler`].
+    fn through_pooler() -> Self {
+        Self {
+            begin: &pooler::BEGIN_ANEW,
+            begin_snapshot: "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            chain: &pooler::COMMIT_AND_CHAIN,
+            commit: "COMMIT AND CHAIN",
+            roll_back: "ROLLBACK AND CHAIN",
+        }
+    }
 }
 
 impl OpenTransaction {
     async fn begin(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        Self::begin_with(pool, |commands| commands.begin).await
+    }
+
+    /// One that reads only, and sees the database as it is now until its end.
+    pub(crate) async fn snapshot(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        Self::begin_with(pool, |commands| commands.begin_snapshot).await
+    }
+
+    async fn begin_with(
+        pool: &PgPool,
+        command: fn(&Commands) -> &'static str,
+    ) -> Result<Self, sqlx::Error> {
+        let commands = if pooler::is_before(pool) {
+            Commands::through_pooler()
+        } else {
+            Commands::DIRECT
+        };
         let mut open = Self {
             connection: pool.acquire().await?,
+            commands,
             has_ended: false,
         };
-        open.execute("BEGIN").await?;
+        open.execute(command(&commands)).await?;
         Ok(open)
     }
 
     async fn execute(&mut self, command: &'static str) -> Result<(), sqlx::Error> {
         self.connection.execute(command).await?;
         Ok(())
+    }
+
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        let command = self.commands.commit;
+        self.end(command).await
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    pub(crate) async fn roll_back(self) -> Result<(), sqlx::Error> {
+        let command = self.commands.roll_back;
+        self.end(command).await
     }
 
     /// Ends it with this command, and gives its connection back.

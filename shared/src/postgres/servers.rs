@@ -1,0 +1,307 @@
+//! Which server to use: of those that a `DATABASE_URL` names, the one that takes writes.
+
+use std::{borrow::Cow, io, time::Duration};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use form_urlencoded::Serializer;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
+use tokio::time::{sleep, timeout};
+
+use super::{Error, PING_TIMEOUT, pooler, settings, within};
+use crate::telemetry;
+
+/// A server, or a way to one.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    /// Without any of our settings.
+    options: PgConnectOptions,
+}
+
+impl Server {
+    /// For people: neither user nor password.
+    pub(super) fn place(&self) -> String {
+        let port = self.options.get_port();
+        match self.options.get_socket() {
+            Some(socket) => format!("{}:{port}", socket.display()),
+            None => format!("{}:{port}", self.options.get_host()),
+        }
+    }
+}
+
+/// Reads a URL as PostgreSQL's own programs do: `postgres://user@one:5432,two:5432/db` or
+/// `postgres:///db?host=one,two&port=5432,5433`, each with `target_session_attrs`.
+///
+/// # Errors
+///
+/// When it is no such URL, or asks for servers that take no writes.
+pub(super) fn parse(url: &str) -> anyhow::Result<Vec<Server>> {
+    let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
+    ensure!(
+        ["postgres", "postgresql"].contains(&scheme),
+        "DATABASE_URL is not a PostgreSQL URL: it begins with neither postgres:// nor postgresql://"
+    );
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let hosts_begin = authority.rfind('@').map_or(0, |at| at + 1);
+    let (user, hosts) = authority.split_at(hosts_begin);
+
+    let mut parameters: Vec<(Cow<'_, str>, Cow<'_, str>)> =
+        form_urlencoded::parse(query.as_bytes()).collect();
+    check_target(&parameters)?;
+    parameters.retain(|(name, _)| name != TARGET);
+    let lists = |(name, values): &(Cow<'_, str>, Cow<'_, str>)| {
+        ["host", "port"].contains(&name.as_ref()) && values.contains(',')
+    };
+    let count = parameters
+        .iter()
+        .filter(|parameter| lists(parameter))
+        .map(|(_, values)| values.split(',').count())
+        .chain([hosts.split(',').count()])
+        .max()
+        .unwrap_or(1);
+    (0..count)
+        .map(|index| {
+            let host = nth(hosts, index, count)?;
+            let mut query = Serializer::new(String::new());
+            for parameter in &parameters {
+                let (name, values) = parameter;
+                let value = if lists(parameter) {
+                    nth(values, index, count)?
+                } else {
+                    values
+                };
+                query.append_pair(name, value);
+            }
+            let url = format!("{scheme}://{user}{host}{path}?{}", query.finish());
+            let options = url
+                .parse::<PgConnectOptions>()
+                .context("DATABASE_URL is not a PostgreSQL URL")?;
+            Ok(Server { options })
+        })
+        .collect()
+}
+
+const TARGET: &str = "target_session_attrs";
+
+fn check_target(parameters: &[(Cow<'_, str>, Cow<'_, str>)]) -> anyhow::Result<()> {
+    for (_, target) in parameters.iter().filter(|(name, _)| name == TARGET) {
+        ensure!(
+            ["read-write", "primary", "any"].contains(&target.as_ref()),
+            "DATABASE_URL has {TARGET}={target}, but every program writes: it can be read-write or primary"
+        );
+    }
+    Ok(())
+}
+
+/// One of a list that has one value for all of them, or one for each.
+fn nth(list: &str, index: usize, count: usize) -> anyhow::Result<&str> {
+    let values: Vec<&str> = list.split(',').collect();
+    match values[..] {
+        [value] => Ok(value),
+        _ if values.len() == count => Ok(values[index]),
+        _ => bail!(
+            "DATABASE_URL names {count} servers, but `{list}` has {}",
+            values.len()
+        ),
+    }
+}
+
+/// The server to use, and how to connect to it.
+#[derive(Debug, Clone)]
+pub(super) struct Primary {
+    pub(super) place: String,
+    /// With our settings, unless there is a pooler between that does not take them.
+    pub(super) options: PgConnectOptions,
+}
+
+impl Primary {
+    pub(super) fn is_behind_pooler(&self) -> bool {
+        self.options.get_options().is_none()
+    }
+}
+
+/// Finds the one that takes writes. Its connection is open.
+///
+/// # Errors
+///
+/// When there is none: why, for each.
+pub(super) async fn find_primary(
+    servers: &[Server],
+    limit: Duration,
+) -> anyhow::Result<(Primary, PgConnection)> {
+    let mut tried: FuturesUnordered<_> = servers.iter().map(|s| try_server(s, limit)).collect();
+    let mut errors = Vec::new();
+    while let Some(result) = tried.next().await {
+        match result {
+            Ok(found) => return Ok(found),
+            Err(error) => errors.push(error),
+        }
+    }
+    let only = if errors.len() == 1 {
+        errors.pop()
+    } else {
+        None
+    };
+    Err(only.unwrap_or_else(|| {
+        let reasons: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+        anyhow!(
+            "no PostgreSQL server that takes writes: {}",
+            reasons.join("; ")
+        )
+    }))
+}
+
+async fn try_server(server: &Server, limit: Duration) -> anyhow::Result<(Primary, PgConnection)> {
+    let place = server.place();
+    timeout(limit, async {
+        let (options, mut connection) = open(server)
+            .await
+            .with_context(|| format!("cannot connect to PostgreSQL at {place}"))?;
+        ensure!(
+            takes_writes(&mut connection).await?,
+            "PostgreSQL at {place} takes no writes: it is a standby, or read-only"
+        );
+        let place = place.clone();
+        Ok((Primary { place, options }, connection))
+    })
+    .await
+    .with_context(|| format!("no answer from PostgreSQL at {place}"))?
+}
+
+async fn open(server: &Server) -> Result<(PgConnectOptions, PgConnection), sqlx::Error> {
+    let plain = server.options.clone().application_name("ticketing");
+    let with_settings = plain.clone().options(settings::ALL);
+    match PgConnection::connect_with(&with_settings).await {
+        Ok(mut connection) => {
+            if pooler::keeps_sessions(&mut connection, &with_settings).await? {
+                return Ok((with_settings, connection));
+            }
+        }
+        Err(error) if pooler::refuses_settings(&error) => {}
+        Err(error) => return Err(error),
+    }
+    let plain = plain.statement_cache_capacity(0).extra_float_digits(None);
+    let connection = PgConnection::connect_with(&plain).await?;
+    Ok((plain, connection))
+}
+
+/// # Errors
+///
+/// When it does not, or can't be asked.
+pub(super) async fn ensure_takes_writes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    if takes_writes(connection).await? {
+        return Ok(());
+    }
+    Err(sqlx::Error::Io(io::Error::other(
+        "the server takes no writes",
+    )))
+}
+
+async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // As text and not prepared: a pooler may be between.
+    let read_only: String = sqlx::Row::try_get(
+        &sqlx::raw_sql("SHOW transaction_read_only")
+            .fetch_one(connection)
+            .await?,
+        0,
+    )?;
+    Ok(read_only == "off")
+}
+
+/// How often it is looked whether the server in use still takes writes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long one of several servers may take to tell whether it takes writes.
+const TRY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Leads new connections of this pool to the server that takes writes, until the pool is closed: those to the last one
+/// break by themselves. `connection` is to the one that does now.
+pub(super) async fn follow(pool: PgPool, servers: Vec<Server>, mut connection: PgConnection) {
+    let following = async {
+        loop {
+            while matches!(
+                within::<_, Error>(PING_TIMEOUT, async {
+                    Ok(takes_writes(&mut connection).await?)
+                })
+                .await,
+                Ok(true)
+            ) {
+                sleep(LOOK_INTERVAL).await;
+            }
+            tracing::warn!("the database's server takes no writes any more");
+            let primary;
+            (primary, connection) = find_again(&servers).await;
+            tracing::info!(server = primary.place, "the database's server is found");
+            pool.set_connect_options(primary.options);
+        }
+    };
+    pool.close_event().do_until(following).await.ok();
+}
+
+async fn find_again(servers: &[Server]) -> (Primary, PgConnection) {
+    loop {
+        match find_primary(servers, TRY_TIMEOUT).await {
+            Ok(found) => return found,
+            Err(error) => tracing::warn!(
+                error = telemetry::chain(error.as_ref()),
+                "no server is found for the database"
+            ),
+        }
+        sleep(LOOK_INTERVAL / 2).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(url: &str) -> Vec<String> {
+        parse(url).unwrap().iter().map(Server::place).collect()
+    }
+
+    #[test]
+    fn a_url_names_one_server_or_several() {
+        assert_eq!(
+            places("postgres://u:p%40@one/db?sslmode=disable"),
+            ["one:5432"]
+        );
+        assert_eq!(
+            places("postgres://u:p@one:5433,two,[::1]:5434/db?target_session_attrs=read-write"),
+            ["one:5433", "two:5432", "[::1]:5434"]
+        );
+        assert_eq!(
+            places("postgres:///db?host=/run/a,/run/b&user=postgres"),
+            ["/run/a:5432", "/run/b:5432"]
+        );
+        assert_eq!(
+            places("postgres:///db?host=one,two&port=5433,5434"),
+            ["one:5433", "two:5434"]
+        );
+        assert_eq!(
+            places("postgres://one,two/db?port=6432"),
+            ["one:6432", "two:6432"]
+        );
+        let servers = parse("postgres://u:p%40@one,two/db").unwrap();
+        for server in servers {
+            assert_eq!(server.options.get_username(), "u");
+            assert_eq!(server.options.get_database(), Some("db"));
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_meant_is_refused() {
+        for (url, why) in [
+            ("mysql://one/db", "neither postgres://"),
+            ("one", "neither postgres://"),
+            ("postgres:///db?host=a,b,c&port=1,2", "has 2"),
+            (
+                "postgres://one/db?target_session_attrs=standby",
+                "every program writes",
+            ),
+        ] {
+            let error = parse(url).unwrap_err().to_string();
+            assert!(error.contains(why), "{url}: {error}");
+        }
+    }
+}

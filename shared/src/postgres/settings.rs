@@ -1,0 +1,19 @@
+//! What each of our sessions asks of the server.
+
+/// Names and values.
+pub(super) const ALL: [(&str, &str); 8] = [
+    ("statement_timeout", "10s"),
+    (LOCK_TIMEOUT.0, LOCK_TIMEOUT.1),
+    ("idle_in_transaction_session_timeout", "30s"),
+    // Each statement has its index and one good plan. So nothing is planned again and again for a batch of
+    // another size, and a plan made while the tables are small does not scan them when they have grown.
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    // A host that vanished is noticed within a minute, and its locks are released.
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+];
+
+/// By which it is seen whether they arrived.
+pub(super) const LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "2s");
