@@ -1,6 +1,6 @@
 //! The settings of the API server.
 
-use std::{net::SocketAddr, num::NonZeroU32};
+use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use axum::http::HeaderValue;
 use clap::Parser;
@@ -94,6 +94,13 @@ pub struct Config {
     #[arg(long, env = "CONNECTIONS_MAX", value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_max: u32,
 
+    /// For how many seconds it goes on to serve once it is told to stop, while `/health/ready` answers 503 and each answer closes
+    /// its connection
+    ///
+    /// Behind a proxy, longer than the proxy takes to notice: no request fails then.
+    #[arg(long, env = "API_LINGER_SECONDS", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=300))]
+    pub linger_seconds: u16,
+
     /// Web pages that may use the API from a browser, such as `https://tickets.example`; several with commas between
     /// them, `*` for all. By default none
     #[arg(
@@ -117,6 +124,10 @@ impl Config {
             PUBLIC_RATE
         };
         NonZeroU32::new(self.requests_per_second.unwrap_or(default))
+    }
+
+    pub(crate) fn linger(&self) -> Duration {
+        Duration::from_secs(self.linger_seconds.into())
     }
 
     pub(crate) fn limits(&self) -> Limits {

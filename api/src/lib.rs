@@ -32,7 +32,7 @@ use sqlx::PgPool;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::Semaphore,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,7 @@ use crate::{
     guard::Guard,
     limits::Limits,
     problem::Problem,
+    server::Stop,
 };
 
 /// The longest body that a client can send, in bytes. The longest valid one is under 2 KiB.
@@ -62,13 +63,15 @@ pub(crate) struct AppState {
     pub(crate) extend: GroupCommit<extend::Request, Answer>,
     /// Places for lists, whose answers are long: they bound the memory that clients can take that do not read.
     pub(crate) lists: Arc<Semaphore>,
+    /// When the process was told to stop.
+    pub(crate) stop: CancellationToken,
 }
 
 /// How many lists are made or read at the same time at most. The longest has about 400 KB.
 const LISTS_MAX: usize = 256;
 
 impl AppState {
-    fn new(pool: PgPool, lanes: &Lanes) -> Self {
+    fn new(pool: PgPool, lanes: &Lanes, stop: &CancellationToken) -> Self {
         Self {
             reserve: GroupCommit::start("reserve", lanes, |session, batch| {
                 Box::pin(reserve::reserve(session, batch))
@@ -83,6 +86,7 @@ impl AppState {
                 Box::pin(extend::extend(session, batch))
             }),
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
+            stop: stop.clone(),
             pool,
         }
     }
@@ -138,7 +142,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves the API until `stop`; then requests in hand are answered, for 25 s at most.
+/// Serves the API until `stop`, and for as long after it as the configuration says; then requests in hand are answered, for
+/// 25 s at most.
 ///
 /// # Errors
 ///
@@ -154,9 +159,18 @@ pub async fn serve(
     let api_guard = api_guard(&pool, &lanes, config, &stop).await?;
     let admin_guard = admin_guard(admin.local_addr()?, &pool, config, &stop).await?;
     tracing::info!(address = %api.local_addr()?, admin = %admin.local_addr()?, "api listens");
+    let stop = Stop {
+        told: stop,
+        close: CancellationToken::new(),
+    };
     tokio::join!(
         server::serve(api, api_guard, count(config.connections_max), &stop),
         server::serve(admin, admin_guard, admin::CONNECTIONS_MAX, &stop),
+        async {
+            stop.told.cancelled().await;
+            sleep(config.linger()).await;
+            stop.close.cancel();
+        },
     );
     if timeout(CLOSE_TIMEOUT, async {
         lanes.stop().await;
@@ -188,7 +202,7 @@ async fn api_guard(
     let access = Access::start(pool, &door, config.rate(), stop).await?;
     let proxies = config.trusted_proxies.clone();
     let guard = Arc::new(Guard {
-        routes: router(AppState::new(pool.clone(), lanes)),
+        routes: router(AppState::new(pool.clone(), lanes, stop)),
         access,
         limits: Limits::new(config.rate(), proxies, count(config.in_flight_max)),
         counted: metrics::Routes::new(routes::paths()),

@@ -69,6 +69,8 @@ pub(crate) enum Problem {
     Overloaded,
     /// The database is away or busy. Nothing was done.
     Unavailable(Arc<postgres::Error>),
+    /// The server is about to stop, and wants no more requests.
+    Stopping,
     /// The database was lost during COMMIT: it may have been done or not.
     OutcomeUnknown(Arc<postgres::Error>),
     /// A defect that the database noticed.
@@ -230,7 +232,7 @@ impl Problem {
                 "The request took too long",
             ),
             Self::Overloaded => name(S::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
-            Self::Unavailable(_) | Self::KeysUnknown => {
+            Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
                 name(S::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
             }
             Self::OutcomeUnknown(_) => name(
@@ -271,7 +273,7 @@ impl Problem {
             Self::TooManyRequests => {
                 "Nothing was done. The header `RateLimit-Policy` says how many requests (`q`) are allowed in how many seconds (`w`).".into()
             }
-            Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown => {
+            Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
                 "Nothing was done. Try again shortly.".into()
             }
             Self::TimedOut | Self::OutcomeUnknown(_) => {
@@ -354,6 +356,7 @@ impl Problem {
             Self::TimedOut => tracing::warn!("request took too long"),
             Self::KeysUnknown => tracing::warn!("request failed: the API keys are not known"),
             Self::Overloaded
+            | Self::Stopping
             | Self::Refused(_)
             | Self::Malformed(_)
             | Self::Invalid(_)
@@ -434,7 +437,7 @@ impl IntoResponse for Problem {
         match self {
             // Not when it may have been done: a client that comes back by itself would do it twice. Not all at the same
             // time: those that were turned away together would come back together.
-            Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown => {
+            Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
                 headers.insert(RETRY_AFTER, fastrand::u16(RETRY_AFTER_SECONDS).into());
             }
             Self::TooManyRequests => {

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::http::{HeaderValue, header::CONNECTION};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -31,13 +32,24 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests in hand may take to finish once the server is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Serves until `stop`; then requests in hand are answered, for 25 s at most. Of more than so many connections the newest
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// How a server is stopped.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    /// From now on each answer is the last one of its connection, so that a proxy sends no more requests on it.
+    pub(crate) told: CancellationToken,
+    /// From now on there are no new connections.
+    pub(crate) close: CancellationToken,
+}
+
+/// Serves until it is to close; then requests in hand are answered, for 25 s at most. Of more than so many connections the newest
 /// wait to be accepted.
 pub(crate) async fn serve(
     listener: TcpListener,
     guard: Arc<Guard>,
     connections_max: usize,
-    stop: &CancellationToken,
+    stop: &Stop,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -46,6 +58,7 @@ pub(crate) async fn serve(
     let places = Arc::new(Semaphore::new(connections_max));
     let connections = GracefulShutdown::new();
     while let Some((place, (stream, peer))) = stop
+        .close
         .run_until_cancelled(async {
             (
                 places.clone().acquire_owned().await,
@@ -56,9 +69,16 @@ pub(crate) async fn serve(
     {
         let guard = guard.clone();
         let cors = guard.cors();
+        let told = stop.told.clone();
         let service = service_fn(move |request| {
-            let guard = guard.clone();
-            async move { Ok::<_, Infallible>(guard.answer(peer.ip(), request).await) }
+            let (guard, told) = (guard.clone(), told.clone());
+            async move {
+                let mut answer = guard.answer(peer.ip(), request).await;
+                if told.is_cancelled() {
+                    answer.headers_mut().insert(CONNECTION, CLOSE);
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let service =
             TowerToHyperService::new(ServiceBuilder::new().option_layer(cors).service(service));

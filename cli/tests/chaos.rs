@@ -1,20 +1,15 @@
 //! Programs and database are killed while bookings come in: a short run of what `ticketing chaos` does for as long as
 //! one likes.
 
+mod system;
+
 use std::process::Command;
 
 use serde_json::Value;
 
 #[test]
 fn nothing_acknowledged_is_lost_whatever_is_killed() {
-    // It starts the programs beside it, which a test of this package alone does not build. After `cargo test` of all
-    // there is nothing left to build.
-    let built = Command::new(env!("CARGO"))
-        .args(["test", "--workspace", "--locked", "--no-run"])
-        .status()
-        .unwrap();
-    assert!(built.success());
-
+    system::build_programs();
     // With these seeds every kind of fault happens.
     let output = Command::new(env!("CARGO_BIN_EXE_ticketing"))
         .args(["chaos", "--rounds", "2", "--seed", "15"])

@@ -241,6 +241,26 @@ impl LocalPostgres {
         Ok(())
     }
 
+    /// Starts another server that follows this one: a hot standby, to which everything is streamed.
+    ///
+    /// # Errors
+    ///
+    /// When this one can't be copied, or the other one does not start.
+    #[cfg(feature = "testing")]
+    pub fn start_standby(&self, data_dir: &Path) -> anyhow::Result<Self> {
+        fs::create_dir(data_dir)?;
+        let owner = Owner::of_server()?;
+        owner.take(data_dir)?;
+        let mut copy = owner.command(self.program("pg_basebackup"));
+        copy.args(["--write-recovery-conf", "--checkpoint=fast"])
+            .args(["--username=postgres", "--host"])
+            .arg(&self.data_dir)
+            .arg("--pgdata")
+            .arg(data_dir);
+        run(&mut copy)?;
+        Self::start(data_dir, Mode::Durable)
+    }
+
     /// The server's name and version.
     ///
     /// # Errors

@@ -59,9 +59,7 @@ impl From<sqlx::Error> for Error {
             // no writes any more; 57P01..57P03: shut down, crashed, starting; 53300: too many connections.
             (
                 _,
-                Some(
-                    STATEMENT_TIMEOUT | "25P03" | "25006" | "57P01" | "57P02" | "57P03" | "53300",
-                ),
+                Some(STATEMENT_TIMEOUT | "25P03" | "25006" | "57P01" | "57P02" | "57P03" | "53300"),
             ) => Self::Unavailable(error),
             // 08: the connection.
             (_, Some(code)) if code.starts_with("08") => Self::Unavailable(error),

@@ -31,9 +31,9 @@ pub(crate) async fn live() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
-/// Whether the database answers too
+/// Whether the database answers too, and the process is not about to stop
 ///
-/// If it does not, send requests elsewhere.
+/// If not, send requests elsewhere.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -42,6 +42,9 @@ pub(crate) async fn live() -> Json<Health> {
     responses((status = OK, description = "It does.", body = Health)),
 )]
 pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Health>, Problem> {
+    if state.stop.is_cancelled() {
+        return Err(Problem::Stopping);
+    }
     postgres::ping(&state.pool).await?;
     Ok(Json(Health { status: "ready" }))
 }

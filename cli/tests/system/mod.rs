@@ -1,7 +1,12 @@
 //! The whole system, as `ticketing up` runs it. Not every test binary uses all of it.
 #![allow(dead_code)]
 
-use std::{path::Path, process::Stdio};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Once,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -105,4 +110,105 @@ pub(crate) async fn stress(api: &str, args: &[&str]) -> (Option<i32>, Value) {
     let report = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code(), report)
+}
+
+/// Builds `api` and `worker`, which a test of this package alone does not. After `cargo test` of all there is nothing left
+/// to build.
+pub(crate) fn build_programs() {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let built = std::process::Command::new(env!("CARGO"))
+            .args(["test", "--workspace", "--locked", "--no-run"])
+            .status()
+            .unwrap();
+        assert!(built.success());
+    });
+}
+
+/// A running `api` or `worker`; killed when this is dropped.
+pub(crate) struct Program {
+    pub(crate) process: Child,
+    /// Where an api serves, and for those who watch it.
+    pub(crate) address: String,
+    pub(crate) admin: String,
+}
+
+impl Program {
+    /// At this address, and with these arguments; waits until it listens.
+    pub(crate) async fn api(database_url: &str, address: &str, args: &[&str]) -> Self {
+        let args = [
+            &["--listen", address, "--admin-listen", "127.0.0.1:0"],
+            args,
+        ]
+        .concat();
+        Self::start("api", database_url, &args, "api listens").await
+    }
+
+    pub(crate) async fn worker(database_url: &str) -> Self {
+        let args = ["--worker-listen", "127.0.0.1:0"];
+        Self::start("worker", database_url, &args, "worker started").await
+    }
+
+    async fn start(name: &str, database_url: &str, args: &[&str], is_up: &str) -> Self {
+        build_programs();
+        let mut process =
+            Command::new(Path::new(env!("CARGO_BIN_EXE_ticketing")).with_file_name(name))
+                .args(args)
+                .args(["--log-format", "json"])
+                .env("DATABASE_URL", database_url)
+                .env("RUST_BACKTRACE", "0")
+                .stderr(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut said = Vec::new();
+        let fields = loop {
+            let Some(line) = log.next_line().await.unwrap() else {
+                panic!("{name} does not start: {said:#?}");
+            };
+            let fields: Value = serde_json::from_str(&line).unwrap_or_default();
+            if fields["message"] == is_up {
+                break fields;
+            }
+            said.push(line);
+        };
+        // To the end, for otherwise it would at last wait for a reader.
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let field = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            address: field("address"),
+            admin: field("admin"),
+            process,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.process.id().unwrap()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
+    }
+
+    /// As an orchestrator does: it must end by itself, and well.
+    pub(crate) async fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.process.wait().await.unwrap().code(), Some(0));
+    }
+}
+
+/// A program of the system; none, with a word about it, where it is not installed.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        assert!(env::var_os("REQUIRE_PROXIES").is_none(), "no {name}");
+        eprintln!("SKIPPED: {name} is not installed (Debian: apt-get install {name})");
+    }
+    found
 }

@@ -93,7 +93,8 @@ pub(super) fn pool_options(options: PgPoolOptions) -> PgPoolOptions {
 }
 
 async fn begin(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    static BEGIN: LazyLock<String> = LazyLock::new(|| format!("BEGIN READ ONLY; DEALLOCATE ALL{}", *SETTINGS));
+    static BEGIN: LazyLock<String> =
+        LazyLock::new(|| format!("BEGIN READ ONLY; DEALLOCATE ALL{}", *SETTINGS));
     connection.execute(BEGIN.as_str()).await?;
     Ok(())
 }

@@ -1,0 +1,359 @@
+//! What operators do to a running system, and what happens to it: programs are replaced, a pooler stands before the
+//! database, the database's server is lost.
+
+mod system;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use shared::{
+    audit,
+    local_postgres::{DATABASE, LocalPostgres, Mode},
+    postgres,
+    testing::{DataDir, TestDatabase, count, eventually},
+};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::process::{Child, Command};
+
+use crate::system::{Program, build_programs, find_program, stress};
+
+/// The proxy of the compose file, with the apis of this test.
+struct Haproxy {
+    _process: Child,
+    url: String,
+    _dir: DataDir,
+}
+
+impl Haproxy {
+    async fn start(program: &Path, apis: &[Program]) -> Self {
+        let dir = DataDir::new("haproxy");
+        fs::create_dir(&dir.0).unwrap();
+        let config = include_str!("../../.docker/haproxy.cfg");
+        let (before, _) = config.split_once("    server-template").unwrap();
+        let address = free_address();
+        let mut config = before.replace("bind :5000", &format!("bind {address}"));
+        for (index, api) in apis.iter().enumerate() {
+            config += &format!("    server api{index} {}\n", api.address);
+        }
+        let file = dir.0.join("haproxy.cfg");
+        fs::write(&file, config).unwrap();
+        let process = Command::new(program)
+            .arg("-db")
+            .arg("-f")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let url = format!("http://{address}");
+        eventually("the proxy and the apis behind it answer", async || {
+            let ready = reqwest::get(format!("{url}/health/ready")).await;
+            ready.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+        Self {
+            _process: process,
+            url,
+            _dir: dir,
+        }
+    }
+}
+
+/// For a program that can't take a free port by itself.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// Waits until everything has come to rest, and checks every invariant.
+async fn assert_all_is_well(pool: &PgPool) {
+    eventually("all holds are resolved", async || {
+        count(
+            pool,
+            "SELECT count(*) FROM bookings WHERE resolved_at IS NULL",
+        )
+        .await
+            == 0
+    })
+    .await;
+    let audit = audit::audit(pool, Duration::ZERO).await.unwrap();
+    assert!(audit.passes(), "{audit:#?}");
+}
+
+async fn booking_goes_on(pool: &PgPool) {
+    let bookings = async || count(pool, "SELECT count(*) FROM bookings").await;
+    let before = bookings().await;
+    eventually("bookings are made", async || {
+        bookings().await > before + 100
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rolling_restart_fails_no_request_and_loses_no_job() {
+    let Some(haproxy) = find_program("haproxy") else {
+        return;
+    };
+    let db = TestDatabase::new().await;
+    let linger = ["--linger-seconds", "3"];
+    let mut apis = Vec::new();
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        apis.push(Program::api(&db.url, "127.0.0.1:0", &linger).await);
+    }
+    for _ in 0..2 {
+        workers.push(Program::worker(&db.url).await);
+    }
+    let proxy = Haproxy::start(&haproxy, &apis).await;
+
+    let load = async {
+        let args = ["mixed", "--connections", "64", "--duration", "30"];
+        stress(&proxy.url, &args).await
+    };
+    let replace = async {
+        booking_goes_on(&db.pool).await;
+        for _ in 0..apis.len() {
+            let api = apis.remove(0);
+            let address = api.address.clone();
+            api.stop().await;
+            apis.push(Program::api(&db.url, &address, &linger).await);
+        }
+        for _ in 0..workers.len() {
+            workers.remove(0).stop().await;
+            workers.push(Program::worker(&db.url).await);
+        }
+        booking_goes_on(&db.pool).await;
+    };
+    let ((code, report), ()) = tokio::join!(load, replace);
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(report["errors"], serde_json::json!({}), "{report}");
+    assert_all_is_well(&db.pool).await;
+    // The janitor had nothing to put right: each hold's own job came.
+    assert_eq!(
+        count(&db.pool, "SELECT count(*) FROM interventions").await,
+        0
+    );
+}
+
+/// A real one, in transaction mode.
+struct PgBouncer {
+    _process: Child,
+    dir: DataDir,
+}
+
+impl PgBouncer {
+    /// With few connections to the server, so that transactions change places all the time.
+    async fn start(program: &Path, server: &Path) -> Self {
+        let dir = DataDir::new("pgbouncer");
+        fs::create_dir(&dir.0).unwrap();
+        let config = format!(
+            "[databases]
+             * = host={} user=postgres
+             [pgbouncer]
+             listen_addr =
+             listen_port = 6432
+             unix_socket_dir = {}
+             auth_type = any
+             pool_mode = transaction
+             default_pool_size = 4",
+            server.display(),
+            dir.0.display(),
+        );
+        let file = dir.0.join("pgbouncer.ini");
+        fs::write(&file, config.replace("             ", "")).unwrap();
+        let mut command = Command::new(program);
+        if nix::unistd::geteuid().is_root() {
+            // It refuses root, as PostgreSQL does.
+            let user = nix::unistd::User::from_name("postgres").unwrap().unwrap();
+            std::os::unix::fs::chown(&dir.0, Some(user.uid.as_raw()), None).unwrap();
+            command.args(["--user", "postgres"]);
+        }
+        let process = command
+            .arg(&file)
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let socket = dir.0.join(".s.PGSQL.6432");
+        eventually("the pooler listens", async || socket.exists()).await;
+        Self {
+            _process: process,
+            dir,
+        }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!(
+            "postgres:///{database}?host={}&port=6432&user=postgres",
+            self.dir.0.display()
+        )
+    }
+}
+
+#[tokio::test]
+async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
+    let Some(pgbouncer) = find_program("pgbouncer") else {
+        return;
+    };
+    let db = TestDatabase::new().await;
+    let (_, server) = db.url.split_once("host=").unwrap();
+    let server = PathBuf::from(server.split('&').next().unwrap());
+    let pooler = PgBouncer::start(&pgbouncer, &server).await;
+    let pooled = pooler.url(&db.name);
+
+    build_programs();
+    for (program, args) in [("worker", &[][..]), ("ticketing", &["migrate"])] {
+        let refused =
+            Command::new(Path::new(env!("CARGO_BIN_EXE_ticketing")).with_file_name(program))
+                .args(args)
+                .env("DATABASE_URL", &pooled)
+                .env("RUST_BACKTRACE", "0")
+                .output()
+                .await
+                .unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("give it the address of the server itself"),
+            "{said}"
+        );
+    }
+
+    let _worker = Program::worker(&db.url).await;
+    let apis = [
+        Program::api(&pooled, "127.0.0.1:0", &[]).await,
+        Program::api(&pooled, "127.0.0.1:0", &[]).await,
+    ];
+    for load in [
+        &["mixed"][..],
+        &["spread", "--retries", "--hold-seconds", "10"],
+    ] {
+        let other = apis[1].url();
+        let args = [
+            load,
+            &["--url", &other, "--connections", "64", "--duration", "4"],
+        ]
+        .concat();
+        let (code, report) = stress(&apis[0].url(), &args).await;
+        assert_eq!(code, Some(0), "{report}");
+        if load == ["mixed"] {
+            assert_eq!(report["errors"], serde_json::json!({}), "{report}");
+        }
+        assert!(report["bookings"].as_u64().unwrap() > 100, "{report}");
+    }
+    // Those who watch ask other questions.
+    for path in [
+        "overview",
+        "sales",
+        "queues",
+        "database",
+        "workers",
+        "interventions",
+    ] {
+        let url = format!("http://{}/{path}", apis[0].admin);
+        assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path}");
+    }
+    let audit = format!("http://{}/audit", apis[0].admin);
+    let client = reqwest::Client::new();
+    assert!(
+        client
+            .post(&audit)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+    );
+    eventually("the audit is made, through the pooler", async || {
+        let found: Value = reqwest::get(&audit).await.unwrap().json().await.unwrap();
+        assert!(found["failure"].is_null(), "{found}");
+        found["audit"].is_object()
+    })
+    .await;
+    assert_all_is_well(&db.pool).await;
+}
+
+#[tokio::test]
+async fn a_failover_loses_nothing_that_was_acknowledged() {
+    let dir = DataDir::new("failover");
+    fs::create_dir(&dir.0).unwrap();
+    let (first, second) = (dir.0.join("one"), dir.0.join("two"));
+    let primary = LocalPostgres::start(&first, Mode::Durable).unwrap();
+    let pool = primary.connect(DATABASE).await.unwrap();
+    postgres::migrate(&pool).await.unwrap();
+    let standby = primary.start_standby(&second).unwrap();
+    // A commit is acknowledged when the standby has it too.
+    for command in [
+        "ALTER SYSTEM SET synchronous_standby_names = '*'",
+        "SELECT pg_reload_conf()",
+    ] {
+        sqlx::raw_sql(command).execute(&pool).await.unwrap();
+    }
+    eventually("the standby is synchronous", async || {
+        let synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        count(&pool, synchronous).await == 1
+    })
+    .await;
+
+    let url = format!(
+        "postgres:///{DATABASE}?host={},{}&user=postgres&target_session_attrs=read-write",
+        second.display(),
+        first.display(),
+    );
+    let apis = [
+        Program::api(&url, "127.0.0.1:0", &[]).await,
+        Program::api(&url, "127.0.0.1:0", &[]).await,
+    ];
+    let mut worker = Program::worker(&url).await;
+
+    let load = async {
+        let other = apis[1].url();
+        let args = [
+            "mixed",
+            "--url",
+            &other,
+            "--connections",
+            "64",
+            "--duration",
+            "15",
+        ];
+        stress(&apis[0].url(), &args).await
+    };
+    let fail_over = async {
+        booking_goes_on(&pool).await;
+        let id = primary.process_id().unwrap();
+        kill(Pid::from_raw(id), Signal::SIGKILL).unwrap();
+        let mut connection = PgConnection::connect(&standby.url("postgres"))
+            .await
+            .unwrap();
+        sqlx::raw_sql("SELECT pg_promote()")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let pool = standby.connect(DATABASE).await.unwrap();
+        booking_goes_on(&pool).await;
+        pool
+    };
+    let ((code, report), pool) = tokio::join!(load, fail_over);
+    assert_eq!(code, Some(0), "{report}");
+    let errors = report["errors"].as_object().unwrap();
+    assert!(
+        errors.keys().all(|error| error.ends_with(": 503")),
+        "{report}"
+    );
+    assert!(
+        worker.process.try_wait().unwrap().is_none(),
+        "the worker went on"
+    );
+    assert_all_is_well(&pool).await;
+    println!("{report}");
+}
