@@ -77,14 +77,9 @@ impl Lanes {
         let thread = runtime.handle().clone();
         let _entered = thread.enter();
         let connections = u32::try_from(limits.lanes * KINDS).unwrap_or(u32::MAX);
-        let pool = direct
-            .options()
-            .clone()
-            .max_connections(connections)
-            .connect_lazy_with(direct.connect_options().as_ref().clone());
         Ok(Self {
             limits,
-            pool,
+            pool: postgres::beside(direct, connections),
             direct: direct.clone(),
             thread: thread.clone(),
             runtime: Some(runtime),

@@ -248,7 +248,9 @@ impl LocalPostgres {
     /// When this one can't be copied, or the other one does not start.
     #[cfg(feature = "testing")]
     pub fn start_standby(&self, data_dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir(data_dir)?;
+        use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
+
+        DirBuilder::new().mode(0o700).create(data_dir)?;
         let owner = Owner::of_server()?;
         owner.take(data_dir)?;
         let mut copy = owner.command(self.program("pg_basebackup"));
@@ -258,6 +260,10 @@ impl LocalPostgres {
             .arg("--pgdata")
             .arg(data_dir);
         run(&mut copy)?;
+        // What is in the data directory because we put it there, and not part of the data.
+        for file in [".s.PGSQL.5432.lock", LOG] {
+            fs::remove_file(data_dir.join(file))?;
+        }
         Self::start(data_dir, Mode::Durable)
     }
 

@@ -9,7 +9,10 @@ pub mod usage;
 use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio::time::{sleep, timeout};
 
 pub(crate) use self::session::OpenTransaction;
@@ -180,10 +183,10 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
         .max_connections(args.database_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false);
-    let options = if primary.is_behind_pooler() {
-        pooler::pool_options(options)
-    } else {
+    let options = if pooler::takes_settings(&primary.options) {
         direct_options(options)
+    } else {
+        pooler::pool_options(options)
     };
     let pool = options.connect_lazy_with(primary.options);
     if servers.len() > 1 {
@@ -207,49 +210,60 @@ fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
         })
 }
 
-/// A pool on the same database for those who watch: it has its own few connections, so that looking takes none from
-/// selling, and its statements give up soon. They are opened when they are needed.
+/// Another pool on the same database, whichever server that is in the course of time. Its connections are opened when they are
+/// needed.
+#[must_use]
+pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
+    open_beside(pool, connections, PgConnectOptions::clone)
+}
+
+/// As [`beside`], for those who watch: a few connections, so that looking takes none from selling, whose statements give up
+/// soon.
 #[must_use]
 pub fn watching(pool: &PgPool) -> PgPool {
-    let options = |pool: &PgPool| {
-        let options = pool.connect_options().as_ref().clone();
-        if pooler::is_before(pool) {
-            options
-        } else {
+    open_beside(pool, WATCHING_CONNECTIONS, |options| {
+        let options = options.clone();
+        if pooler::takes_settings(&options) {
             options.options([("statement_timeout", "5s")])
+        } else {
+            options
         }
-    };
-    let watching = pool
-        .options()
-        .clone()
-        .max_connections(WATCHING_CONNECTIONS)
-        .connect_lazy_with(options(pool));
-    let (selling, own) = (pool.clone(), watching.clone());
-    tokio::spawn(async move {
-        let follow = async {
-            let mut followed = selling.connect_options();
-            loop {
-                sleep(FOLLOW_INTERVAL).await;
-                let current = selling.connect_options();
-                if !Arc::ptr_eq(&current, &followed) {
-                    own.set_connect_options(options(&selling));
-                    followed = current;
-                }
-            }
-        };
-        let () = selling
-            .close_event()
-            .do_until(follow)
-            .await
-            .unwrap_or_default();
-    });
-    watching
+    })
 }
 
 const WATCHING_CONNECTIONS: u32 = 3;
 
-/// How soon those who watch follow to another server.
-const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon other pools follow one to another server.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+
+fn open_beside(
+    pool: &PgPool,
+    connections: u32,
+    adapt: fn(&PgConnectOptions) -> PgConnectOptions,
+) -> PgPool {
+    let mut followed = pool.connect_options();
+    let opened = pool
+        .options()
+        .clone()
+        .max_connections(connections)
+        .connect_lazy_with(adapt(&followed));
+    let (pool, follower) = (pool.clone(), opened.clone());
+    let mut closed = pool.close_event();
+    tokio::spawn(async move {
+        let follow = async {
+            loop {
+                sleep(FOLLOW_INTERVAL).await;
+                let current = pool.connect_options();
+                if !Arc::ptr_eq(&current, &followed) {
+                    follower.set_connect_options(adapt(&current));
+                    followed = current;
+                }
+            }
+        };
+        closed.do_until(follow).await.ok();
+    });
+    opened
+}
 
 /// The oldest server that the statements of this program are tested with.
 const MIN_VERSION: i32 = 15;

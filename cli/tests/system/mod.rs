@@ -118,7 +118,7 @@ pub(crate) fn build_programs() {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| {
         let built = std::process::Command::new(env!("CARGO"))
-            .args(["test", "--workspace", "--locked", "--no-run"])
+            .args(["test", "--workspace", "--locked", "--no-run", "--quiet"])
             .status()
             .unwrap();
         assert!(built.success());

@@ -56,7 +56,12 @@ async fn session(connection: &mut PgConnection) -> Result<(String, bool), sqlx::
 
 /// Whether there is one between this pool and the server.
 pub(super) fn is_before(pool: &PgPool) -> bool {
-    pool.connect_options().get_options().is_none()
+    !takes_settings(&pool.connect_options())
+}
+
+/// Whether these lead to a server that takes settings for a session.
+pub(super) fn takes_settings(options: &PgConnectOptions) -> bool {
+    options.get_options().is_some()
 }
 
 /// Fails when there is one between this pool and the server. `who` can't work with it.

@@ -115,12 +115,6 @@ pub(super) struct Primary {
     pub(super) options: PgConnectOptions,
 }
 
-impl Primary {
-    pub(super) fn is_behind_pooler(&self) -> bool {
-        self.options.get_options().is_none()
-    }
-}
-
 /// Finds the one that takes writes. Its connection is open.
 ///
 /// # Errors
