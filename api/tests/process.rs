@@ -147,6 +147,7 @@ async fn without_its_database_the_api_lives_but_is_not_ready_and_comes_back_by_i
     let url = server.create_database("away").await.unwrap();
     let pool = shared::postgres::connect(&DatabaseArgs {
         database_url: url.clone(),
+        database_password_file: None,
         database_connections: 2,
     })
     .await

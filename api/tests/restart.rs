@@ -25,6 +25,7 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
     let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
     let database = DatabaseArgs {
         database_url: server.default_url(),
+        database_password_file: None,
         database_connections: 8,
     };
     let pool = postgres::connect(&database).await.unwrap();

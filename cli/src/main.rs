@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod chaos;
+mod health;
 mod key;
 mod migrate;
 mod program;
@@ -27,6 +28,7 @@ enum Command {
     Bench(bench::Args),
     Audit(audit::Args),
     Chaos(chaos::Args),
+    Health(health::Args),
     Key(key::Args),
     /// Print the API's description, as each api serves it at `/openapi.json`
     Openapi,
@@ -45,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
+        Command::Health(args) => health::run(args).await,
         Command::Key(args) => key::run(args).await,
         Command::Openapi => {
             println!("{:#}", api::openapi::document());

@@ -27,6 +27,10 @@ pub(crate) struct Args {
     #[arg(long, env, value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
 
+    /// A file with the password, so that it need not be in the URL
+    #[arg(long, env, value_name = "FILE", requires = "database_url")]
+    database_password_file: Option<PathBuf>,
+
     /// Where the private PostgreSQL server keeps its data [default: ~/.local/share/ticketing/postgres, or
     /// /var/lib/ticketing/postgres for root]
     #[arg(long, env = "TICKETING_DATA_DIR", value_name = "DIR")]
@@ -58,6 +62,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let database = DatabaseArgs {
         database_url,
+        database_password_file: args.database_password_file,
         database_connections: args.database_connections,
     };
     let result = serve(&database, server.as_ref(), &args.api, &args.worker, stop).await;

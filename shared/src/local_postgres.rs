@@ -176,6 +176,7 @@ impl LocalPostgres {
     pub async fn connect(&self, database: &str) -> anyhow::Result<PgPool> {
         postgres::connect(&DatabaseArgs {
             database_url: self.url(database),
+            database_password_file: None,
             database_connections: 2,
         })
         .await

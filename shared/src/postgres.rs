@@ -6,7 +6,12 @@ mod session;
 mod settings;
 pub mod usage;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use sqlx::{
@@ -145,6 +150,10 @@ pub struct DatabaseArgs {
     #[arg(long, env, value_name = "URL", hide_env_values = true)]
     pub database_url: String,
 
+    /// A file with the password, so that it need not be in the URL; a newline at its end is no part of it
+    #[arg(long, env, value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
+
     /// The most connections that this process opens to it
     ///
     /// An api has four more for each of its lanes, a worker one more while it leads the janitors; with several servers each
@@ -174,9 +183,10 @@ const TRUSTED_WHEN_IDLE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// When the URL is malformed or no database that takes writes can be connected to.
+/// When the URL is malformed, the password can't be read, or no database that takes writes can be connected to.
 pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
-    let servers = servers::parse(&args.database_url)?;
+    let password = args.database_password_file.as_deref().map(read_password);
+    let servers = servers::parse(&args.database_url, password.transpose()?.as_deref())?;
     // A pool would try again and again, and in the end not tell why.
     let (primary, connection) = servers::find_primary(&servers, CONNECT_TIMEOUT).await?;
     let options = PgPoolOptions::new()
@@ -195,6 +205,14 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
         connection.close().await?;
     }
     Ok(pool)
+}
+
+fn read_password(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file).with_context(|| {
+        format!("cannot read the database's password from {}", file.display())
+    })?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
 fn direct_options(options: PgPoolOptions) -> PgPoolOptions {

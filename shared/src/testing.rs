@@ -94,6 +94,7 @@ async fn start_server() -> anyhow::Result<LocalPostgres> {
 async fn connect(url: &str) -> anyhow::Result<PgPool> {
     postgres::connect(&DatabaseArgs {
         database_url: url.to_owned(),
+        database_password_file: None,
         database_connections: 16,
     })
     .await

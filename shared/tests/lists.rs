@@ -102,6 +102,7 @@ async fn costs(bookings: i64) -> Vec<(&'static str, i64)> {
     // One connection, whose counters are told before the next question.
     let pool = postgres::connect(&DatabaseArgs {
         database_url: db.url.clone(),
+        database_password_file: None,
         database_connections: 1,
     })
     .await

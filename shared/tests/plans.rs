@@ -98,6 +98,7 @@ async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
     let show = a_sale(&db.pool).await;
     let pool = postgres::connect(&DatabaseArgs {
         database_url: db.url.clone(),
+        database_password_file: None,
         database_connections: 1,
     })
     .await

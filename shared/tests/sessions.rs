@@ -105,6 +105,7 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
     let way = Way::to(&db.url);
     let pool = postgres::connect(&DatabaseArgs {
         database_url: way.url.clone(),
+        database_password_file: None,
         // So that each transaction would get the silent one, if it were kept.
         database_connections: 1,
     })
@@ -144,6 +145,7 @@ async fn a_chained_session_that_waited_begins_again_with_the_only_connection() {
     let db = TestDatabase::new().await;
     let pool = postgres::connect(&DatabaseArgs {
         database_url: db.url.clone(),
+        database_password_file: None,
         database_connections: 1,
     })
     .await

@@ -233,6 +233,7 @@ mod tests {
         // Whose connections count their calls.
         let pool = shared::postgres::connect(&DatabaseArgs {
             database_url: db.url.clone(),
+            database_password_file: None,
             database_connections: 8,
         })
         .await

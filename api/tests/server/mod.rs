@@ -105,6 +105,7 @@ pub(crate) fn config(set: impl FnOnce(&mut Config)) -> Config {
 pub(crate) async fn own_pool(api: &Api) -> sqlx::PgPool {
     let args = shared::postgres::DatabaseArgs {
         database_url: api.db.url.clone(),
+        database_password_file: None,
         database_connections: 2,
     };
     shared::postgres::connect(&args).await.unwrap()

@@ -35,7 +35,7 @@ impl Server {
 /// # Errors
 ///
 /// When it is no such URL, or asks for servers that take no writes.
-pub(super) fn parse(url: &str) -> anyhow::Result<Vec<Server>> {
+pub(super) fn parse(url: &str, password: Option<&str>) -> anyhow::Result<Vec<Server>> {
     let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
     ensure!(
         ["postgres", "postgresql"].contains(&scheme),
@@ -77,7 +77,12 @@ pub(super) fn parse(url: &str) -> anyhow::Result<Vec<Server>> {
             let options = url
                 .parse::<PgConnectOptions>()
                 .context("DATABASE_URL is not a PostgreSQL URL")?;
-            Ok(Server { options })
+            Ok(Server {
+                options: match password {
+                    Some(password) => options.password(password),
+                    None => options,
+                },
+            })
         })
         .collect()
 }
@@ -251,7 +256,7 @@ mod tests {
     use super::*;
 
     fn places(url: &str) -> Vec<String> {
-        parse(url).unwrap().iter().map(Server::place).collect()
+        parse(url, None).unwrap().iter().map(Server::place).collect()
     }
 
     #[test]
@@ -276,7 +281,7 @@ mod tests {
             places("postgres://one,two/db?port=6432"),
             ["one:6432", "two:6432"]
         );
-        let servers = parse("postgres://u:p%40@one,two/db").unwrap();
+        let servers = parse("postgres://u:p%40@one,two/db", None).unwrap();
         for server in servers {
             assert_eq!(server.options.get_username(), "u");
             assert_eq!(server.options.get_database(), Some("db"));
@@ -294,7 +299,7 @@ mod tests {
                 "every program writes",
             ),
         ] {
-            let error = parse(url).unwrap_err().to_string();
+            let error = parse(url, None).unwrap_err().to_string();
             assert!(error.contains(why), "{url}: {error}");
         }
     }
