@@ -12,7 +12,7 @@ use crate::stress::http::{Connection, Target, get};
 /// For where nothing else can ask, such as in a container.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where; of a worker it is such as http://127.0.0.1:5002/health/live
+    /// Where; of a worker it is such as `http://127.0.0.1:5002/health/live`
     #[arg(default_value = "http://127.0.0.1:5000/health/ready")]
     url: String,
 }

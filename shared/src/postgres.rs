@@ -209,7 +209,10 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
 
 fn read_password(file: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(file).with_context(|| {
-        format!("cannot read the database's password from {}", file.display())
+        format!(
+            "cannot read the database's password from {}",
+            file.display()
+        )
     })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
@@ -265,7 +268,7 @@ fn open_beside(
         .clone()
         .max_connections(connections)
         .connect_lazy_with(adapt(&followed));
-    let (pool, follower) = (pool.clone(), opened.clone());
+    let (pool, to_lead) = (pool.clone(), opened.clone());
     let mut closed = pool.close_event();
     tokio::spawn(async move {
         let follow = async {
@@ -273,7 +276,7 @@ fn open_beside(
                 sleep(FOLLOW_INTERVAL).await;
                 let current = pool.connect_options();
                 if !Arc::ptr_eq(&current, &followed) {
-                    follower.set_connect_options(adapt(&current));
+                    to_lead.set_connect_options(adapt(&current));
                     followed = current;
                 }
             }

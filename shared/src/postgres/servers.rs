@@ -256,7 +256,11 @@ mod tests {
     use super::*;
 
     fn places(url: &str) -> Vec<String> {
-        parse(url, None).unwrap().iter().map(Server::place).collect()
+        parse(url, None)
+            .unwrap()
+            .iter()
+            .map(Server::place)
+            .collect()
     }
 
     #[test]
