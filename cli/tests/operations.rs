@@ -4,6 +4,7 @@
 mod system;
 
 use std::{
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -42,7 +43,7 @@ impl Haproxy {
         let address = free_address();
         let mut config = before.replace("bind :5000", &format!("bind {address}"));
         for (index, api) in apis.iter().enumerate() {
-            config += &format!("    server api{index} {}\n", api.address);
+            writeln!(config, "    server api{index} {}", api.address).unwrap();
         }
         let file = dir.0.join("haproxy.cfg");
         fs::write(&file, config).unwrap();
@@ -51,6 +52,7 @@ impl Haproxy {
             .arg("-f")
             .arg(&file)
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -208,14 +210,14 @@ async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
     let (_, server) = db.url.split_once("host=").unwrap();
     let server = PathBuf::from(server.split('&').next().unwrap());
     let pooler = PgBouncer::start(&pgbouncer, &server).await;
-    let pooled = pooler.url(&db.name);
+    let url = pooler.url(&db.name);
 
     build_programs();
     for (program, args) in [("worker", &[][..]), ("ticketing", &["migrate"])] {
         let refused =
             Command::new(Path::new(env!("CARGO_BIN_EXE_ticketing")).with_file_name(program))
                 .args(args)
-                .env("DATABASE_URL", &pooled)
+                .env("DATABASE_URL", &url)
                 .env("RUST_BACKTRACE", "0")
                 .output()
                 .await
@@ -230,8 +232,8 @@ async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
 
     let _worker = Program::worker(&db.url).await;
     let apis = [
-        Program::api(&pooled, "127.0.0.1:0", &[]).await,
-        Program::api(&pooled, "127.0.0.1:0", &[]).await,
+        Program::api(&url, "127.0.0.1:0", &[]).await,
+        Program::api(&url, "127.0.0.1:0", &[]).await,
     ];
     for load in [
         &["mixed"][..],
