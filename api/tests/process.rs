@@ -92,6 +92,35 @@ async fn sigterm_lets_the_request_in_hand_finish() {
     assert_eq!(api.process.wait().await.unwrap().code(), Some(0));
 }
 
+/// A proxy must have noticed before nobody is there any more.
+#[tokio::test]
+async fn an_api_that_lingers_serves_on_and_says_that_it_will_stop() {
+    let db = TestDatabase::new().await;
+    let mut api = Api::start_with(&db.url, |command| {
+        command.args(["--linger-seconds", "2"]);
+    })
+    .await;
+    let client = reqwest::Client::new();
+    let get = async |path: &str| {
+        let response = client.get(format!("{}{path}", api.base)).send();
+        response.await.unwrap()
+    };
+    let before = get("/shows").await;
+    assert!(before.headers().get("connection").is_none());
+    assert_eq!(get("/health/ready").await.status(), 200);
+
+    let pid = Pid::from_raw(i32::try_from(api.process.id().unwrap()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    eventually("it is not ready", async || {
+        get("/health/ready").await.status() == 503
+    })
+    .await;
+    let after = get("/shows").await;
+    assert_eq!(after.status(), 200);
+    assert_eq!(after.headers()["connection"], "close");
+    assert_eq!(api.process.wait().await.unwrap().code(), Some(0));
+}
+
 #[tokio::test]
 async fn no_key_is_in_the_log() {
     let db = TestDatabase::new().await;

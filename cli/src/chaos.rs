@@ -147,7 +147,8 @@ async fn run_rounds(args: &Args, seed: u64, dir: &Path) -> anyhow::Result<Summar
     }
     // What was acknowledged before the faults of later rounds has survived those too.
     for outcome in &outcomes {
-        let verification = verify::verify(outcome, &all_resolved(Duration::ZERO)).await?;
+        let verification =
+            verify::verify(outcome, &verify::Expected::all_resolved(Duration::ZERO)).await?;
         summary.wrong.extend(verification.faults);
     }
     system.stop().await?;
@@ -190,15 +191,6 @@ async fn run_round(
     outcome
 }
 
-/// Every booking must be resolved, after at most so long.
-fn all_resolved(within: Duration) -> verify::Expected {
-    verify::Expected {
-        no_holds: true,
-        within,
-        ..verify::Expected::default()
-    }
-}
-
 /// What a round came to.
 struct Found {
     latest_seconds: f64,
@@ -221,7 +213,7 @@ async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> 
             wrong,
         });
     }
-    let verification = verify::verify(outcome, &all_resolved(LATE_LIMIT)).await?;
+    let verification = verify::verify(outcome, &verify::Expected::all_resolved(LATE_LIMIT)).await?;
     wrong.extend(verification.faults);
 
     let pool = system.connect().await?;

@@ -7,6 +7,7 @@ mod health;
 mod key;
 mod migrate;
 mod program;
+mod soak;
 mod stress;
 mod up;
 
@@ -28,6 +29,7 @@ enum Command {
     Bench(bench::Args),
     Audit(audit::Args),
     Chaos(chaos::Args),
+    Soak(soak::Args),
     Health(health::Args),
     Key(key::Args),
     /// Print the API's description, as each api serves it at `/openapi.json`
@@ -47,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
+        Command::Soak(args) => soak::run(args).await,
         Command::Health(args) => health::run(args).await,
         Command::Key(args) => key::run(args).await,
         Command::Openapi => {

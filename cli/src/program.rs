@@ -91,11 +91,20 @@ impl Program {
 
     /// The most memory that it ever had, in MB; none where the system does not tell.
     pub(crate) fn peak_memory_mb(&self) -> Option<f64> {
+        self.status_mb("VmHWM:")
+    }
+
+    /// The memory that it has, in MB; none where the system does not tell.
+    pub(crate) fn memory_mb(&self) -> Option<f64> {
+        self.status_mb("VmRSS:")
+    }
+
+    fn status_mb(&self, field: &str) -> Option<f64> {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;
         let kilobytes: f64 = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?
+            .find_map(|line| line.strip_prefix(field))?
             .trim()
             .strip_suffix(" kB")?
             .parse()

@@ -313,3 +313,23 @@ async fn audit_exits_with_1_when_an_invariant_is_broken() {
     assert_eq!(audit["invariants"][0]["broken"], 1, "{audit}");
     assert_eq!(audit["invariants"][0]["examples"], json!([example]));
 }
+
+#[tokio::test]
+async fn health_tells_whether_a_program_is_well() {
+    let data = DataDir::new("health");
+    let up = Up::start(&data.0).await;
+    let health = async |path: &str| {
+        let url = format!("{}{path}", up.api);
+        let output = ticketing().args(["health", &url]).output().await.unwrap();
+        output.status.code()
+    };
+    assert_eq!(health("/health/ready").await, Some(0));
+    assert_eq!(health("/health/nowhere").await, Some(1));
+    drop(up);
+    let nobody = ticketing()
+        .args(["health", "http://127.0.0.1:1/health/ready"])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(nobody.status.code(), Some(1));
+}

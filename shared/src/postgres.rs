@@ -375,3 +375,20 @@ impl Leadership {
         Ok(within(PING_TIMEOUT, self.connection.ping()).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_file_has_no_newline_at_its_end() {
+        let file = std::env::temp_dir().join(format!("ticketing-password-{}", std::process::id()));
+        for written in ["p w", "p w\n", "p w\r\n"] {
+            fs::write(&file, written).unwrap();
+            assert_eq!(read_password(&file).unwrap(), "p w");
+        }
+        fs::remove_file(&file).unwrap();
+        let error = read_password(&file).unwrap_err().to_string();
+        assert!(error.contains("ticketing-password-"), "{error}");
+    }
+}

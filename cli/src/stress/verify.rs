@@ -44,6 +44,17 @@ pub(crate) struct Expected {
     pub(crate) within: Duration,
 }
 
+impl Expected {
+    /// Every booking is resolved, after at most so long.
+    pub(crate) fn all_resolved(within: Duration) -> Self {
+        Self {
+            no_holds: true,
+            within,
+            ..Self::default()
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Show {

@@ -293,6 +293,17 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_given_apart_as_it_is() {
+        use sqlx::ConnectOptions;
+
+        let servers = parse("postgres://u:other@one,two/db", Some("p@ss/word")).unwrap();
+        for server in servers {
+            let url = server.options.to_url_lossy();
+            assert_eq!(url.password(), Some("p%40ss%2Fword"));
+        }
+    }
+
+    #[test]
     fn what_can_not_be_meant_is_refused() {
         for (url, why) in [
             ("mysql://one/db", "neither postgres://"),

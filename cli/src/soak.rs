@@ -1,0 +1,336 @@
+//! `ticketing soak`
+
+mod chart;
+mod trend;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use shared::{
+    audit,
+    booking::expire,
+    local_postgres::{LocalPostgres, Mode as ServerMode},
+    postgres::usage,
+    shutdown,
+};
+use sqlx::PgPool;
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::Instant,
+};
+
+use crate::{
+    program::{Program, Start},
+    stress::{self, Mode, Outcome, verify},
+};
+
+/// Sell at a steady pace for hours, and look for what grows
+///
+/// Starts a PostgreSQL of its own with durable settings, and an `api` and a `worker` from beside this program (build them all first).
+/// Clients book, confirm, cancel and let expire, each half minute on a new show, whose bookings are verified afterwards. All the
+/// while memory, sizes, dead rows, lag and latency are written down. Exits with 1 when one of them grew in the last third of
+/// the time, when a request failed, or when a booking is not as it was acknowledged.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// For how many hours
+    #[arg(long, value_name = "H", default_value_t = 1.0, value_parser = hours)]
+    hours: f64,
+
+    /// How many bookings a second are begun
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+
+    /// How many connections
+    #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    connections: u32,
+
+    /// Where a directory for the database and the logs is made; it stays when something is wrong
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    data_dir: PathBuf,
+
+    /// Write the samples and a picture of them into this directory: `soak.json` and `soak.svg`
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+fn hours(text: &str) -> Result<f64, String> {
+    let hours: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let shortest = ROUND.as_secs_f64() * 9.0 / 3600.0;
+    if (shortest..=168.0).contains(&hours) {
+        Ok(hours)
+    } else {
+        Err(format!("not in {shortest}..=168"))
+    }
+}
+
+/// How long one show is sold.
+const ROUND: Duration = Duration::from_secs(30);
+
+/// When all holds of a round are over: those of this load last 10 s.
+const AT_REST_AFTER: Duration = Duration::from_secs(25);
+
+/// Fewer than by default, so that they are as many as they will ever be after a few minutes.
+const KEEP_DONE_JOBS: &str = "20000";
+
+/// What was seen at the end of a round.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sample {
+    /// Since the beginning.
+    minutes: f64,
+    bookings_per_second: f64,
+    /// Of requests, in this round.
+    p50_ms: f64,
+    p99_ms: f64,
+    /// How long after their deadlines holds of the round before failed.
+    expiry_lag_p99_seconds: f64,
+    api_mb: f64,
+    worker_mb: f64,
+    /// With their part of the indexes.
+    bytes_of_a_booking: f64,
+    bookings_mb: f64,
+    jobs_mb: f64,
+    shows_mb: f64,
+    dead_rows: f64,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    hours: f64,
+    rate: u32,
+    bookings: u64,
+    samples: Vec<Sample>,
+    wrong: Vec<String>,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let dir = args
+        .data_dir
+        .join(format!("ticketing-soak-{}", std::process::id()));
+    fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let stop = shutdown::on_signal()?;
+    let Some(result) = stop.run_until_cancelled(soak(&args, &dir)).await else {
+        fs::remove_dir_all(&dir)?;
+        bail!("interrupted");
+    };
+    let report = result.with_context(|| format!("the logs are in {}", dir.display()))?;
+    if let Some(output) = &args.output {
+        fs::create_dir_all(output)?;
+        let json = serde_json::to_string_pretty(&report)? + "\n";
+        fs::write(output.join("soak.json"), json)?;
+        chart::draw(&report.samples, &output.join("soak.svg"))?;
+    }
+    print(&report);
+    if !report.wrong.is_empty() {
+        bail!("something is wrong; the logs are in {}", dir.display());
+    }
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+/// The system, and what it is watched by.
+struct System {
+    api: Program,
+    api_url: String,
+    worker: Program,
+    pool: PgPool,
+    /// The last to go.
+    _server: LocalPostgres,
+}
+
+impl System {
+    async fn start(dir: &Path) -> anyhow::Result<Self> {
+        let data_dir = dir.join("postgres");
+        let server =
+            spawn_blocking(move || LocalPostgres::start(&data_dir, ServerMode::Durable)).await??;
+        let database_url = server.create_database("soak").await?;
+        let (api_log, worker_log) = (dir.join("api.log"), dir.join("worker.log"));
+        let (api, addresses) = Program::api(Start {
+            database_url: &database_url,
+            args: &["--listen", "127.0.0.1:0"],
+            log_file: Some(&api_log),
+        })
+        .await?;
+        let worker = Program::worker(Start {
+            database_url: &database_url,
+            args: &["--keep-done-jobs", KEEP_DONE_JOBS],
+            log_file: Some(&worker_log),
+        })?;
+        Ok(Self {
+            api,
+            api_url: format!("http://{}", addresses.api),
+            worker,
+            pool: server.connect("soak").await?,
+            _server: server,
+        })
+    }
+
+    async fn sample(&self, began: Instant, outcome: &Outcome) -> anyhow::Result<Sample> {
+        let usage = usage::usage(&self.pool).await?;
+        let table = |name: &str| usage.tables.iter().find(|table| table.name == name);
+        let mb = |name: &str| table(name).map_or(0.0, |table| number(table.bytes) / 1e6);
+        let bookings = table("bookings").context("no table of bookings")?;
+        let (p50_ms, p99_ms) = outcome.load.seen(|seen| {
+            let at = |quantile| micros(seen.latency.value_at_quantile(quantile));
+            (at(0.5), at(0.99))
+        });
+        Ok(Sample {
+            minutes: began.elapsed().as_secs_f64() / 60.0,
+            bookings_per_second: unsigned(outcome.load.booked()) / outcome.took.as_secs_f64(),
+            p50_ms,
+            p99_ms,
+            expiry_lag_p99_seconds: 0.0,
+            api_mb: self.api.memory_mb().unwrap_or_default(),
+            worker_mb: self.worker.memory_mb().unwrap_or_default(),
+            bytes_of_a_booking: number(bookings.bytes) / number(bookings.rows.max(1)),
+            bookings_mb: mb("bookings"),
+            jobs_mb: mb("apalis.jobs"),
+            shows_mb: mb("shows"),
+            dead_rows: usage.tables.iter().map(|t| number(t.dead_rows)).sum(),
+        })
+    }
+}
+
+async fn soak(args: &Args, dir: &Path) -> anyhow::Result<Report> {
+    let system = System::start(dir).await?;
+    let total = Duration::from_secs_f64(args.hours * 3600.0);
+    let bar = ProgressBar::new(total.as_secs());
+    if let Ok(style) = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {msg}") {
+        bar.set_style(style);
+    }
+    let load = stress::Args {
+        urls: vec![system.api_url.clone()],
+        connections: args.connections,
+        duration: ROUND.as_secs(),
+        rate: Some(args.rate),
+        ..stress::Args::quiet(Mode::Mixed)
+    };
+    let mut report = Report {
+        hours: args.hours,
+        rate: args.rate,
+        bookings: 0,
+        samples: Vec::new(),
+        wrong: Vec::new(),
+    };
+    let began = Instant::now();
+    let mut verifying: Option<JoinHandle<anyhow::Result<Verified>>> = None;
+    while began.elapsed() < total {
+        let outcome = stress::put_load(&load).await?;
+        let mut sample = system.sample(began, &outcome).await?;
+        bar.set_position(began.elapsed().as_secs());
+        bar.set_message(format!(
+            "{:.0} bookings/s, p99 {:.1} ms, api {:.0} MB",
+            sample.bookings_per_second, sample.p99_ms, sample.api_mb
+        ));
+        report.bookings += outcome.load.booked();
+        if let Some(before) = verifying.take() {
+            sample.expiry_lag_p99_seconds = report.add(before.await??);
+        }
+        report.samples.push(sample);
+        verifying = Some(tokio::spawn(verify_round(outcome, system.pool.clone())));
+    }
+    if let Some(last) = verifying {
+        report.add(last.await??);
+    }
+    ensure!(
+        report.samples.len() >= trend::SAMPLES_MIN,
+        "too short to tell"
+    );
+    // The first one has none before it.
+    report.samples.remove(0);
+    report.wrong.extend(trend::find_growth(&report.samples));
+    let audit = audit::audit(&system.pool, audit::DEFAULT_HOLD_LIMIT).await?;
+    for invariant in audit.invariants.iter().filter(|found| found.broken > 0) {
+        let wrong = format!("{}: {:?}", invariant.name, invariant.examples);
+        report.wrong.push(wrong);
+    }
+    bar.finish_and_clear();
+    system.pool.close().await;
+    system.api.stop().await?;
+    system.worker.stop().await?;
+    Ok(report)
+}
+
+/// What a round came to, when its holds had run out.
+struct Verified {
+    wrong: Vec<String>,
+    expiry_lag_p99_seconds: f64,
+}
+
+async fn verify_round(outcome: Outcome, pool: PgPool) -> anyhow::Result<Verified> {
+    let mut wrong = outcome.load.seen(|seen| {
+        let errors = seen.errors.iter();
+        errors
+            .map(|(what, count)| format!("{count} times {what}"))
+            .collect::<Vec<_>>()
+    });
+    let verification =
+        verify::verify(&outcome, &verify::Expected::all_resolved(AT_REST_AFTER)).await?;
+    wrong.extend(verification.faults);
+    let lag = expire::lag(&pool, &outcome.load.shows).await?;
+    Ok(Verified {
+        wrong,
+        expiry_lag_p99_seconds: lag.map_or(0.0, |lag| lag.p99_seconds),
+    })
+}
+
+impl Report {
+    /// Adds what was found, and returns how late holds failed.
+    fn add(&mut self, verified: Verified) -> f64 {
+        self.wrong.extend(verified.wrong);
+        verified.expiry_lag_p99_seconds
+    }
+}
+
+fn print(report: &Report) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["", "first third", "second", "last"]);
+    let third = report.samples.len() / 3;
+    let (first, rest) = report.samples.split_at(third);
+    let (second, last) = rest.split_at(rest.len() - third);
+    for steady in &trend::STEADY {
+        let median = |samples| format!("{:.1}", trend::median(samples, steady.of));
+        table.add_row([
+            steady.name.to_owned(),
+            median(first),
+            median(second),
+            median(last),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!(
+        "{table}\n\n{} bookings in {:.2} hours",
+        report.bookings, report.hours
+    );
+    for wrong in &report.wrong {
+        println!("WRONG: {wrong}");
+    }
+    if report.wrong.is_empty() {
+        println!("Nothing grew, no request failed, and every booking is as it was acknowledged.");
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes stay far below 2^52")]
+fn number(count: i64) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn unsigned(count: u64) -> f64 {
+    count as f64
+}
+
+fn micros(micros: u64) -> f64 {
+    unsigned(micros) / 1000.0
+}
