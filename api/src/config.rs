@@ -5,7 +5,10 @@ use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 use axum::http::HeaderValue;
 use clap::Parser;
 use ipnet::IpNet;
-use shared::{postgres::DatabaseArgs, telemetry::LogArgs};
+use shared::{
+    postgres::{DatabaseArgs, Engine},
+    telemetry::LogArgs,
+};
 
 use crate::group_commit::Limits;
 
@@ -51,11 +54,12 @@ pub struct Config {
     #[arg(long, env = "BATCH_MAX", value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub batch_max: u16,
 
-    /// How many such transactions of one kind may be at the database at the same time
+    /// How many such transactions of one kind may be at the database at the same time [default: 1; on Citus 16]
     ///
-    /// All requests for a show go through the same lane. More than one pays only where cores are idle.
-    #[arg(long, env = "BATCH_LANES", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub batch_lanes: u8,
+    /// All requests for a show go through the same lane. More than one pays only where cores are idle, and on Citus, where
+    /// a transaction is for one show.
+    #[arg(long, env = "BATCH_LANES", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub batch_lanes: Option<u8>,
 
     /// The most requests that wait for a lane; more are answered with 503 at once
     #[arg(long, env = "QUEUE_MAX", value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -115,6 +119,9 @@ pub struct Config {
 /// The rate of a client where others than this machine can reach the API.
 const PUBLIC_RATE: u32 = 1000;
 
+/// How many transactions of one kind may be at the database at the same time where each is for one show.
+const CITUS_LANES: u8 = 16;
+
 impl Config {
     /// How many requests a second a client may send; none: as many as it likes.
     pub(crate) fn rate(&self) -> Option<NonZeroU32> {
@@ -130,10 +137,14 @@ impl Config {
         Duration::from_secs(self.linger_seconds.into())
     }
 
-    pub(crate) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self, engine: Engine) -> Limits {
+        let lanes = match engine {
+            Engine::Postgres => 1,
+            Engine::Citus => CITUS_LANES,
+        };
         Limits {
             batch_max: self.batch_max.into(),
-            lanes: self.batch_lanes.into(),
+            lanes: self.batch_lanes.unwrap_or(lanes).into(),
             queue_max: usize::try_from(self.queue_max).unwrap_or(usize::MAX),
         }
     }

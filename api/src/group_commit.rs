@@ -5,9 +5,12 @@
 //! takes them all; while that one waits for its locks, more of them join. A lone request is a batch of one and waits for nobody; there is no timer.
 //!
 //! Measured: batches feed on each other, so few lanes with big batches are faster than many lanes.
+//!
+//! On [Citus](shared::postgres::citus) the requests of a transaction are for one show.
 
 use std::{
-    io, iter,
+    collections::VecDeque,
+    io, iter, mem,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -51,6 +54,15 @@ pub(crate) struct Limits {
     pub(crate) lanes: usize,
     /// The most requests that wait in front of a lane; bounds memory.
     pub(crate) queue_max: usize,
+}
+
+/// Which requests can share a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// All of a lane.
+    Any,
+    /// Those with the same key.
+    SameKey,
 }
 
 /// Where the lanes run: a thread of their own, with connections of their own.
@@ -101,8 +113,8 @@ impl Drop for Lanes {
     }
 }
 
-/// Reserve, confirm, cancel and extend each have their lanes.
-const KINDS: usize = 4;
+/// Reserve, confirm, cancel, extend and locate each have their lanes.
+const KINDS: usize = 5;
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -116,6 +128,7 @@ pub(crate) enum Unanswered {
 }
 
 struct Member<Request, Answer> {
+    key: i64,
     request: Request,
     /// Of the request; none where no traces are made.
     span: Span,
@@ -188,6 +201,7 @@ where
             thread,
             ..
         }: &Lanes,
+        sharing: Sharing,
         transaction: Transaction<Request, Answer>,
     ) -> Self {
         let count = if limits.batch_max == 1 {
@@ -202,13 +216,17 @@ where
                 let turn = Arc::new(Turn::default());
                 let arrivals = Arrivals {
                     queue,
-                    first: None,
+                    front: VecDeque::new(),
+                    passed: VecDeque::new(),
                     turn: turn.clone(),
                     figures: figures.clone(),
                 };
                 thread.spawn(run_lane(
                     arrivals,
-                    limits.batch_max,
+                    Rules {
+                        batch_max: limits.batch_max,
+                        sharing,
+                    },
                     Session::chained(pool),
                     transaction,
                     Handle::current(),
@@ -259,6 +277,7 @@ where
             Span::none()
         };
         let member = Member {
+            key,
             request,
             span,
             answer,
@@ -283,9 +302,15 @@ fn lane_of(key: i64, lanes: usize) -> usize {
     usize::try_from(key.unsigned_abs()).unwrap_or_default() % lanes
 }
 
+/// What a batch is made by.
+struct Rules {
+    batch_max: usize,
+    sharing: Sharing,
+}
+
 async fn run_lane<Request, Answer>(
     mut arrivals: Arrivals<Request, Answer>,
-    batch_max: usize,
+    rules: Rules,
     mut session: Session,
     transaction: Transaction<Request, Answer>,
     callers: Handle,
@@ -299,11 +324,14 @@ async fn run_lane<Request, Answer>(
         let began = Instant::now();
         let mut answers = Vec::new();
         let span = arrivals.begin_span();
+        let key = arrivals.key();
         let mut next_if = |fits: &dyn Fn(&Request) -> bool| {
-            if answers.len() == batch_max {
+            if answers.len() == rules.batch_max {
                 return None;
             }
-            let member = arrivals.next_if(fits)?;
+            let member = arrivals.next_if(&|member| {
+                (rules.sharing == Sharing::Any || Some(member.key) == key) && fits(&member.request)
+            })?;
             answers.push(member.answer);
             // Traces of the others lead to the one that this transaction is in, and back.
             span.follows_from(&member.span);
@@ -318,6 +346,7 @@ async fn run_lane<Request, Answer>(
         let results = AssertUnwindSafe(batch).catch_unwind().await;
         turn.is_busy.store(answers.len() > 1, SeqCst);
         drop(running);
+        arrivals.go_back();
         arrivals.figures.observe(answers.len(), began);
         if let Ok(results) = results {
             answer(answers, results, &callers);
@@ -328,8 +357,10 @@ async fn run_lane<Request, Answer>(
 /// Those who wait in front of a lane, in the order in which they came.
 struct Arrivals<Request, Answer> {
     queue: mpsc::UnboundedReceiver<Member<Request, Answer>>,
-    /// The first of them, once it was looked at.
-    first: Option<Member<Request, Answer>>,
+    /// Those at its front, whom an earlier batch passed.
+    front: VecDeque<Member<Request, Answer>>,
+    /// Whom this batch passed, since they did not fit: the next one begins with them.
+    passed: VecDeque<Member<Request, Answer>>,
     turn: Arc<Turn>,
     figures: Figures,
 }
@@ -340,21 +371,28 @@ const RESTS_AFTER: Duration = Duration::from_millis(100);
 impl<Request, Answer> Arrivals<Request, Answer> {
     /// Waits until somebody is there; false when nobody will come any more.
     async fn wait(&mut self, session: &mut Session) -> bool {
-        if self.first.is_none() {
-            self.first = match timeout(RESTS_AFTER, self.queue.recv()).await {
+        if self.front.is_empty() {
+            let first = match timeout(RESTS_AFTER, self.queue.recv()).await {
                 Ok(first) => first,
                 Err(_) => {
                     session.rest().await;
                     self.queue.recv().await
                 }
             };
+            self.front.extend(first);
         }
-        self.first.is_some()
+        !self.front.is_empty()
+    }
+
+    /// Of the first one that has not gone away.
+    fn key(&self) -> Option<i64> {
+        let first = self.front.iter().find(|member| !member.answer.is_closed());
+        first.map(|first| first.key)
     }
 
     /// The span of a transaction, in the trace of the first one.
     fn begin_span(&self) -> Span {
-        match &self.first {
+        match self.front.front() {
             Some(first) if traces::are_made() => {
                 tracing::info_span!(parent: &first.span, "transaction", kind = self.figures.kind)
             }
@@ -362,21 +400,33 @@ impl<Request, Answer> Arrivals<Request, Answer> {
         }
     }
 
-    /// The first one, if it fits. Those that went away meanwhile are left out.
-    fn next_if(&mut self, fits: &dyn Fn(&Request) -> bool) -> Option<Member<Request, Answer>> {
+    /// The next one that fits. Those that went away meanwhile are left out.
+    fn next_if(
+        &mut self,
+        fits: &dyn Fn(&Member<Request, Answer>) -> bool,
+    ) -> Option<Member<Request, Answer>> {
         loop {
-            let first = self.first.take().or_else(|| self.queue.try_recv().ok())?;
-            let is_gone = first.answer.is_closed();
-            if !is_gone && !fits(&first.request) {
-                self.first = Some(first);
-                return None;
+            let next = self
+                .front
+                .pop_front()
+                .or_else(|| self.queue.try_recv().ok())?;
+            let is_gone = next.answer.is_closed();
+            if !is_gone && !fits(&next) {
+                self.passed.push_back(next);
+                continue;
             }
             self.turn.waiting.fetch_sub(1, SeqCst);
             self.figures.waiting.dec();
             if !is_gone {
-                return Some(first);
+                return Some(next);
             }
         }
+    }
+
+    /// Lets those whom a batch passed be the first again.
+    fn go_back(&mut self) {
+        self.passed.append(&mut self.front);
+        mem::swap(&mut self.passed, &mut self.front);
     }
 }
 

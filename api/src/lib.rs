@@ -25,7 +25,8 @@ use anyhow::Context;
 use axum::{Router, extract::DefaultBodyLimit};
 use shared::{
     api_key::Scope,
-    booking::{Booking, Change, Refusal, cancel, confirm, extend, reserve},
+    booking::{Booking, Change, Refusal, cancel, confirm, extend, query, reserve},
+    postgres::Engine,
     process,
 };
 use sqlx::PgPool;
@@ -39,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{Access, Door},
     config::Config,
-    group_commit::{GroupCommit, Lanes},
+    group_commit::{GroupCommit, Lanes, Sharing},
     guard::Guard,
     limits::Limits,
     problem::Problem,
@@ -61,6 +62,8 @@ pub(crate) struct AppState {
     pub(crate) confirm: GroupCommit<Change, Answer>,
     pub(crate) cancel: GroupCommit<Change, Answer>,
     pub(crate) extend: GroupCommit<extend::Request, Answer>,
+    /// Finds the shows of bookings, where the database has to know them.
+    locate: Option<GroupCommit<i64, Option<i64>>>,
     /// Places for lists, whose answers are long: they bound the memory that clients can take that do not read.
     pub(crate) lists: Arc<Semaphore>,
     /// When the process was told to stop.
@@ -72,23 +75,54 @@ const LISTS_MAX: usize = 256;
 
 impl AppState {
     fn new(pool: PgPool, lanes: &Lanes, stop: &CancellationToken) -> Self {
+        let engine = Engine::of(&pool);
+        let sharing = match engine {
+            Engine::Postgres => Sharing::Any,
+            Engine::Citus => Sharing::SameKey,
+        };
         Self {
-            reserve: GroupCommit::start("reserve", lanes, |session, batch| {
+            reserve: GroupCommit::start("reserve", lanes, sharing, |session, batch| {
                 Box::pin(reserve::reserve(session, batch))
             }),
-            confirm: GroupCommit::start("confirm", lanes, |session, batch| {
+            confirm: GroupCommit::start("confirm", lanes, sharing, |session, batch| {
                 Box::pin(confirm::confirm(session, batch))
             }),
-            cancel: GroupCommit::start("cancel", lanes, |session, batch| {
+            cancel: GroupCommit::start("cancel", lanes, sharing, |session, batch| {
                 Box::pin(cancel::cancel(session, batch))
             }),
-            extend: GroupCommit::start("extend", lanes, |session, batch| {
+            extend: GroupCommit::start("extend", lanes, sharing, |session, batch| {
                 Box::pin(extend::extend(session, batch))
+            }),
+            locate: (engine == Engine::Citus).then(|| {
+                GroupCommit::start("locate", lanes, Sharing::Any, |session, batch| {
+                    Box::pin(query::locate(session, batch.members()))
+                })
             }),
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
             stop: stop.clone(),
             pool,
         }
+    }
+
+    /// What a client asks to be done to a booking, with what the database has to know for it.
+    pub(crate) async fn change(
+        &self,
+        booking_id: i64,
+        show_id: Option<i64>,
+        only_if: Option<Vec<String>>,
+    ) -> Result<Change, Problem> {
+        let show_id = match (show_id, &self.locate) {
+            (None, Some(locate)) => {
+                let show_id = locate.submit(booking_id, booking_id).await?;
+                Some(show_id.ok_or(Refusal::BookingNotFound { booking_id })?)
+            }
+            (show_id, _) => show_id,
+        };
+        Ok(Change {
+            booking_id,
+            show_id,
+            only_if,
+        })
     }
 }
 
@@ -155,7 +189,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let Listeners { api, admin } = listeners;
-    let lanes = Lanes::start(&pool, config.limits())?;
+    let lanes = Lanes::start(&pool, config.limits(Engine::of(&pool)))?;
     let api_guard = api_guard(&pool, &lanes, config, &stop).await?;
     let admin_guard = admin_guard(admin.local_addr()?, &pool, config, &stop).await?;
     tracing::info!(address = %api.local_addr()?, admin = %admin.local_addr()?, "api listens");

@@ -50,9 +50,13 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) duration: u64,
 
-    /// Over how many shows: of `spread`
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) shows: u32,
+    /// Over how many shows; by default 100 with `spread`, else 1. `sellout` has one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) shows: Option<u32>,
+
+    /// Name the show when a booking is confirmed or cancelled, by which Citus finds it sooner
+    #[arg(long)]
+    pub(crate) name_show: bool,
 
     /// Seats of the show: of `sellout`
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=1_000_000))]
@@ -227,8 +231,10 @@ async fn open_connections(targets: &[Target], count: u32) -> anyhow::Result<Vec<
 async fn make_shows(target: &Target, args: &Args) -> anyhow::Result<Vec<i64>> {
     let (count, seats) = match args.mode {
         Mode::Sellout => (1, args.seats),
-        Mode::Spread => (args.shows, shared::show::MAX_SEATS),
-        Mode::Hot | Mode::Confirm | Mode::Mixed => (1, shared::show::MAX_SEATS),
+        Mode::Spread => (args.shows.unwrap_or(100), shared::show::MAX_SEATS),
+        Mode::Hot | Mode::Confirm | Mode::Mixed => {
+            (args.shows.unwrap_or(1), shared::show::MAX_SEATS)
+        }
     };
     let show = json!({
         "name": "Stress",

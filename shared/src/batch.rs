@@ -36,8 +36,8 @@ impl<'w, Request> Batch<'w, Request> {
         &self.members
     }
 
-    /// Lets those who wait join, from the front of their queue, up to the first one that does not fit: nobody is
-    /// overtaken. They stay members when the transaction is run again.
+    /// Lets those who wait join, if they fit, in the order in which they came. They stay members when the transaction is run
+    /// again.
     pub fn admit(&mut self, fits: impl Fn(&Request) -> bool) {
         let Some(next_if) = &mut self.waiting else {
             return;
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_overtaken() {
+    fn those_that_fit_join() {
         let mut queue = vec![6, 4, 3, 2].into_iter().peekable();
         let mut next_if = |fits: &dyn Fn(&i32) -> bool| queue.next_if(fits);
         let mut batch = Batch::joined_by(vec![8], &mut next_if);

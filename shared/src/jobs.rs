@@ -15,6 +15,9 @@ use crate::postgres;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExpireBookings {
+    /// Their show, if it is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub show_id: Option<i64>,
     /// The bookings that were reserved together.
     pub booking_ids: Vec<i64>,
 }

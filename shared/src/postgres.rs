@@ -1,5 +1,6 @@
 //! Connections, migrations, leadership, and which errors are worth a retry.
 
+pub mod citus;
 pub mod pooler;
 mod servers;
 mod session;
@@ -21,7 +22,10 @@ use sqlx::{
 use tokio::time::{sleep, timeout};
 
 pub(crate) use self::session::OpenTransaction;
-pub use self::session::{Session, Work};
+pub use self::{
+    citus::Engine,
+    session::{Session, Work},
+};
 use crate::jobs;
 
 /// How a database call failed, by what the caller can do about it.
@@ -196,7 +200,7 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<PgPool> {
     let options = if pooler::takes_settings(&primary.options) {
         direct_options(options)
     } else {
-        pooler::pool_options(options)
+        pooler::pool_options(options, pooler::Texts::of(&primary.options))
     };
     let pool = options.connect_lazy_with(primary.options);
     if servers.len() > 1 {
@@ -289,8 +293,9 @@ fn open_beside(
 /// The oldest server that the statements of this program are tested with.
 const MIN_VERSION: i32 = 15;
 
-/// Brings the schema up to date: apalis's tables first, then ours. Safe to run again, and by several processes
-/// at once, because each migrator holds an advisory lock.
+/// Brings the schema up to date: apalis's tables first, then ours. Where the database has [Citus](citus), shows and bookings
+/// are spread over its servers. Safe to run again, and by several processes at once, because each migrator holds an
+/// advisory lock.
 ///
 /// # Errors
 ///
@@ -306,6 +311,9 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
         .run(pool)
         .await
         .context("cannot migrate the tables of ticketing")?;
+    citus::spread(pool)
+        .await
+        .context("cannot spread the tables over the servers of Citus")?;
     pool.close().await;
     Ok(())
 }

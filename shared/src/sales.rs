@@ -97,9 +97,9 @@ pub async fn pulse(pool: &PgPool) -> Result<Pulse, Error> {
         r#"SELECT
                now() AS "at!",
                coalesce((SELECT id FROM bookings ORDER BY id DESC LIMIT 1), 0) AS "newest_booking!",
-               (SELECT count(*) FROM (SELECT FROM bookings WHERE resolved_at IS NULL
+               (SELECT count(*) FROM (SELECT 1 FROM bookings WHERE resolved_at IS NULL
                     AND expires_at > now() AND expires_at <= now() + interval '30 seconds' LIMIT $1) AS counted) AS "holds_ending_soon!",
-               (SELECT count(*) FROM (SELECT FROM bookings WHERE resolved_at IS NULL
+               (SELECT count(*) FROM (SELECT 1 FROM bookings WHERE resolved_at IS NULL
                     AND expires_at <= now() LIMIT $1) AS counted) AS "overdue_holds!",
                coalesce((SELECT extract(epoch FROM greatest(now() - expires_at, interval '0'))::float8 FROM bookings
                     WHERE resolved_at IS NULL ORDER BY expires_at LIMIT 1), 0) AS "longest_overdue_seconds!",

@@ -143,12 +143,13 @@ async fn create_in(
         let show = show.ok_or(sqlx::Error::RowNotFound)?;
         return Ok(Ok(Made::earlier(show)));
     }
+    // Not VALUES: see `postgres::citus`.
     let show = sqlx::query_as!(
         Show,
-        "WITH created AS (
+        r#"WITH created AS (
              INSERT INTO shows (name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
                                 max_seats_per_booking, max_seats_per_user)
-             VALUES ($1, $2, $3, $3, $4, $5, $6, $7)
+             SELECT $1::text, $2::timestamptz, $3::integer, $3, $4::integer, $5::integer, $6::integer, $7::integer
              RETURNING id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
                        max_seats_per_booking, max_seats_per_user, created_at),
          claimed AS (
@@ -156,7 +157,7 @@ async fn create_in(
              SELECT $8, $9::text, $10, id FROM created WHERE $9 IS NOT NULL)
          SELECT id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
                 max_seats_per_booking, max_seats_per_user, created_at
-         FROM created",
+         FROM created"#,
         new.name,
         new.starts_at,
         new.seats,
@@ -291,6 +292,15 @@ impl Inventory {
     }
 }
 
+/// The only one of these, if it is one: what is about one show names it, and on [Citus](postgres::citus) goes to the server
+/// that has it.
+pub(crate) fn only(ids: &[i64]) -> Option<i64> {
+    match ids {
+        [id] => Some(*id),
+        _ => None,
+    }
+}
+
 /// Locks the rows of these shows, in the order of their ids, until the transaction ends, and reads the clock.
 ///
 /// The lock leaves the key alone (`NO KEY`), so that a booking's reference to its show need not wait for it.
@@ -351,9 +361,11 @@ pub async fn add_available_seats(
     let updated = sqlx::query!(
         "UPDATE shows SET available_seats = available_seats + change.seats
          FROM unnest($1::bigint[], $2::integer[]) AS change (show_id, seats)
-         WHERE id = change.show_id AND available_seats + change.seats BETWEEN 0 AND shows.seats",
+         WHERE id = change.show_id AND available_seats + change.seats BETWEEN 0 AND shows.seats
+           AND ($3::bigint IS NULL OR id = $3)",
         &ids,
         &seats,
+        only(&ids),
     )
     .execute(tx)
     .await?

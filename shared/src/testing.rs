@@ -15,6 +15,7 @@ use crate::{
     audit::{SEATS_ARE_CONSERVED, audit},
     batch::Batch,
     booking::{Booking, Change, Refusal, reserve},
+    jobs::ExpireBookings,
     local_postgres::{LocalPostgres, Mode},
     postgres::{self, DatabaseArgs, Session},
     show::{self, Creation, NewShow, Show},
@@ -168,7 +169,17 @@ pub fn things(answers: Vec<reserve::Answer>) -> Vec<Result<Booking, Refusal>> {
 pub fn change(booking_id: i64) -> Change {
     Change {
         booking_id,
+        show_id: None,
         only_if: None,
+    }
+}
+
+/// A job that expires these bookings.
+#[must_use]
+pub fn job(booking_ids: &[i64]) -> ExpireBookings {
+    ExpireBookings {
+        show_id: None,
+        booking_ids: booking_ids.to_vec(),
     }
 }
 

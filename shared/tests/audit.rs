@@ -6,7 +6,7 @@ use shared::{
     audit::{Audit, audit},
     batch::Batch,
     booking::{cancel, confirm, expire},
-    testing::{TestDatabase, a_hold, a_show, change, let_pass},
+    testing::{TestDatabase, a_hold, a_show, change, job, let_pass},
 };
 use sqlx::PgPool;
 
@@ -19,7 +19,9 @@ async fn a_used_database() -> TestDatabase {
     let mut session = db.session();
     let late = a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 500).await;
-    expire::expire(&mut session, &[late.id]).await.unwrap();
+    expire::expire(&mut session, &job(&[late.id]))
+        .await
+        .unwrap();
     let sold = a_hold(&db.pool, &show, 2).await;
     let given_up = a_hold(&db.pool, &show, 3).await;
     a_hold(&db.pool, &show, 4).await;

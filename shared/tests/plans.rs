@@ -12,7 +12,7 @@ use shared::{
     idempotency::{Claim, Key},
     postgres::{self, DatabaseArgs, Session},
     show::{NewShow, Show},
-    testing::{TestDatabase, change, create, execute, let_pass},
+    testing::{TestDatabase, change, create, execute, job, let_pass},
 };
 use sqlx::PgPool;
 
@@ -164,7 +164,7 @@ async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
         .execute(&pool)
         .await
         .unwrap();
-        expire::expire(&mut session(), &due).await.unwrap().expired
+        expire::expire(&mut session(), &job(&due)).await.unwrap().expired
     })
     .await;
     costs.push(("expire", cost));

@@ -10,11 +10,11 @@ use shared::{
     },
     idempotency::{Claim, Key},
     jobs::ExpireBookings,
-    postgres::Session,
+    postgres::{Engine, Session},
     show::{self, Creation, NewShow},
     testing::{
         TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
-        change, count, create, eventually, let_pass, now, stored_status, things,
+        change, count, create, eventually, job, let_pass, now, stored_status, things,
         until_one_waits_for_a_lock,
     },
 };
@@ -85,7 +85,7 @@ async fn batches_over_several_shows_in_any_order_do_not_deadlock() {
         clients.spawn(async move {
             // In this transaction and not in `reserve`, which would hide a deadlock by a retry.
             let mut tx = pool.begin().await.unwrap();
-            let answers = reserve::reserve_in(&mut tx, &mut Batch::of(batch))
+            let answers = reserve::reserve_in(&mut tx, &mut Batch::of(batch), Engine::Postgres)
                 .await
                 .unwrap();
             let answers = things(answers);
@@ -133,7 +133,7 @@ async fn each_request_of_a_batch_gets_its_own_answer_in_order() {
         })
     );
     for booking in [first, last] {
-        let found = query::find(&db.pool, booking.id).await.unwrap();
+        let found = query::find(&db.pool, booking.id, None).await.unwrap();
         assert_eq!(found.unwrap().as_of(booking.created_at), *booking,);
         assert_eq!((booking.expires_at - booking.created_at).num_seconds(), 120);
     }
@@ -167,7 +167,7 @@ impl Act {
             .unwrap()[0]
                 .is_ok(),
             Self::Expire => {
-                expire::expire(&mut Session::new(pool), &[booking_id])
+                expire::expire(&mut Session::new(pool), &job(&[booking_id]))
                     .await
                     .unwrap()
                     .expired
@@ -202,7 +202,7 @@ async fn race(acts: [Act; 2]) -> (PgPool, Vec<(Booking, [bool; 2])>) {
             act.run(&db.pool, hold.id).await
         };
         let (first, second) = tokio::join!(act(acts[0]), act(acts[1]));
-        let booking = query::find(&db.pool, hold.id).await.unwrap().unwrap();
+        let booking = query::find(&db.pool, hold.id, None).await.unwrap().unwrap();
         races.push((booking, [first, second]));
         assert_seats_conserved(&db.pool).await;
     }
@@ -381,9 +381,13 @@ async fn the_job_exists_if_and_only_if_the_booking_does() {
     let bookings = "SELECT count(*) FROM bookings";
 
     let mut tx = db.pool.begin().await.unwrap();
-    let answers = reserve::reserve_in(&mut tx, &mut Batch::of([request(show.id, 2)]))
-        .await
-        .unwrap();
+    let answers = reserve::reserve_in(
+        &mut tx,
+        &mut Batch::of([request(show.id, 2)]),
+        Engine::Postgres,
+    )
+    .await
+    .unwrap();
     let answers = things(answers);
     assert!(answers[0].is_ok());
     tx.rollback().await.unwrap();
@@ -495,7 +499,10 @@ async fn readers_see_an_overdue_hold_as_failed() {
     let fresh = a_hold(&db.pool, &show, 1).await;
     assert_eq!(stored_status(&db.pool, stale.id).await, "PENDING");
 
-    let found = query::find(&db.pool, stale.id).await.unwrap().unwrap();
+    let found = query::find(&db.pool, stale.id, None)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(found.status, BookingStatus::Failed);
     assert_eq!(found.resolved_at, Some(found.expires_at));
 
@@ -550,7 +557,9 @@ async fn one_job_expires_all_overdue_holds_of_its_show_and_the_next_locks_nothin
     let later = a_hold(&db.pool, &show, 4).await;
 
     let mut session = db.session();
-    let outcome = expire::expire(&mut session, &[mine.id]).await.unwrap();
+    let outcome = expire::expire(&mut session, &job(&[mine.id]))
+        .await
+        .unwrap();
     assert_eq!((outcome.expired, outcome.next_deadline), (2, None));
     assert_eq!(stored_status(&db.pool, another.id).await, "FAILED");
     assert_eq!(stored_status(&db.pool, elsewhere.id).await, "PENDING");
@@ -562,12 +571,19 @@ async fn one_job_expires_all_overdue_holds_of_its_show_and_the_next_locks_nothin
         .execute(&mut *lock)
         .await
         .unwrap();
-    let outcome = expire::expire(&mut session, &[another.id]).await.unwrap();
+    let outcome = expire::expire(&mut session, &job(&[another.id]))
+        .await
+        .unwrap();
     assert_eq!(outcome.expired, 0, "and it did not wait for the lock");
     lock.rollback().await.unwrap();
 
-    let outcome = expire::expire(&mut session, &[later.id]).await.unwrap();
-    let deadline = query::find(&db.pool, later.id).await.unwrap().unwrap();
+    let outcome = expire::expire(&mut session, &job(&[later.id]))
+        .await
+        .unwrap();
+    let deadline = query::find(&db.pool, later.id, None)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(outcome.next_deadline, Some(deadline.expires_at));
     assert_seats_conserved(&db.pool).await;
 }
@@ -600,9 +616,9 @@ async fn no_statement_scans_the_bookings() {
         cancel::cancel(&mut session, &mut Batch::of([change(ids[1])]))
             .await
             .unwrap();
-        expire::expire(&mut session, &ids).await.unwrap();
+        expire::expire(&mut session, &job(&ids)).await.unwrap();
         let_pass(&db.pool, 500).await;
-        expire::expire(&mut session, &ids).await.unwrap();
+        expire::expire(&mut session, &job(&ids)).await.unwrap();
         expire::find_overdue_shows(&db.pool, chrono::TimeDelta::zero())
             .await
             .unwrap();
@@ -624,7 +640,7 @@ async fn more_overdue_holds_than_one_transaction_takes_are_all_expired() {
     let answers = things(answers);
     let first = answers[0].as_ref().unwrap().id;
     let_pass(&db.pool, 125).await;
-    let outcome = expire::expire(&mut session, &[first]).await.unwrap();
+    let outcome = expire::expire(&mut session, &job(&[first])).await.unwrap();
     assert_eq!((outcome.expired, outcome.next_deadline), (2100, None));
     assert_eq!(available_seats(&db.pool, show.id).await, 2500);
     assert_seats_conserved(&db.pool).await;
@@ -820,11 +836,15 @@ async fn an_extended_hold_outlives_its_first_deadline_and_fails_at_its_last() {
     assert!(matches!(answers[1], Err(Refusal::ExtensionTooLong { .. })));
 
     let_pass(&db.pool, 125).await;
-    let outcome = expire::expire(&mut session, &[hold.id]).await.unwrap();
+    let outcome = expire::expire(&mut session, &job(&[hold.id]))
+        .await
+        .unwrap();
     assert_eq!(outcome.expired, 0);
     assert!(outcome.next_deadline.is_some(), "its job comes again");
     let_pass(&db.pool, 280).await;
-    let outcome = expire::expire(&mut session, &[hold.id]).await.unwrap();
+    let outcome = expire::expire(&mut session, &job(&[hold.id]))
+        .await
+        .unwrap();
     assert_eq!(outcome.expired, 1);
     let late = extend::extend(&mut session, &mut Batch::of([by(60)])).await;
     assert!(matches!(late.unwrap()[0], Err(Refusal::HoldExpired { .. })));
@@ -839,8 +859,8 @@ async fn a_booking_changes_only_while_it_is_as_the_client_saw_it() {
     let hold = a_hold(&db.pool, &show, 2).await;
     let mut session = db.session();
     let only_if = |versions: &[String]| Change {
-        booking_id: hold.id,
         only_if: Some(versions.to_vec()),
+        ..change(hold.id)
     };
     let stale = Change {
         only_if: Some(vec!["FAILED-0".to_owned()]),

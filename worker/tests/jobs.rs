@@ -5,8 +5,8 @@ use shared::{
     booking::{Booking, confirm, expire},
     jobs::ExpireBookings,
     testing::{
-        TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
-        change, eventually, let_pass, now, stored_status,
+        self, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
+        available_seats, change, eventually, let_pass, now, stored_status,
     },
 };
 use sqlx::PgPool;
@@ -17,9 +17,7 @@ mod in_process;
 use in_process::{CONFIG, Worker};
 
 fn job(bookings: &[&Booking]) -> ExpireBookings {
-    ExpireBookings {
-        booking_ids: bookings.iter().map(|b| b.id).collect(),
-    }
+    testing::job(&bookings.iter().map(|b| b.id).collect::<Vec<_>>())
 }
 
 async fn jobs_in(pool: &PgPool, status: &str) -> i64 {
@@ -283,7 +281,7 @@ async fn a_worker_sweeps_by_itself() {
 #[tokio::test]
 async fn expiring_nothing_is_no_error() {
     let db = TestDatabase::new().await;
-    let outcome = expire::expire(&mut db.session(), &[]).await.unwrap();
+    let outcome = expire::expire(&mut db.session(), &job(&[])).await.unwrap();
     assert_eq!((outcome.expired, outcome.next_deadline), (0, None));
 }
 

@@ -179,7 +179,7 @@ pub(super) async fn of_booking(
     State(state): State<Arc<AdminState>>,
     Id(booking_id): Id,
 ) -> Result<Json<BookingWithJobs>, Problem> {
-    let booking = query::find(&state.pool, booking_id)
+    let booking = query::find(&state.pool, booking_id, None)
         .await?
         .ok_or(Refusal::BookingNotFound { booking_id })?;
     let filter = Filter {

@@ -85,6 +85,14 @@ fn numbers(batch: &Batch<'_, Request>) -> Vec<i64> {
 }
 
 fn start(batch_max: usize, queue_max: usize) -> Arc<GroupCommit<Request, i64>> {
+    start_sharing(Sharing::Any, batch_max, queue_max)
+}
+
+fn start_sharing(
+    sharing: Sharing,
+    batch_max: usize,
+    queue_max: usize,
+) -> Arc<GroupCommit<Request, i64>> {
     // On the test's own thread, so that it knows what the lanes have done.
     let lanes = Lanes {
         limits: Limits {
@@ -97,7 +105,12 @@ fn start(batch_max: usize, queue_max: usize) -> Arc<GroupCommit<Request, i64>> {
         thread: Handle::current(),
         runtime: None,
     };
-    Arc::new(GroupCommit::start("test", &lanes, transaction))
+    Arc::new(GroupCommit::start("test", &lanes, sharing, transaction))
+}
+
+/// Its last digit.
+fn key(number: i64) -> i64 {
+    number % 10
 }
 
 /// Submits each number from a task of its own, one after the other; the first one is at the gate before the
@@ -110,7 +123,9 @@ async fn submit(
     let mut tasks = Vec::new();
     for &number in numbers {
         let (group, request) = (group.clone(), (world.clone(), number));
-        tasks.push(tokio::spawn(async move { group.submit(1, request).await }));
+        tasks.push(tokio::spawn(async move {
+            group.submit(key(number), request).await
+        }));
         // The test's runtime has one thread: when we are back, the task has submitted and the lane has looked.
         while world.transactions().is_empty() {
             tokio::task::yield_now().await;
@@ -160,7 +175,7 @@ async fn submit_late(
 }
 
 #[tokio::test]
-async fn those_who_come_while_a_transaction_waits_join_it_and_nobody_is_overtaken() {
+async fn those_who_come_while_a_transaction_waits_and_fit_join_it() {
     let world = World::admitting(|number| number < 10);
     let group = start(100, 100);
     let tasks = submit_late(&group, &world, &[1, 2, 3, 4, 20, 5]).await;
@@ -171,7 +186,22 @@ async fn those_who_come_while_a_transaction_waits_join_it_and_nobody_is_overtake
     for (answer, expected) in answers.into_iter().zip([10, 20, 0, 40, 200, 50]) {
         assert_eq!(answer.map_or(0, Result::unwrap), expected);
     }
-    assert_eq!(world.transactions(), [vec![1], vec![2, 4], vec![20, 5]]);
+    assert_eq!(world.transactions(), [vec![1], vec![2, 4, 5], vec![20]]);
+}
+
+#[tokio::test]
+async fn requests_with_different_keys_can_be_kept_apart() {
+    let world = World::admitting(|_| true);
+    let group = start_sharing(Sharing::SameKey, 3, 100);
+    let tasks = submit_late(&group, &world, &[1, 2, 13, 22, 23, 32, 42, 33]).await;
+    tasks[2].abort();
+    tokio::task::yield_now().await;
+    world.open();
+    let answers = futures_util::future::join_all(tasks).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 7);
+    // The third `2` would be one too many; those with another key wait for their own, and none of them for ever.
+    let expected = [vec![1], vec![2, 22, 32], vec![23, 33], vec![42]];
+    assert_eq!(world.transactions(), expected);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use shared::booking::{
-    Booking, BookingStatus, Change, MAX_SEATS_PER_BOOKING, Refusal, extend, query, reserve,
+    Booking, BookingStatus, MAX_SEATS_PER_BOOKING, Refusal, extend, query, reserve,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -94,6 +94,17 @@ pub(crate) async fn reserve(
     ))
 }
 
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OfShow {
+    /// The booking's show, if you know it: of another show there is no such booking. Where the database is spread over several
+    /// servers, the booking is found at once with it, and without it all of them are asked.
+    #[garde(skip)]
+    #[param(example = 7, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    show_id: Option<i64>,
+}
+
 /// Confirm a booking
 ///
 /// Sells the held seats. Repeating it does no harm.
@@ -105,6 +116,7 @@ pub(crate) async fn reserve(
     security(("apiKey" = ["bookings:write"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        OfShow,
         ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     responses((status = OK, description = "It is confirmed.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
@@ -113,13 +125,11 @@ pub(crate) async fn confirm(
     _: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
+    Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
 ) -> Result<Tagged<Booking>, Problem> {
-    let change = Change {
-        booking_id,
-        only_if,
-    };
-    Ok(state.confirm.submit(booking_id, change).await??.into())
+    let change = state.change(booking_id, show_id, only_if).await?;
+    Ok(state.confirm.submit(change.key(), change).await??.into())
 }
 
 /// Cancel a booking
@@ -133,6 +143,7 @@ pub(crate) async fn confirm(
     security(("apiKey" = ["bookings:write"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        OfShow,
         ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     responses((status = OK, description = "It is cancelled.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
@@ -141,13 +152,11 @@ pub(crate) async fn cancel(
     _: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
+    Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
 ) -> Result<Tagged<Booking>, Problem> {
-    let change = Change {
-        booking_id,
-        only_if,
-    };
-    Ok(state.cancel.submit(booking_id, change).await??.into())
+    let change = state.change(booking_id, show_id, only_if).await?;
+    Ok(state.cancel.submit(change.key(), change).await??.into())
 }
 
 /// How long a hold is to last.
@@ -173,6 +182,7 @@ pub(crate) struct ExtendHold {
     security(("apiKey" = ["bookings:write"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        OfShow,
         ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     request_body = ExtendHold,
@@ -182,15 +192,14 @@ pub(crate) async fn extend(
     _: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
+    Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
     extract::Json(ExtendHold { seconds }): extract::Json<ExtendHold>,
 ) -> Result<Tagged<Booking>, Problem> {
-    let change = Change {
-        booking_id,
-        only_if,
-    };
+    let change = state.change(booking_id, show_id, only_if).await?;
+    let key = change.key();
     let request = extend::Request { change, seconds };
-    Ok(state.extend.submit(booking_id, request).await??.into())
+    Ok(state.extend.submit(key, request).await??.into())
 }
 
 /// Find a booking
@@ -204,6 +213,7 @@ pub(crate) async fn extend(
     security(("apiKey" = ["bookings:read"])),
     params(
         ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        OfShow,
         ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     responses((status = OK, description = "The booking.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it."))),
@@ -213,9 +223,10 @@ pub(crate) async fn find(
     _: Caller<ReadBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
+    Query(OfShow { show_id }): Query<OfShow>,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let booking = query::find(&state.pool, booking_id)
+    let booking = query::find(&state.pool, booking_id, show_id)
         .await?
         .ok_or(Refusal::BookingNotFound { booking_id })?;
     Ok(Tagged::from(booking).unless(&known))

@@ -48,6 +48,8 @@ pub(crate) struct Load {
     rate: Option<u32>,
     /// Whether clients lose patience, and send a booking again until it is answered.
     retries: bool,
+    /// Whether clients name the show of a booking that they confirm or cancel.
+    name_show: bool,
     counts: Counts,
     seen: Mutex<Seen>,
 }
@@ -86,6 +88,7 @@ impl Load {
             began,
             rate: args.rate,
             retries: args.retries,
+            name_show: args.name_show,
             counts: Counts::default(),
             seen: Mutex::new(Seen {
                 latency,
@@ -285,7 +288,11 @@ impl Client<'_> {
 
     async fn act(&mut self, act: Act, booking_id: i64) -> Last {
         let name = act.name();
-        let request = post(self.target, &format!("/bookings/{booking_id}/{name}"), "");
+        let mut path = format!("/bookings/{booking_id}/{name}");
+        if self.load.name_show {
+            path += &format!("?showId={}", self.show_id);
+        }
+        let request = post(self.target, &path, "");
         let Some(answer) = self.send(&request, Instant::now()).await else {
             return Last::Unanswered(act);
         };

@@ -35,17 +35,23 @@ async fn cancel_in(
     tx: &mut PgConnection,
     requests: &[Change],
 ) -> Result<Decisions, postgres::Error> {
-    let show_ids = query::show_ids(tx, &change::ids(requests)).await?;
+    let show_id = change::only_show(requests);
+    let show_ids = match show_id {
+        Some(show_id) => vec![show_id],
+        None => query::show_ids(tx, &change::ids(requests)).await?,
+    };
     show::lock(tx, &show_ids).await?;
-    let mut locked = query::lock(tx, &change::ids(requests)).await?;
+    let mut locked = query::lock(tx, &change::ids(requests), show_id).await?;
     let now = locked.locked_at;
     let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
     let ids: Vec<i64> = decisions.changed.iter().copied().collect();
     let updated = sqlx::query!(
         "UPDATE bookings SET status = 'CANCELLED', resolved_at = $2
-         WHERE id = ANY($1) AND (status = 'CONFIRMED' OR status = 'PENDING' AND expires_at > $2)",
+         WHERE id = ANY($1) AND (status = 'CONFIRMED' OR status = 'PENDING' AND expires_at > $2)
+           AND ($3::bigint IS NULL OR show_id = $3)",
         &ids,
         now,
+        show_id,
     )
     .execute(&mut *tx)
     .await?

@@ -9,6 +9,8 @@ use super::{Booking, Effect, Refusal, query};
 pub struct Change {
     /// Which one.
     pub booking_id: i64,
+    /// Its show, if it is known. On [Citus](crate::postgres::citus) it must be.
+    pub show_id: Option<i64>,
     /// Only while it is in one of these [versions](Booking::version); always when there are none named. A booking that
     /// already is as requested needs no change, whatever its version.
     pub only_if: Option<Vec<String>>,
@@ -21,6 +23,18 @@ impl AsRef<Self> for Change {
 }
 
 impl Change {
+    /// What it shares a transaction by: its show, or where that need not be known the booking itself.
+    #[must_use]
+    pub fn key(&self) -> i64 {
+        self.show_id.unwrap_or(self.booking_id)
+    }
+
+    /// Whether it is for this booking, which has its id.
+    fn is_for(&self, booking: &Booking) -> bool {
+        self.show_id
+            .is_none_or(|show_id| show_id == booking.show_id)
+    }
+
     fn allows(&self, current: &Booking) -> bool {
         self.only_if
             .as_ref()
@@ -31,6 +45,13 @@ impl Change {
 /// The bookings that the requests are for.
 pub(super) fn ids<Request: AsRef<Change>>(requests: &[Request]) -> Vec<i64> {
     requests.iter().map(|r| r.as_ref().booking_id).collect()
+}
+
+/// The show of all these bookings, if it is known and the same.
+pub(super) fn only_show<Request: AsRef<Change>>(requests: &[Request]) -> Option<i64> {
+    let mut shows = requests.iter().map(|r| r.as_ref().show_id);
+    let first = shows.next()??;
+    shows.all(|show_id| show_id == Some(first)).then_some(first)
 }
 
 /// What was decided of some requests.
@@ -57,6 +78,7 @@ pub(super) fn decide<Request: AsRef<Change>>(
             let current = locked
                 .bookings
                 .get_mut(&booking_id)
+                .filter(|booking| change.is_for(booking))
                 .ok_or(Refusal::BookingNotFound { booking_id })?;
             let mut next = current.clone();
             if apply(request, &mut next)? == Effect::Changed {

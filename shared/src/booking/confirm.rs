@@ -36,15 +36,18 @@ async fn confirm_in(
     tx: &mut PgConnection,
     requests: &[Change],
 ) -> Result<Decisions, postgres::Error> {
-    let mut locked = query::lock(tx, &change::ids(requests)).await?;
+    let show_id = change::only_show(requests);
+    let mut locked = query::lock(tx, &change::ids(requests), show_id).await?;
     let now = locked.locked_at;
     let decisions = change::decide(&mut locked, requests, |_, booking| booking.confirm(now));
     let ids: Vec<i64> = decisions.changed.iter().copied().collect();
     let updated = sqlx::query!(
         "UPDATE bookings SET status = 'CONFIRMED', resolved_at = $2
-         WHERE id = ANY($1) AND status = 'PENDING' AND expires_at > $2",
+         WHERE id = ANY($1) AND status = 'PENDING' AND expires_at > $2
+           AND ($3::bigint IS NULL OR show_id = $3)",
         &ids,
         now,
+        show_id,
     )
     .execute(tx)
     .await?

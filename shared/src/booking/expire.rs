@@ -8,8 +8,9 @@ use sqlx::{PgConnection, PgPool};
 
 use super::{Booking, Effect, query, seats_by_show};
 use crate::{
+    jobs::ExpireBookings,
     metrics::{BOOKINGS, EXPIRY_LAG},
-    postgres::{self, Session},
+    postgres::{self, Engine, Session},
     show,
 };
 
@@ -39,31 +40,43 @@ const LATE: TimeDelta = TimeDelta::milliseconds(500);
 /// [`postgres::Error`].
 pub async fn expire(
     session: &mut Session,
-    booking_ids: &[i64],
+    job: &ExpireBookings,
 ) -> Result<Outcome, postgres::Error> {
     let shows = sqlx::query!(
         r#"SELECT show_id,
                   min(expires_at) FILTER (WHERE status = 'PENDING' AND expires_at > now()) AS next_deadline,
                   bool_or(status = 'PENDING' AND expires_at <= now())
                   OR EXISTS (SELECT FROM bookings AS hold
-                             WHERE hold.show_id = named.show_id AND hold.resolved_at IS NULL
+                             WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
+                               AND hold.resolved_at IS NULL
                                AND hold.expires_at <= now() - make_interval(secs => $2)) AS "is_due!"
-           FROM bookings AS named WHERE id = ANY($1) GROUP BY show_id ORDER BY show_id"#,
-        booking_ids,
+           FROM bookings AS named WHERE id = ANY($1) AND ($3::bigint IS NULL OR show_id = $3)
+           GROUP BY show_id ORDER BY show_id"#,
+        &job.booking_ids,
         LATE.as_seconds_f64(),
+        job.show_id,
     )
     .fetch_all(session.pool())
     .await?;
-    let overdue = Overdue {
-        show_ids: shows
-            .iter()
-            .filter(|show| show.is_due)
-            .map(|show| show.show_id)
-            .collect(),
-        grace: TimeDelta::zero(),
+    let due: Vec<i64> = shows
+        .iter()
+        .filter(|show| show.is_due)
+        .map(|show| show.show_id)
+        .collect();
+    let shows_at_once = match Engine::of(session.pool()) {
+        Engine::Postgres => usize::MAX,
+        Engine::Citus => 1,
     };
+    let mut expired = 0;
+    for show_ids in due.chunks(shows_at_once) {
+        let overdue = Overdue {
+            show_ids: show_ids.to_vec(),
+            grace: TimeDelta::zero(),
+        };
+        expired += expire_overdue(session, &overdue).await?;
+    }
     Ok(Outcome {
-        expired: expire_overdue(session, &overdue).await?,
+        expired,
         next_deadline: shows.iter().filter_map(|show| show.next_deadline).min(),
     })
 }
@@ -71,7 +84,7 @@ pub async fn expire(
 /// Which holds to expire.
 #[derive(Debug, Clone)]
 pub struct Overdue {
-    /// Of these shows, ids ascending.
+    /// Of these shows, ids ascending; of one on [Citus](postgres::citus).
     pub show_ids: Vec<i64>,
     /// Only those that have been overdue for longer than this.
     pub grace: TimeDelta,
@@ -87,9 +100,6 @@ pub async fn expire_overdue(
     session: &mut Session,
     overdue: &Overdue,
 ) -> Result<usize, postgres::Error> {
-    if overdue.show_ids.is_empty() {
-        return Ok(0);
-    }
     let mut expired = 0;
     loop {
         let count = session
@@ -114,7 +124,7 @@ async fn expire_overdue_in(
     let at_most = i64::try_from(MAX_AT_ONCE).unwrap_or(i64::MAX);
     let of_each = show_ids.iter().map(|&show_id| (show_id, at_most)).collect();
     let ids = find_overdue(tx, &of_each, at_most, now - *grace).await?;
-    let overdue = fail_overdue(tx, &ids, now).await?;
+    let overdue = fail_overdue(tx, &ids, show::only(show_ids), now).await?;
     Ok(overdue.len())
 }
 
@@ -134,12 +144,14 @@ async fn find_overdue(
          CROSS JOIN LATERAL (
              SELECT id, expires_at FROM bookings
              WHERE bookings.show_id = of_show.show_id AND resolved_at IS NULL AND expires_at <= $3
+               AND ($5::bigint IS NULL OR bookings.show_id = $5)
              ORDER BY expires_at LIMIT of_show.at_most) AS hold
          ORDER BY expires_at LIMIT $4",
         &show_ids,
         &limits,
         until,
         at_most,
+        show::only(&show_ids),
     )
     .fetch_all(tx)
     .await?;
@@ -163,33 +175,38 @@ pub(super) async fn reclaim(
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<i64, i32>, postgres::Error> {
     // Each hold has at least one seat, so as many holds as seats are enough.
-    let of_each = lacking_seats
+    let of_each: BTreeMap<i64, i64> = lacking_seats
         .iter()
         .map(|(&show_id, &lacking)| (show_id, lacking.min(MAX_RECLAIMED)))
         .collect();
     let ids = find_overdue(tx, &of_each, i64::MAX, now).await?;
-    let overdue = fail_overdue(tx, &ids, now).await?;
+    let shows: Vec<i64> = of_each.into_keys().collect();
+    let overdue = fail_overdue(tx, &ids, show::only(&shows), now).await?;
     Ok(seats_by_show(&overdue))
 }
 
 /// Fails those of the bookings that are overdue, and gives their seats back. Their shows are locked; they themselves
-/// are locked here, all at once, so that it happens in the order of their ids.
+/// are locked here, all at once, so that it happens in the order of their ids. If a show is given, it is the show of all
+/// of them.
 async fn fail_overdue(
     tx: &mut PgConnection,
     ids: &[i64],
+    show_id: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Booking>, postgres::Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut bookings = query::lock(tx, ids).await?.bookings;
+    let mut bookings = query::lock(tx, ids, show_id).await?.bookings;
     let overdue = expire_each(&mut bookings, now);
     let ids: Vec<i64> = overdue.iter().map(|booking| booking.id).collect();
     let updated = sqlx::query!(
         "UPDATE bookings SET status = 'FAILED', resolved_at = $2
-         WHERE id = ANY($1) AND status = 'PENDING' AND expires_at <= $2",
+         WHERE id = ANY($1) AND status = 'PENDING' AND expires_at <= $2
+           AND ($3::bigint IS NULL OR show_id = $3)",
         &ids,
         now,
+        show_id,
     )
     .execute(&mut *tx)
     .await?
@@ -221,19 +238,13 @@ pub async fn find_overdue_shows(
     pool: &PgPool,
     grace: TimeDelta,
 ) -> Result<Vec<i64>, postgres::Error> {
-    // From one show that has holds to the next, by the index; bookings that are resolved are not in it.
+    // In the order of their deadlines, so that only those that are overdue are read.
     let ids = sqlx::query_scalar!(
-        r#"WITH RECURSIVE held AS (
-               (SELECT show_id FROM bookings WHERE resolved_at IS NULL ORDER BY show_id LIMIT 1)
-               UNION ALL
-               SELECT (SELECT next.show_id FROM bookings AS next
-                       WHERE next.resolved_at IS NULL AND next.show_id > held.show_id
-                       ORDER BY next.show_id LIMIT 1)
-               FROM held WHERE held.show_id IS NOT NULL)
-           SELECT show_id AS "show_id!" FROM held
-           WHERE EXISTS (SELECT FROM bookings
-                         WHERE bookings.show_id = held.show_id AND resolved_at IS NULL
-                           AND expires_at <= now() - make_interval(secs => $1))"#,
+        "SELECT DISTINCT show_id FROM (
+             SELECT show_id FROM bookings
+             WHERE resolved_at IS NULL AND expires_at <= now() - make_interval(secs => $1)
+             ORDER BY expires_at) AS overdue
+         ORDER BY show_id",
         grace.as_seconds_f64(),
     )
     .fetch_all(pool)

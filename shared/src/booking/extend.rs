@@ -53,7 +53,8 @@ async fn extend_in(
     tx: &mut PgConnection,
     requests: &[Request],
 ) -> Result<Decisions, postgres::Error> {
-    let mut locked = query::lock(tx, &change::ids(requests)).await?;
+    let show_id = change::only_show(requests);
+    let mut locked = query::lock(tx, &change::ids(requests), show_id).await?;
     let now = locked.locked_at;
     let decisions = change::decide(&mut locked, requests, |request, booking| {
         booking.extend(request.seconds, now)
@@ -67,10 +68,12 @@ async fn extend_in(
         "UPDATE bookings SET expires_at = new.expires_at
          FROM unnest($1::bigint[], $2::timestamptz[]) AS new (id, expires_at)
          WHERE bookings.id = new.id AND status = 'PENDING' AND bookings.expires_at > $3
-           AND new.expires_at > bookings.expires_at AND new.expires_at <= extendable_until",
+           AND new.expires_at > bookings.expires_at AND new.expires_at <= extendable_until
+           AND ($4::bigint IS NULL OR show_id = $4)",
         &ids,
         &deadlines,
         now,
+        show_id,
     )
     .execute(tx)
     .await?

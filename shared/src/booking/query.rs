@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder};
 
 use super::{Booking, BookingStatus};
-use crate::postgres;
+use crate::postgres::{self, Session};
 
 /// A row of `bookings`. Its status is text until it is parsed.
 #[derive(FromRow)]
@@ -52,18 +52,23 @@ fn view(row: Row) -> Result<Booking, postgres::Error> {
     Ok(Booking::try_from(row)?.as_of(read_at))
 }
 
-/// Finds a booking, as of the database's clock.
+/// Finds a booking, as of the database's clock. If a show is given, of that show only.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`].
-pub async fn find(pool: &PgPool, id: i64) -> Result<Option<Booking>, postgres::Error> {
+pub async fn find(
+    pool: &PgPool,
+    id: i64,
+    show_id: Option<i64>,
+) -> Result<Option<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
         r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
                   created_at, resolved_at, now() AS "read_at!"
-           FROM bookings WHERE id = $1"#,
+           FROM bookings WHERE id = $1 AND ($2::bigint IS NULL OR show_id = $2)"#,
         id,
+        show_id,
     )
     .fetch_optional(pool)
     .await?
@@ -91,10 +96,11 @@ pub async fn find_several(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, po
     .collect()
 }
 
-/// Those of these bookings that exist, by id, as they are stored.
+/// Those of these bookings that exist, by id, as they are stored. If a show is given, of that show only.
 pub(super) async fn find_all(
     tx: &mut PgConnection,
     ids: &[i64],
+    show_id: Option<i64>,
 ) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
     if ids.is_empty() {
         return Ok(BTreeMap::new());
@@ -103,8 +109,9 @@ pub(super) async fn find_all(
         Row,
         r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at,
                   now() AS "read_at!"
-           FROM bookings WHERE id = ANY($1)"#,
+           FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)"#,
         ids,
+        show_id,
     )
     .fetch_all(tx)
     .await?
@@ -135,6 +142,16 @@ pub enum Cursor {
     Id(i64),
     /// In a list of holds, by deadline, and by id where deadlines are equal.
     Deadline(DateTime<Utc>, i64),
+}
+
+impl Cursor {
+    /// None in a list that is not by id.
+    fn id(self) -> Option<i64> {
+        match self {
+            Self::Id(id) => Some(id),
+            Self::Deadline(..) => None,
+        }
+    }
 }
 
 impl Filter {
@@ -197,7 +214,11 @@ pub async fn list(
             Some(_) => return Ok(Vec::new()),
         }
     } else {
-        bookings_by_id(filter, after, limit)
+        let first = match filter.created_after {
+            Some(instant) => Some(last_booking_before(pool, instant).await?),
+            None => None,
+        };
+        bookings_by_id(filter, first.max(after.and_then(Cursor::id)), limit)
     };
     sql.build_query_as::<Row>()
         .fetch_all(pool)
@@ -223,17 +244,24 @@ fn holds_by_deadline(filter: &Filter, after: Option<Cursor>, limit: i64) -> Quer
     sql
 }
 
-fn bookings_by_id(filter: &Filter, after: Option<Cursor>, limit: i64) -> QueryBuilder<Postgres> {
+/// A lower bound for the ids of the bookings that were created later: the function says how it is found.
+async fn last_booking_before(
+    pool: &PgPool,
+    instant: DateTime<Utc>,
+) -> Result<i64, postgres::Error> {
+    // By itself, since Citus would send it to the servers that have the bookings.
+    let id = sqlx::query_scalar!(r#"SELECT last_booking_before($1) AS "id!""#, instant)
+        .fetch_one(pool)
+        .await?;
+    Ok(id)
+}
+
+fn bookings_by_id(filter: &Filter, after: Option<i64>, limit: i64) -> QueryBuilder<Postgres> {
     let mut sql = QueryBuilder::new("");
     let select = |sql: &mut QueryBuilder<Postgres>, condition: &str| {
         sql.push(format!("SELECT {COLUMNS} FROM bookings WHERE {condition}"));
-        if let Some(Cursor::Id(id)) = after {
+        if let Some(id) = after {
             sql.push(" AND id > ").push_bind(id);
-        }
-        if let Some(created_after) = filter.created_after {
-            sql.push(" AND id > (SELECT last_booking_before(")
-                .push_bind(created_after)
-                .push("))");
         }
         filter.restrict(sql);
     };
@@ -265,18 +293,24 @@ pub(super) struct Locked {
 }
 
 /// Locks these bookings, in the order of their ids, until the transaction ends, and reads the clock. Where the
-/// shows' counters change too, their rows must be locked already.
-pub(super) async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres::Error> {
+/// shows' counters change too, their rows must be locked already. If a show is given, only bookings of that show.
+pub(super) async fn lock(
+    tx: &mut PgConnection,
+    ids: &[i64],
+    show_id: Option<i64>,
+) -> Result<Locked, postgres::Error> {
     // The clock is read after the locks are held, as in `show::lock`.
     let rows = sqlx::query_as!(
         Row,
         r#"WITH locked AS MATERIALIZED (
                SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at
-               FROM bookings WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
+               FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
+               ORDER BY id FOR NO KEY UPDATE)
            SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at,
                   clock_timestamp() AS "read_at!"
            FROM locked"#,
         ids,
+        show_id,
     )
     .fetch_all(tx)
     .await?;
@@ -287,6 +321,19 @@ pub(super) async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, p
             .map(|row| Ok((row.id, Booking::try_from(row)?)))
             .collect::<Result<_, postgres::Error>>()?,
     })
+}
+
+/// The show of each of these bookings; none where there is no such booking. No lock is needed: a booking never moves.
+///
+/// # Errors
+///
+/// [`postgres::Error`].
+pub async fn locate(session: &Session, ids: &[i64]) -> Result<Vec<Option<i64>>, postgres::Error> {
+    let rows = sqlx::query!("SELECT id, show_id FROM bookings WHERE id = ANY($1)", ids)
+        .fetch_all(session.pool())
+        .await?;
+    let shows: BTreeMap<i64, i64> = rows.into_iter().map(|row| (row.id, row.show_id)).collect();
+    Ok(ids.iter().map(|id| shows.get(id).copied()).collect())
 }
 
 /// The ids of the shows that these bookings belong to, ascending. No lock is needed: a booking never moves.

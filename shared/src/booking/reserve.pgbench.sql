@@ -17,7 +17,7 @@ booked AS (
 enqueued AS (
     INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at)
     SELECT gen_random_uuid()::text, 'expire-bookings',
-           convert_to(json_build_object('bookingIds', json_agg(id ORDER BY id))::text, 'UTF8'),
+           convert_to(json_strip_nulls(json_build_object('showId', 1, 'bookingIds', json_agg(id ORDER BY id)))::text, 'UTF8'),
            12, now() + interval '2 minutes'
     FROM booked)
 SELECT id, (SELECT count(*) FROM counted) FROM booked ORDER BY id;

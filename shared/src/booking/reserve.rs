@@ -1,19 +1,20 @@
 //! Reserve: take seats of a show for a hold.
 
+mod insert;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::{Booking, BookingStatus, Refusal, expire, query, seats_by_show};
+use self::insert::New;
+use super::{Booking, Refusal, expire, query};
 use crate::{
     batch::Batch,
     idempotency::{self, Claim, Key, Made},
-    jobs::{self, ExpireBookings},
     metrics::BOOKINGS,
-    postgres::{self, Session},
+    postgres::{self, Engine, Session},
     show::{self, Hold, Inventory},
-    telemetry::traces,
 };
 
 /// For `pgbench`: what a batch of 100 requests for one show asks of the database.
@@ -45,8 +46,11 @@ pub async fn reserve(
     session: &mut Session,
     batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Answer>, postgres::Error> {
+    let engine = Engine::of(session.pool());
     let answers = session
-        .transact(batch, |tx, batch| Box::pin(reserve_in(tx, batch)))
+        .transact(&mut (batch, engine), |tx, (batch, engine)| {
+            Box::pin(reserve_in(tx, batch, *engine))
+        })
         .await?;
     let is_new = |answer: &&Answer| answer.as_ref().is_ok_and(|made| !made.is_replay);
     BOOKINGS
@@ -63,9 +67,12 @@ pub async fn reserve(
 pub async fn reserve_in(
     tx: &mut PgConnection,
     batch: &mut Batch<'_, Request>,
+    engine: Engine,
 ) -> Result<Vec<Answer>, postgres::Error> {
     let show_ids: BTreeSet<i64> = batch.members().iter().map(|r| r.show_id).collect();
-    let locked = show::lock(tx, &show_ids.iter().copied().collect::<Vec<_>>()).await?;
+    let to_lock: Vec<i64> = show_ids.iter().copied().collect();
+    let show_id = show::only(&to_lock);
+    let locked = show::lock(tx, &to_lock).await?;
     batch.admit(|request| show_ids.contains(&request.show_id));
     let requests = batch.members();
 
@@ -73,7 +80,7 @@ pub async fn reserve_in(
     let now = locked.locked_at.unwrap_or_default();
     let mut ledger = Ledger {
         inventories: locked.inventories,
-        earlier: made_earlier(tx, requests, now).await?,
+        earlier: made_earlier(tx, requests, show_id, now).await?,
         ..Ledger::default()
     };
     let lacking = ledger.lacking_seats(requests);
@@ -82,10 +89,10 @@ pub async fn reserve_in(
             show.available_seats += freed;
         }
     }
-    ledger.taken = taken_by_users(tx, &ledger.inventories, requests, now).await?;
+    ledger.taken = taken_by_users(tx, &ledger.inventories, requests, show_id, now).await?;
 
     let decisions = ledger.decide(requests, now);
-    write(tx, requests, decisions, now).await
+    write(tx, requests, decisions, now, engine).await
 }
 
 /// What there is to give, and what was given, while the shows are locked.
@@ -183,16 +190,17 @@ impl Ledger {
 }
 
 /// What earlier requests with the keys of these ones made, as it is now. It is read while the shows are locked: whoever
-/// uses the same key for the same show has committed or has not begun.
+/// uses the same key for the same show has committed or has not begun. If a show is given, it is the show of all requests.
 async fn made_earlier(
     tx: &mut PgConnection,
     requests: &[Request],
+    show_id: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<Key, Earlier>, postgres::Error> {
     let keys = requests.iter().filter_map(|r| Some(&r.claim.as_ref()?.key));
     let records = idempotency::find(tx, keys).await?;
     let ids: Vec<i64> = records.values().filter_map(|r| r.booking_id).collect();
-    let mut bookings = query::find_all(tx, &ids).await?;
+    let mut bookings = query::find_all(tx, &ids, show_id).await?;
     Ok(records
         .into_iter()
         .map(|(key, record)| {
@@ -202,7 +210,7 @@ async fn made_earlier(
                     fingerprint: record.fingerprint,
                     made: Decision::Made(Box::new(booking.as_of(now))),
                 },
-                // It made a show, which no request for a booking can repeat.
+                // It made a show or a booking of another one, which no request of these can repeat.
                 None => Earlier {
                     fingerprint: Vec::new(),
                     made: Decision::SameAs(0),
@@ -213,11 +221,13 @@ async fn made_earlier(
         .collect())
 }
 
-/// The seats that the users of these requests have, held or confirmed, of the shows that limit them.
+/// The seats that the users of these requests have, held or confirmed, of the shows that limit them. If a show is given,
+/// it is the show of all requests.
 async fn taken_by_users(
     tx: &mut PgConnection,
     inventories: &BTreeMap<i64, Inventory>,
     requests: &[Request],
+    show_id: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<(i64, String), i64>, postgres::Error> {
     let is_limited = |show_id| {
@@ -243,10 +253,12 @@ async fn taken_by_users(
            JOIN bookings USING (show_id, user_name)
            WHERE counts_per_user AND status IN ('PENDING', 'CONFIRMED')
              AND (status = 'CONFIRMED' OR expires_at > $3)
+             AND ($4::bigint IS NULL OR show_id = $4)
            GROUP BY show_id, user_name"#,
         &show_ids,
         &names,
         now,
+        show_id,
     )
     .fetch_all(tx)
     .await?;
@@ -256,14 +268,14 @@ async fn taken_by_users(
         .collect())
 }
 
-/// Writes a pending booking for each request that got a hold, takes its seats from the show, remembers its key, and
-/// enqueues the one job that will expire them all: all of it is there or nothing. The job is due at the earliest of
-/// their deadlines; the worker puts it back for later ones.
+/// Writes a pending booking for each request that got a hold, and answers each. The job is due at the earliest of their
+/// deadlines; the worker puts it back for later ones.
 async fn write(
     tx: &mut PgConnection,
     requests: &[Request],
     decisions: Vec<Result<Decision, Refusal>>,
     now: DateTime<Utc>,
+    engine: Engine,
 ) -> Result<Vec<Answer>, postgres::Error> {
     let mut new = New::default();
     for (request, decision) in requests.iter().zip(&decisions) {
@@ -271,8 +283,7 @@ async fn write(
             new.push(request, *hold, now);
         }
     }
-    new.insert(tx, now).await?;
-    let mut new = new.bookings.into_iter();
+    let mut new = new.insert(tx, now, engine).await?.into_iter();
     let mut answers: Vec<Answer> = Vec::with_capacity(requests.len());
     for decision in decisions {
         let answer = match decision {
@@ -290,106 +301,6 @@ async fn write(
         answers.push(answer);
     }
     Ok(answers)
-}
-
-/// What is to be written.
-#[derive(Default)]
-struct New<'r> {
-    bookings: Vec<Booking>,
-    /// Whether the show of each of them limits the seats of a user.
-    counts_per_user: Vec<bool>,
-    /// Which of the bookings were asked for with a key, by their positions.
-    claims: Vec<(usize, &'r Claim)>,
-}
-
-impl<'r> New<'r> {
-    fn push(&mut self, request: &'r Request, hold: Hold, now: DateTime<Utc>) {
-        if let Some(claim) = &request.claim {
-            self.claims.push((self.bookings.len(), claim));
-        }
-        self.bookings.push(Booking {
-            id: 0,
-            show_id: request.show_id,
-            user_name: request.user_name.clone(),
-            number_of_seats: request.number_of_seats,
-            status: BookingStatus::Pending,
-            expires_at: hold.expires_at,
-            extendable_until: hold.extendable_until,
-            seconds_left: None,
-            created_at: now,
-            resolved_at: None,
-        });
-        self.counts_per_user.push(hold.counts_per_user);
-    }
-
-    /// Writes them, and gives them their ids.
-    async fn insert(
-        &mut self,
-        tx: &mut PgConnection,
-        now: DateTime<Utc>,
-    ) -> Result<(), postgres::Error> {
-        let new = &self.bookings;
-        let Some(first_deadline) = new.iter().map(|booking| booking.expires_at).min() else {
-            return Ok(());
-        };
-        let (shows, seats): (Vec<i64>, Vec<i32>) = seats_by_show(new).into_iter().unzip();
-        // One statement for all that each batch writes, since each would be a round trip while the shows are locked. So the job's row
-        // is ours, as apalis would write it. As in `show::add_available_seats`, a counter is never clamped.
-        let rows = sqlx::query!(
-            r#"WITH counted AS (
-                   UPDATE shows SET available_seats = available_seats - taken.seats
-                   FROM unnest($8::bigint[], $9::integer[]) AS taken (show_id, seats)
-                   WHERE id = taken.show_id AND available_seats >= taken.seats
-                   RETURNING id),
-               booked AS (
-                   INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until,
-                                         counts_per_user, created_at)
-                   SELECT show_id, user_name, number_of_seats, 'PENDING', expires_at, extendable_until,
-                          counts_per_user, $7
-                   FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[], $5::timestamptz[],
-                               $6::boolean[])
-                        WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, extendable_until,
-                                                counts_per_user, position)
-                   ORDER BY position
-                   RETURNING id),
-               enqueued AS (
-                   INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at, metadata)
-                   SELECT $10, $11, convert_to(json_build_object('bookingIds', json_agg(id ORDER BY id))::text, 'UTF8'),
-                          $12, $13, CASE WHEN $14::text IS NOT NULL THEN hstore('traceparent', $14) END
-                   FROM booked)
-               SELECT id, (SELECT count(*) FROM counted) AS "shows_counted!" FROM booked ORDER BY id"#,
-            &new.iter().map(|b| b.show_id).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.user_name.clone()).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.number_of_seats).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.expires_at).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.extendable_until).collect::<Vec<_>>(),
-            &self.counts_per_user,
-            now,
-            &shows,
-            &seats,
-            jobs::new_id(now),
-            ExpireBookings::QUEUE,
-            ExpireBookings::MAX_ATTEMPTS,
-            first_deadline,
-            traces::traceparent(),
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        postgres::expect_rows("new bookings", new.len(), rows.len() as u64)?;
-        let counted = rows
-            .first()
-            .map_or(0, |row| row.shows_counted.unsigned_abs());
-        postgres::expect_rows("seat counters of shows", shows.len(), counted)?;
-        // They were inserted in this order, so that their ids ascend in it.
-        for (booking, row) in self.bookings.iter_mut().zip(rows) {
-            booking.id = row.id;
-        }
-        let claimed = self
-            .claims
-            .iter()
-            .map(|&(position, claim)| (claim, &self.bookings[position]));
-        idempotency::record(tx, claimed).await
-    }
 }
 
 #[cfg(test)]

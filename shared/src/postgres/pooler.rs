@@ -15,7 +15,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Error, PING_TIMEOUT, settings, within};
+use super::{Engine, Error, PING_TIMEOUT, settings, within};
 
 /// Whether the server, or what is before it, takes no settings for a session. PgBouncer: `unsupported startup parameter`.
 pub(super) fn refuses_settings(error: &sqlx::Error) -> bool {
@@ -80,11 +80,13 @@ pub fn ensure_none(pool: &PgPool, who: &str) -> anyhow::Result<()> {
 }
 
 /// Options of a pool behind one.
-pub(super) fn pool_options(options: PgPoolOptions) -> PgPoolOptions {
+pub(super) fn pool_options(options: PgPoolOptions, texts: &'static Texts) -> PgPoolOptions {
     options
-        .after_connect(|connection, _| Box::pin(begin(connection)))
-        .before_acquire(|connection, _| {
-            Box::pin(async move { Ok(within(PING_TIMEOUT, begin(connection)).await.is_ok()) })
+        .after_connect(move |connection, _| Box::pin(begin(connection, texts)))
+        .before_acquire(move |connection, _| {
+            Box::pin(
+                async move { Ok(within(PING_TIMEOUT, begin(connection, texts)).await.is_ok()) },
+            )
         })
         .after_release(|connection, _| {
             Box::pin(async move {
@@ -97,26 +99,42 @@ pub(super) fn pool_options(options: PgPoolOptions) -> PgPoolOptions {
         })
 }
 
-async fn begin(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    static BEGIN: LazyLock<String> =
-        LazyLock::new(|| format!("BEGIN READ ONLY; DEALLOCATE ALL{}", *SETTINGS));
-    connection.execute(BEGIN.as_str()).await?;
+async fn begin(connection: &mut PgConnection, texts: &'static Texts) -> Result<(), sqlx::Error> {
+    connection.execute(texts.begin.as_str()).await?;
     Ok(())
 }
 
-/// What a session would be asked for once.
-static SETTINGS: LazyLock<String> = LazyLock::new(|| {
-    settings::ALL
-        .iter()
-        .filter(|(name, _)| !name.starts_with("tcp_"))
-        .map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"))
-        .collect()
-});
+/// How transactions are begun, each with what a session would be asked for once.
+pub(super) struct Texts {
+    /// In which a connection is lent.
+    begin: String,
+    /// Ends that one, and begins one that writes.
+    pub(super) begin_anew: String,
+    /// Ends a transaction and begins the next one.
+    pub(super) commit_and_chain: String,
+}
 
-/// Ends the transaction in which a connection was lent, and begins one that writes.
-pub(super) static BEGIN_ANEW: LazyLock<String> =
-    LazyLock::new(|| format!("ROLLBACK; BEGIN{}", *SETTINGS));
+impl Texts {
+    fn new(settings: impl Iterator<Item = (&'static str, &'static str)>) -> Self {
+        let settings: String = settings
+            .filter(|(name, _)| !name.starts_with("tcp_"))
+            .map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"))
+            .collect();
+        Self {
+            begin: format!("BEGIN READ ONLY; DEALLOCATE ALL{settings}"),
+            begin_anew: format!("ROLLBACK; BEGIN{settings}"),
+            commit_and_chain: format!("COMMIT AND CHAIN; DEALLOCATE ALL{settings}"),
+        }
+    }
 
-/// Ends a transaction and begins the next one.
-pub(super) static COMMIT_AND_CHAIN: LazyLock<String> =
-    LazyLock::new(|| format!("COMMIT AND CHAIN; DEALLOCATE ALL{}", *SETTINGS));
+    /// For the server that these lead to.
+    pub(super) fn of(options: &PgConnectOptions) -> &'static Self {
+        static USUAL: LazyLock<Texts> = LazyLock::new(|| Texts::new(settings::ALL.into_iter()));
+        static CITUS: LazyLock<Texts> =
+            LazyLock::new(|| Texts::new(settings::ALL.into_iter().chain(settings::CITUS)));
+        match Engine::meant_by(options) {
+            Engine::Postgres => &USUAL,
+            Engine::Citus => &CITUS,
+        }
+    }
+}

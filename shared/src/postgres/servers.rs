@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 
-use super::{Error, PING_TIMEOUT, pooler, settings, within};
+use super::{Error, PING_TIMEOUT, citus, pooler, settings, within};
 use crate::telemetry;
 
 /// A server, or a way to one.
@@ -174,7 +174,7 @@ async fn open(server: &Server) -> Result<(PgConnectOptions, PgConnection), sqlx:
     match PgConnection::connect_with(&with_settings).await {
         Ok(mut connection) => {
             if pooler::keeps_sessions(&mut connection, &with_settings).await? {
-                return Ok((with_settings, connection));
+                return for_engine(with_settings, connection).await;
             }
         }
         Err(error) if pooler::refuses_settings(&error) => {}
@@ -182,7 +182,19 @@ async fn open(server: &Server) -> Result<(PgConnectOptions, PgConnection), sqlx:
     }
     let plain = plain.statement_cache_capacity(0).extra_float_digits(None);
     let connection = PgConnection::connect_with(&plain).await?;
-    Ok((plain, connection))
+    for_engine(plain, connection).await
+}
+
+async fn for_engine(
+    options: PgConnectOptions,
+    mut connection: PgConnection,
+) -> Result<(PgConnectOptions, PgConnection), sqlx::Error> {
+    let options = if citus::is_installed(&mut connection).await? {
+        citus::adapt(options)
+    } else {
+        options
+    };
+    Ok((options, connection))
 }
 
 /// # Errors

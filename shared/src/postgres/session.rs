@@ -167,11 +167,11 @@ impl Commands {
     };
 
     /// A connection is lent in a transaction, and given back in one: see [`pooler`].
-    fn through_pooler() -> Self {
+    fn through_pooler(texts: &'static pooler::Texts) -> Self {
         Self {
-            begin: &pooler::BEGIN_ANEW,
+            begin: &texts.begin_anew,
             begin_snapshot: "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-            chain: &pooler::COMMIT_AND_CHAIN,
+            chain: &texts.commit_and_chain,
             commit: "COMMIT AND CHAIN",
             roll_back: "ROLLBACK AND CHAIN",
         }
@@ -193,7 +193,7 @@ impl OpenTransaction {
         command: fn(&Commands) -> &'static str,
     ) -> Result<Self, sqlx::Error> {
         let commands = if pooler::is_before(pool) {
-            Commands::through_pooler()
+            Commands::through_pooler(pooler::Texts::of(&pool.connect_options()))
         } else {
             Commands::DIRECT
         };

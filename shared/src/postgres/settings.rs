@@ -1,7 +1,7 @@
 //! What each of our sessions asks of the server.
 
 /// Names and values.
-pub(super) const ALL: [(&str, &str); 8] = [
+pub(super) const ALL: [(&str, &str); 9] = [
     ("statement_timeout", "10s"),
     (LOCK_TIMEOUT.0, LOCK_TIMEOUT.1),
     ("idle_in_transaction_session_timeout", "30s"),
@@ -9,6 +9,8 @@ pub(super) const ALL: [(&str, &str); 8] = [
     // another size, and a plan made while the tables are small does not scan them when they have grown.
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
+    // No statement runs for so long that to compile it would pay.
+    ("jit", "off"),
     // A host that vanished is noticed within a minute, and its locks are released.
     ("tcp_keepalives_idle", "30"),
     ("tcp_keepalives_interval", "10"),
@@ -17,3 +19,11 @@ pub(super) const ALL: [(&str, &str); 8] = [
 
 /// By which it is seen whether they arrived.
 pub(super) const LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "2s");
+
+/// On top of these where Citus is: see [`citus`](super::citus).
+pub(super) const CITUS: [(&str, &str); 2] = [
+    // Which server is meant depends on the values.
+    ("plan_cache_mode", "force_custom_plan"),
+    // What has to ask all servers needs no second connection to any of them, which costs more to open than it saves.
+    ("citus.max_adaptive_executor_pool_size", "1"),
+];

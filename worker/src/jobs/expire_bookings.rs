@@ -12,7 +12,7 @@ use crate::supervise::JobError;
 /// [`JobError::Snooze`] until the next deadline while some of the bookings are still held;
 /// [`JobError::Retry`] when the database fails.
 pub async fn run(pool: PgPool, job: ExpireBookings) -> Result<(), JobError> {
-    let outcome = expire::expire(&mut Session::new(&pool), &job.booking_ids)
+    let outcome = expire::expire(&mut Session::new(&pool), &job)
         .await
         .map_err(|error| JobError::Retry(error.into()))?;
     if outcome.expired > 0 {

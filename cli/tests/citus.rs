@@ -1,0 +1,369 @@
+//! On Citus: `CITUS_URL` names a database on a coordinator, with the extension, and with two servers beside it or more. It is
+//! used as it is, and what the tests make stays. Without the variable they are skipped.
+
+mod system;
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use serde_json::Value;
+use shared::{
+    audit,
+    batch::Batch,
+    booking::{
+        BookingStatus, Change, Refusal, cancel, confirm,
+        expire::{self, Overdue},
+        extend, query, reserve,
+    },
+    idempotency::{Claim, Key},
+    jobs::ExpireBookings,
+    postgres::{self, DatabaseArgs, Engine, Session},
+    show::{self, Creation, NewShow},
+    testing::{create, eventually, now},
+};
+use sqlx::PgPool;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::system::{Program, stress};
+
+/// The database, for one test at a time.
+struct Citus {
+    url: String,
+    pool: PgPool,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Citus {
+    async fn find() -> Option<Self> {
+        static ALONE: Mutex<()> = Mutex::const_new(());
+        let Ok(url) = std::env::var("CITUS_URL") else {
+            eprintln!("SKIPPED: CITUS_URL names no database on a coordinator of Citus");
+            return None;
+        };
+        let alone = ALONE.lock().await;
+        let pool = connect(&url).await;
+        postgres::migrate(&pool).await.unwrap();
+        Some(Self {
+            url,
+            pool,
+            _alone: alone,
+        })
+    }
+
+    /// The same, where a statement fails that asks more than one server.
+    async fn to_one_server(&self) -> PgPool {
+        let separator = if self.url.contains('?') { '&' } else { '?' };
+        let setting = "options[citus.multi_task_query_log_level]=error";
+        connect(&format!("{}{separator}{setting}", self.url)).await
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        shared::testing::count(&self.pool, sql).await
+    }
+
+    /// Waits until everything has come to rest, and checks every invariant.
+    async fn assert_all_is_well(&self) {
+        eventually("all holds are resolved", async || {
+            let holds = "SELECT count(*) FROM bookings WHERE resolved_at IS NULL";
+            self.count(holds).await == 0
+        })
+        .await;
+        let audit = audit::audit(&self.pool, Duration::ZERO).await.unwrap();
+        assert!(audit.passes(), "{audit:#?}");
+    }
+}
+
+async fn connect(url: &str) -> PgPool {
+    let pool = postgres::connect(&DatabaseArgs {
+        database_url: url.to_owned(),
+        database_password_file: None,
+        database_connections: 4,
+    })
+    .await
+    .unwrap();
+    assert_eq!(Engine::of(&pool), Engine::Citus);
+    pool
+}
+
+#[tokio::test]
+async fn shows_and_their_bookings_are_spread_together() {
+    let Some(citus) = Citus::find().await else {
+        return;
+    };
+    // It is safe to repeat.
+    postgres::migrate(&citus.pool).await.unwrap();
+    let spread = citus
+        .count(
+            "SELECT count(*) FROM citus_tables WHERE citus_table_type = 'distributed'
+             AND (table_name::text, distribution_column) IN (('shows', 'id'), ('bookings', 'show_id'))",
+        )
+        .await;
+    assert_eq!(spread, 2);
+    let together = "SELECT count(DISTINCT colocation_id) FROM citus_tables WHERE citus_table_type = 'distributed'";
+    assert_eq!(citus.count(together).await, 1);
+}
+
+fn request(show_id: i64, number: i32) -> reserve::Request {
+    reserve::Request {
+        show_id,
+        user_name: format!("user {number}"),
+        number_of_seats: 1,
+        claim: Some(Claim {
+            key: Key {
+                owner: 0,
+                text: format!("citus-{show_id}-{number}"),
+            },
+            fingerprint: vec![1],
+        }),
+    }
+}
+
+/// Lets the deadlines of the holds of a show be over.
+async fn run_out(pool: &PgPool, show_id: i64) {
+    let at = now(pool).await - TimeDelta::seconds(1);
+    sqlx::query(
+        "UPDATE bookings SET created_at = $2, expires_at = $3, extendable_until = $3
+         WHERE show_id = $1 AND resolved_at IS NULL",
+    )
+    .bind(show_id)
+    .bind(at - TimeDelta::minutes(2))
+    .bind(at)
+    .execute(pool)
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_asks_the_one_server_that_has_its_show() {
+    let Some(citus) = Citus::find().await else {
+        return;
+    };
+    let show = create(
+        &citus.pool,
+        NewShow {
+            max_seats_per_user: Some(2),
+            ..NewShow::new("Morning Show", DateTime::UNIX_EPOCH, 4)
+        },
+    )
+    .await;
+    let pool = citus.to_one_server().await;
+    let all = sqlx::query("SELECT count(*) FROM bookings")
+        .fetch_one(&pool)
+        .await;
+    assert!(all.is_err(), "more than one server can't be asked");
+
+    let mut session = Session::chained(&pool);
+    let requests = [1, 2, 3, 1].map(|number| request(show.id, number));
+    let mut batch = Batch::of(requests.clone());
+    let answers = reserve::reserve(&mut session, &mut batch).await.unwrap();
+    let made: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    let ids: Vec<i64> = made.iter().map(|made| made.thing.id).collect();
+    assert!(ids[..3].is_sorted_by(|a, b| a < b), "{ids:?}");
+    assert_eq!(ids[3], ids[0], "the same key");
+    let mut batch = Batch::of([requests[1].clone()]);
+    let again = reserve::reserve(&mut session, &mut batch).await.unwrap();
+    assert!(again[0].as_ref().unwrap().is_replay);
+
+    let change = |id| Change {
+        booking_id: id,
+        show_id: Some(show.id),
+        only_if: None,
+    };
+    let mut batch = Batch::of([change(ids[0])]);
+    let confirmed = confirm::confirm(&mut session, &mut batch).await.unwrap();
+    assert_eq!(
+        confirmed[0].as_ref().unwrap().status,
+        BookingStatus::Confirmed
+    );
+    let longer = extend::Request {
+        change: change(ids[1]),
+        seconds: 300,
+    };
+    let mut batch = Batch::of([longer]);
+    let extended = extend::extend(&mut session, &mut batch).await.unwrap();
+    assert!(extended[0].is_ok());
+    let mut batch = Batch::of([change(ids[2])]);
+    let cancelled = cancel::cancel(&mut session, &mut batch).await.unwrap();
+    assert!(cancelled[0].is_ok());
+    let found = query::find(&pool, ids[2], Some(show.id)).await.unwrap();
+    assert_eq!(found.unwrap().status, BookingStatus::Cancelled);
+    let other = Change {
+        show_id: Some(show.id + 1),
+        ..change(ids[1])
+    };
+    let refused = confirm::confirm(&mut session, &mut Batch::of([other])).await;
+    assert!(matches!(
+        refused.unwrap()[0],
+        Err(Refusal::BookingNotFound { .. })
+    ));
+
+    // Holds that ran out: of a show that lacks seats, and of a job.
+    let mut batch = Batch::of([4, 5].map(|number| request(show.id, number)));
+    let answers = reserve::reserve(&mut session, &mut batch).await.unwrap();
+    assert!(answers.iter().all(Result::is_ok));
+    run_out(&citus.pool, show.id).await;
+    let mut batch = Batch::of([6].map(|number| request(show.id, number)));
+    let answers = reserve::reserve(&mut session, &mut batch).await.unwrap();
+    assert!(answers[0].is_ok(), "{:?}", answers[0]);
+    let last = answers[0].as_ref().unwrap().thing.id;
+    run_out(&citus.pool, show.id).await;
+    let job = ExpireBookings {
+        show_id: Some(show.id),
+        booking_ids: vec![last],
+    };
+    let mut session = Session::new(&pool);
+    let outcome = expire::expire(&mut session, &job).await.unwrap();
+    assert!(outcome.expired >= 1, "{outcome:?}");
+    let show = show::find(&pool, show.id).await.unwrap().unwrap();
+    assert_eq!(show.available_seats, 3, "one is confirmed");
+}
+
+/// Citus commits in one phase what it takes for the business of one server, and a job or a key beside it, which it does not
+/// see, could then be lost in a crash of the coordinator. In two phases it writes down what it commits.
+#[tokio::test]
+async fn what_is_written_on_the_coordinator_too_is_committed_in_two_phases() {
+    let Some(citus) = Citus::find().await else {
+        return;
+    };
+    let show = create(
+        &citus.pool,
+        NewShow::new("Evening Show", DateTime::UNIX_EPOCH, 1000),
+    )
+    .await;
+    let mut session = Session::new(&citus.pool);
+    let newest = async || -> i64 {
+        // Its rows are not updated.
+        citus
+            .count("SELECT coalesce(max(xmin::text::bigint), 0) FROM pg_dist_transaction")
+            .await
+    };
+    // What is over is removed from there now and then, perhaps at this moment.
+    let mut number = 0;
+    eventually("a booking is committed in two phases", async || {
+        let before = newest().await;
+        number += 1;
+        let mut batch = Batch::of([request(show.id, number)]);
+        let answers = reserve::reserve(&mut session, &mut batch).await.unwrap();
+        assert!(answers[0].is_ok());
+        newest().await > before
+    })
+    .await;
+    eventually("a show with a key is committed in two phases", async || {
+        let before = newest().await;
+        number += 1;
+        let creation = Creation {
+            new: NewShow::new("Evening Show", DateTime::UNIX_EPOCH, 10),
+            claim: request(show.id, number).claim,
+        };
+        let created = show::create(&mut Session::new(&citus.pool), creation).await;
+        assert!(created.unwrap().is_ok());
+        newest().await > before
+    })
+    .await;
+    run_out(&citus.pool, show.id).await;
+    let overdue = Overdue {
+        show_ids: vec![show.id],
+        grace: TimeDelta::zero(),
+    };
+    let expired = expire::expire_overdue(&mut session, &overdue).await;
+    assert!(expired.unwrap() > 0);
+}
+
+/// Moves shards from a server to another one, each with all that is beside it, while it sells.
+async fn move_some_shards(citus: &Citus) {
+    for _ in 0..3 {
+        let moved: Result<_, sqlx::Error> = sqlx::query(
+            "SELECT citus_move_shard_placement(shard.shardid, shard.nodename, shard.nodeport, other.nodename, other.nodeport, 'block_writes')
+             FROM (SELECT shardid, nodename, nodeport FROM citus_shards WHERE table_name::text = 'shows' ORDER BY random() LIMIT 1) AS shard
+             JOIN LATERAL (SELECT nodename, nodeport FROM pg_dist_node
+                           WHERE noderole = 'primary' AND shouldhaveshards AND (nodename, nodeport) <> (shard.nodename, shard.nodeport)
+                           LIMIT 1) AS other ON true",
+        )
+        .execute(&slow(&citus.url).await)
+        .await;
+        moved.unwrap();
+    }
+}
+
+/// A pool whose statements may take their time.
+async fn slow(url: &str) -> PgPool {
+    PgPool::connect(url).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_sale_over_all_servers_goes_on_while_shards_move() {
+    let Some(citus) = Citus::find().await else {
+        return;
+    };
+    let apis = [
+        Program::api(&citus.url, "127.0.0.1:0", &[]).await,
+        Program::api(&citus.url, "127.0.0.1:0", &[]).await,
+    ];
+    let _workers = [
+        Program::worker(&citus.url).await,
+        Program::worker(&citus.url).await,
+    ];
+    let other = apis[1].url();
+    let load = async |args: &[&str]| {
+        let args = [args, &["--url", &other, "--connections", "32"]].concat();
+        stress(&apis[0].url(), &args).await
+    };
+    let began = now(&citus.pool).await;
+    for args in [
+        &[
+            "sellout",
+            "--seats",
+            "300",
+            "--requests",
+            "3000",
+            "--hold-seconds",
+            "20",
+        ][..],
+        &["mixed", "--shows", "20", "--duration", "5"],
+        &[
+            "spread",
+            "--retries",
+            "--hold-seconds",
+            "10",
+            "--duration",
+            "5",
+        ],
+    ] {
+        let (code, report) = load(args).await;
+        assert_eq!(code, Some(0), "{report}");
+    }
+    let args = ["mixed", "--shows", "20", "--name-show", "--duration", "10"];
+    let ((code, report), ()) = tokio::join!(load(&args), move_some_shards(&citus));
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report["bookings"].as_u64().unwrap() > 100, "{report}");
+
+    // Lists, and what those who watch ask.
+    let began = began.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    for filter in [
+        "limit=5".to_owned(),
+        "status=CONFIRMED&limit=5".to_owned(),
+        "status=CANCELLED&limit=5".to_owned(),
+        "status=FAILED&limit=5".to_owned(),
+        format!("createdAfter={began}&limit=5"),
+        "userName=user%201&limit=5".to_owned(),
+    ] {
+        let answer = reqwest::get(format!("{}/bookings?{filter}", apis[0].url()))
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200, "{filter}");
+        let found: Value = answer.json().await.unwrap();
+        assert!(!found.as_array().unwrap().is_empty(), "{filter}");
+    }
+    for path in [
+        "overview",
+        "sales",
+        "queues",
+        "database",
+        "workers",
+        "interventions",
+    ] {
+        let url = format!("http://{}/{path}", apis[0].admin);
+        assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path}");
+    }
+    citus.assert_all_is_well().await;
+}

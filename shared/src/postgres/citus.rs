@@ -1,0 +1,112 @@
+//! Citus: PostgreSQL whose shows and bookings are spread over several servers, by show.
+//!
+//! The schema and the statements are the same. What Citus asks for beside:
+//!
+//! * A transaction locks rows of one show. Its statements name that show (`$n IS NULL OR show_id = $n`), by which
+//!   Citus finds the one server that has it.
+//! * Statements are planned with their values: without them it can't tell which server is meant.
+//! * What is written on the coordinator too, such as a job, is committed together with the booking only when the
+//!   booking is written by an `INSERT … SELECT`: Citus commits in two phases then. `shared/tests/citus.rs` holds that.
+//!
+//! The queue, API keys and idempotency keys stay ordinary tables of the coordinator.
+
+use sqlx::{PgConnection, PgPool, Row, postgres::PgConnectOptions};
+
+use super::settings;
+
+/// How our sessions call themselves where Citus is, also through a pooler, which takes no other setting: by this
+/// a pool knows.
+const APPLICATION_NAME: &str = "ticketing on citus";
+
+/// What a database is kept by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// One server.
+    Postgres,
+    /// Several.
+    Citus,
+}
+
+impl Engine {
+    /// Of this pool's database.
+    #[must_use]
+    pub fn of(pool: &PgPool) -> Self {
+        Self::meant_by(&pool.connect_options())
+    }
+
+    /// Of the database that these lead to.
+    pub(super) fn meant_by(options: &PgConnectOptions) -> Self {
+        if options.get_application_name() == Some(APPLICATION_NAME) {
+            Self::Citus
+        } else {
+            Self::Postgres
+        }
+    }
+}
+
+/// The options for a database with Citus, of those for any.
+pub(super) fn adapt(options: PgConnectOptions) -> PgConnectOptions {
+    let takes_settings = options.get_options().is_some();
+    let options = options.application_name(APPLICATION_NAME);
+    if takes_settings {
+        // The last one counts.
+        options.options(settings::CITUS)
+    } else {
+        options
+    }
+}
+
+/// # Errors
+///
+/// When the database can't be asked.
+pub(super) async fn is_installed(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // Not prepared: a pooler may be between.
+    sqlx::raw_sql("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")
+        .fetch_one(connection)
+        .await?
+        .try_get(0)
+}
+
+/// The tables that are spread, by which column, and beside which one.
+const SPREAD: [(&str, &str, &str); 2] = [("shows", "id", "none"), ("bookings", "show_id", "shows")];
+
+/// Taken by one migrator at a time: "spread" in ASCII.
+const SPREADING_KEY: i64 = 0x0073_7072_6561_6400;
+
+/// Spreads shows and bookings by show, each booking beside its show, unless they are spread already. What they have is
+/// moved; nobody can write to them meanwhile. Does nothing where there is no Citus.
+///
+/// # Errors
+///
+/// When Citus refuses.
+pub(super) async fn spread(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    if !is_installed(&mut tx).await? {
+        return Ok(());
+    }
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(SPREADING_KEY)
+        .execute(&mut *tx)
+        .await?;
+    for (table, column, beside) in SPREAD {
+        // These can't be checked when they are built, by a PostgreSQL without Citus.
+        let is_spread: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass($1))",
+        )
+        .bind(table)
+        .fetch_one(&mut *tx)
+        .await?;
+        if !is_spread {
+            sqlx::query(
+                "SELECT create_distributed_table($1::text::regclass, $2, colocate_with => $3)",
+            )
+            .bind(table)
+            .bind(column)
+            .bind(beside)
+            .execute(&mut *tx)
+            .await?;
+            tracing::info!(table, column, "spread over the servers of Citus");
+        }
+    }
+    tx.commit().await
+}
