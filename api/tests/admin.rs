@@ -77,7 +77,7 @@ async fn a_sale_is_seen_from_all_sides() {
     let job = &booking["jobs"][0];
     assert_eq!(job["state"], "scheduled");
     let details = get(&api, &format!("/jobs/{}", job["id"].as_str().unwrap())).await;
-    assert_eq!(details["payload"], json!({"bookingIds": [2]}));
+    assert_eq!(details["payload"], json!({"showId": 1, "bookingIds": [2]}));
     assert_eq!(details["bookings"][0]["id"], 2);
     assert_eq!(details["timeline"][0]["what"], "made");
     let database = get(&api, "/database").await;

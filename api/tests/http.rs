@@ -286,6 +286,32 @@ async fn bad_bookings_get_clear_problems_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_booking_whose_show_is_named_is_found_under_its_own_only() {
+    let api = Api::start().await;
+    for _ in 0..2 {
+        api.post("/shows", &the_show()).await;
+        let show_id = api.get("/shows").await.1.as_array().unwrap().len();
+        let request = json!({"showId": show_id, "userName": "Alice", "numberOfSeats": 1});
+        assert_eq!(api.post("/bookings", &request).await.0, 201);
+    }
+    let seconds = json!({"seconds": 200});
+    for (path, body) in [
+        ("extend", &seconds),
+        ("confirm", &json!({})),
+        ("cancel", &json!({})),
+    ] {
+        for (show_id, status) in [(2, 404), (3, 404), (1, 200)] {
+            let path = format!("/bookings/1/{path}?showId={show_id}");
+            assert_eq!(api.post(&path, body).await.0, status, "{path}");
+            let path = format!("/bookings/1?showId={show_id}");
+            assert_eq!(api.get(&path).await.0, status, "{path}");
+        }
+    }
+    assert_eq!(api.available_seats(1).await, 40);
+    assert_eq!(api.available_seats(2).await, 39);
+}
+
+#[tokio::test]
 async fn bad_requests_get_clear_problems() {
     let api = Api::start().await;
     for (method, path, status, kind) in [
@@ -302,6 +328,13 @@ async fn bad_requests_get_clear_problems() {
         ),
         (Method::POST, "/bookings/abc/confirm", 400, "malformed"),
         (Method::POST, "/bookings/1/cancel", 404, "booking-not-found"),
+        (
+            Method::POST,
+            "/bookings/1/cancel?showId=x",
+            400,
+            "malformed",
+        ),
+        (Method::GET, "/bookings/1?show=1", 400, "malformed"),
         (Method::GET, "/bookings/%00", 400, "malformed"),
         (Method::GET, "/bookings?limit=0", 422, "invalid"),
         (Method::GET, "/bookings?limit=1001", 422, "invalid"),

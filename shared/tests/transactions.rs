@@ -881,3 +881,31 @@ async fn a_booking_changes_only_while_it_is_as_the_client_saw_it() {
     assert!(answers[0].is_ok());
     assert_eq!(available_seats(&db.pool, show.id).await, 10);
 }
+
+#[tokio::test]
+async fn a_booking_of_another_show_than_was_named_is_not_found() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let other = a_show(&db.pool, 10).await;
+    let (hold, mine) = (
+        a_hold(&db.pool, &show, 2).await,
+        a_hold(&db.pool, &show, 3).await,
+    );
+    let named = |booking_id, show_id| Change {
+        show_id: Some(show_id),
+        ..change(booking_id)
+    };
+    // Alone, and together with one that names none.
+    for with in [vec![], vec![change(mine.id)]] {
+        let batch = [vec![named(hold.id, other.id)], with].concat();
+        let mut batch = Batch::of(batch);
+        let answers = cancel::cancel(&mut db.session(), &mut batch).await.unwrap();
+        assert!(matches!(answers[0], Err(Refusal::BookingNotFound { .. })));
+        assert!(answers[1..].iter().all(Result::is_ok));
+    }
+    let mut batch = Batch::of([named(hold.id, show.id)]);
+    let answers = cancel::cancel(&mut db.session(), &mut batch).await.unwrap();
+    assert!(answers[0].is_ok());
+    assert_eq!(available_seats(&db.pool, show.id).await, 10);
+    assert_eq!(available_seats(&db.pool, other.id).await, 10);
+}
