@@ -3,7 +3,6 @@
 mod chart;
 mod database_limit;
 mod report;
-mod stage;
 mod trials;
 mod watch;
 
@@ -13,12 +12,15 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::local_postgres::{LocalPostgres, Mode as Durability};
 
+pub(crate) use self::report::median;
 use self::{
     report::{Case, Comparison, Measured, Report},
-    stage::{Guarded, Stage},
     trials::Trials,
 };
-use crate::stress::{self, Mode};
+use crate::{
+    stage::{Guarded, Stage},
+    stress::{self, Mode},
+};
 
 /// Measure group commit against a transaction per booking, and both against the database alone
 ///

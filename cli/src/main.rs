@@ -2,12 +2,14 @@
 
 mod audit;
 mod bench;
+mod capacity;
 mod chaos;
 mod health;
 mod key;
 mod migrate;
 mod program;
 mod soak;
+mod stage;
 mod stress;
 mod up;
 
@@ -27,6 +29,7 @@ enum Command {
     Migrate(migrate::Args),
     Stress(stress::Args),
     Bench(bench::Args),
+    Capacity(capacity::Args),
     Audit(audit::Args),
     Chaos(chaos::Args),
     Soak(soak::Args),
@@ -47,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Migrate(args) => migrate::run(args).await,
         Command::Stress(args) => stress::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Capacity(args) => capacity::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
         Command::Soak(args) => soak::run(args).await,

@@ -14,6 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use serde::Deserialize;
+use shared::process;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
@@ -87,6 +88,11 @@ impl Program {
             .with_context(|| format!("cannot write the log of {name}"))?;
         let lines = BufReader::new(stderr).lines();
         Ok((Self { name, process }, Log { lines, file }))
+    }
+
+    /// How much processor time it has had, in seconds; none where the system does not tell.
+    pub(crate) fn processor_seconds(&self) -> Option<f64> {
+        process::processor_seconds(i32::try_from(self.process.id()?).ok()?)
     }
 
     /// The most memory that it ever had, in MB; none where the system does not tell.

@@ -176,8 +176,20 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
 }
 
-/// Runs the load.
+/// Makes the shows, and runs the load.
 pub(crate) async fn put_load(args: &Args) -> anyhow::Result<Outcome> {
+    gather(args).await?.put_load(args).await
+}
+
+/// Clients who are about to put a load on a server.
+pub(crate) struct Crowd {
+    targets: Vec<Target>,
+    shows: Vec<i64>,
+    open: Vec<Connection>,
+}
+
+/// Makes the shows, and opens the connections.
+pub(crate) async fn gather(args: &Args) -> anyhow::Result<Crowd> {
     shared::process::raise_open_files_limit();
     if args.mode == Mode::Sellout && u64::from(args.requests) <= args.seats.unsigned_abs().into() {
         bail!("a sellout needs more requests than seats");
@@ -189,31 +201,42 @@ pub(crate) async fn put_load(args: &Args) -> anyhow::Result<Outcome> {
         .collect::<anyhow::Result<_>>()?;
     let shows = make_shows(&targets[0], args).await?;
     let open = open_connections(&targets, args.connections).await?;
-    let began = Instant::now();
-    let load = Arc::new(Load::new(args, targets, shows, began));
-    let mut clients = JoinSet::new();
-    for (index, connection) in open.into_iter().enumerate() {
-        clients.spawn(clients::run(load.clone(), connection, index));
-    }
-    let finished = async {
-        let mut told = Told::default();
-        while let Some(client) = clients.join_next().await {
-            told.append(client?);
-        }
-        anyhow::Ok(told)
-    };
-    let time_is_up = async {
-        if args.mode != Mode::Sellout {
-            watch(&load, args).await;
-            load.end();
-        }
-    };
-    let (told, ()) = tokio::join!(finished, time_is_up);
-    Ok(Outcome {
-        told: told?,
-        took: began.elapsed(),
-        load,
+    Ok(Crowd {
+        targets,
+        shows,
+        open,
     })
+}
+
+impl Crowd {
+    /// Runs the load.
+    pub(crate) async fn put_load(self, args: &Args) -> anyhow::Result<Outcome> {
+        let began = Instant::now();
+        let load = Arc::new(Load::new(args, self.targets, self.shows, began));
+        let mut clients = JoinSet::new();
+        for (index, connection) in self.open.into_iter().enumerate() {
+            clients.spawn(clients::run(load.clone(), connection, index));
+        }
+        let finished = async {
+            let mut told = Told::default();
+            while let Some(client) = clients.join_next().await {
+                told.append(client?);
+            }
+            anyhow::Ok(told)
+        };
+        let time_is_up = async {
+            if args.mode != Mode::Sellout {
+                watch(&load, args).await;
+                load.end();
+            }
+        };
+        let (told, ()) = tokio::join!(finished, time_is_up);
+        Ok(Outcome {
+            told: told?,
+            took: began.elapsed(),
+            load,
+        })
+    }
 }
 
 /// How many connections are being opened at the same time: a system drops some when too many come at once.

@@ -354,7 +354,17 @@ async fn a_sale_over_all_servers_goes_on_while_shards_move() {
         let found: Value = answer.json().await.unwrap();
         assert!(!found.as_array().unwrap().is_empty(), "{filter}");
     }
+    let database = format!("http://{}/database", apis[0].admin);
+    let database: Value = reqwest::get(database).await.unwrap().json().await.unwrap();
+    let tables = database["tables"].as_array().unwrap();
+    let bookings = tables
+        .iter()
+        .find(|table| table["name"] == "bookings")
+        .unwrap();
+    assert!(bookings["bytes"].as_i64().unwrap() > 100_000, "{bookings}");
     for path in [
+        "queues/expire-bookings/jobs?bookingId=1",
+        "queues/expire-bookings/jobs?showId=1",
         "overview",
         "sales",
         "queues",

@@ -9,7 +9,7 @@ use shared::{
 };
 use tokio::process::Command;
 
-use super::stage::DATABASE;
+use crate::stage::DATABASE;
 
 /// Bookings of one show in a second.
 pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Result<f64> {

@@ -15,11 +15,11 @@ use shared::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{
+use super::watch::Admin;
+use crate::{
     stage::{DATABASE, Stage},
-    watch::Admin,
+    stress::{self, Mode},
 };
-use crate::stress::{self, Mode};
 
 /// What all of them came to.
 #[derive(Debug, Clone, Serialize)]

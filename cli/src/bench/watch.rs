@@ -12,11 +12,11 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    report::median,
+use super::report::median;
+use crate::{
     stage::{DATABASE, Stage},
+    stress::http::{Connection, Target, get},
 };
-use crate::stress::http::{Connection, Target, get};
 
 /// What the page asks for in its costliest section, and how often.
 const PAGE: [&str; 3] = ["/overview", "/workers", "/sales"];

@@ -146,6 +146,15 @@ impl Load {
         waited.map(|()| Turn { number, due })
     }
 
+    /// Each show has its turn.
+    fn show_of(&self, turn: Turn) -> i64 {
+        let count = self.shows.len() as u64;
+        usize::try_from(turn.number % count)
+            .ok()
+            .and_then(|index| self.shows.get(index).copied())
+            .unwrap_or_default()
+    }
+
     /// Lets the turns that have begun end, and no other begin.
     pub(crate) fn end(&self) {
         self.turns_max.store(0, Relaxed);
@@ -182,7 +191,6 @@ pub(crate) async fn run(load: std::sync::Arc<Load>, connection: Connection, inde
     let mut client = Client {
         load: &load,
         target: &load.targets[index % load.targets.len()],
-        show_id: load.shows[index % load.shows.len()],
         connection,
         told: Told::default(),
     };
@@ -195,7 +203,6 @@ pub(crate) async fn run(load: std::sync::Arc<Load>, connection: Connection, inde
 struct Client<'a> {
     load: &'a Load,
     target: &'a Target,
-    show_id: i64,
     connection: Connection,
     told: Told,
 }
@@ -217,7 +224,7 @@ impl Client<'_> {
         };
         let last = match act {
             None => Last::Booked,
-            Some(act) => self.act(act, booking_id).await,
+            Some(act) => self.act(act, turn, booking_id).await,
         };
         self.told.acknowledged.push(Acknowledged {
             booking_id,
@@ -227,12 +234,11 @@ impl Client<'_> {
     }
 
     async fn book(&mut self, turn: Turn) -> Option<i64> {
-        let body = format!(
-            r#"{{"showId":{},"userName":"user {}","numberOfSeats":1}}"#,
-            self.show_id, turn.number
-        );
+        let (show_id, number) = (self.load.show_of(turn), turn.number);
+        let body =
+            format!(r#"{{"showId":{show_id},"userName":"user {number}","numberOfSeats":1}}"#);
         let answer = if self.load.retries {
-            let key = format!("stress-{}-{}", self.show_id, turn.number);
+            let key = format!("stress-{show_id}-{number}");
             let request = post_with_key(self.target, "/bookings", &body, Some(&key));
             self.send_until_answered(&request, turn.due).await
         } else {
@@ -286,11 +292,11 @@ impl Client<'_> {
         }
     }
 
-    async fn act(&mut self, act: Act, booking_id: i64) -> Last {
+    async fn act(&mut self, act: Act, turn: Turn, booking_id: i64) -> Last {
         let name = act.name();
         let mut path = format!("/bookings/{booking_id}/{name}");
         if self.load.name_show {
-            path += &format!("?showId={}", self.show_id);
+            path += &format!("?showId={}", self.load.show_of(turn));
         }
         let request = post(self.target, &path, "");
         let Some(answer) = self.send(&request, Instant::now()).await else {

@@ -13,28 +13,28 @@ use crate::{
 };
 
 /// A fresh database and the api on it.
-pub(super) struct Stage<'a> {
+pub(crate) struct Stage<'a> {
     server: &'a LocalPostgres,
-    pub(super) database_url: String,
-    pub(super) api: Program,
+    pub(crate) database_url: String,
+    pub(crate) api: Program,
     api_url: String,
-    pub(super) admin_url: String,
+    pub(crate) admin_url: String,
     api_key: Option<String>,
 }
 
 /// Whether the api asks for keys and counts requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Guarded {
+pub(crate) enum Guarded {
     Yes,
     No,
 }
 
 impl<'a> Stage<'a> {
-    pub(super) async fn set(server: &'a LocalPostgres, batch_max: u16) -> anyhow::Result<Self> {
+    pub(crate) async fn set(server: &'a LocalPostgres, batch_max: u16) -> anyhow::Result<Self> {
         Self::set_with(server, batch_max, Guarded::No).await
     }
 
-    pub(super) async fn set_with(
+    pub(crate) async fn set_with(
         server: &'a LocalPostgres,
         batch_max: u16,
         guarded: Guarded,
@@ -58,23 +58,27 @@ impl<'a> Stage<'a> {
         })
     }
 
-    pub(super) fn start_worker(&self) -> anyhow::Result<Program> {
+    pub(crate) fn start_worker(&self) -> anyhow::Result<Program> {
         Program::worker(start(&self.database_url, &[]))
     }
 
-    /// Runs this load against the api. The seats must add up afterwards.
-    pub(super) async fn put_load(&self, load: stress::Args) -> anyhow::Result<stress::Report> {
-        let report = stress::stress(&stress::Args {
+    /// This load, against the api.
+    pub(crate) fn load(&self, load: stress::Args) -> stress::Args {
+        stress::Args {
             urls: vec![self.api_url.clone()],
             api_key: self.api_key.clone(),
             ..load
-        })
-        .await?;
+        }
+    }
+
+    /// Runs this load against the api. The seats must add up afterwards.
+    pub(crate) async fn put_load(&self, load: stress::Args) -> anyhow::Result<stress::Report> {
+        let report = stress::stress(&self.load(load)).await?;
         ensure!(report.verified(), "the seats do not add up:\n{report}");
         Ok(report)
     }
 
-    pub(super) async fn clear(self) -> anyhow::Result<()> {
+    pub(crate) async fn clear(self) -> anyhow::Result<()> {
         self.api.stop().await?;
         self.server.drop_database(DATABASE).await
     }
@@ -101,4 +105,4 @@ fn start<'a>(database_url: &'a str, args: &'a [&'a str]) -> Start<'a> {
 }
 
 /// The database of whatever is being measured.
-pub(super) const DATABASE: &str = "bench";
+pub(crate) const DATABASE: &str = "bench";

@@ -1,0 +1,137 @@
+//! `ticketing capacity`
+
+mod cost;
+mod plan;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context;
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::ProgressBar;
+use serde_json::json;
+use shared::{
+    local_postgres::{LocalPostgres, Mode as Durability},
+    shutdown,
+};
+use tokio::task::spawn_blocking;
+
+use self::{
+    cost::{Cost, Costs},
+    plan::{Plan, Sale},
+};
+
+/// Measure what a booking costs, and calculate what a sale needs
+///
+/// Starts a PostgreSQL of its own with durable settings, and an `api` and a `worker` from beside this program (build them all
+/// with --release first). Measures the processor time and the log that it takes to reserve, to confirm and to expire a
+/// booking, in a sale that is spread over as many shows. With these it calculates the processors and the disk that the sale
+/// needs, and what of it runs out first. Needs Linux.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    sale: Sale,
+
+    /// How often each is measured; medians are used
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
+    runs: u8,
+
+    /// How long each measurement takes
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+
+    /// Where a directory for the database is made
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    data_dir: PathBuf,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let dir = args
+        .data_dir
+        .join(format!("ticketing-capacity-{}", std::process::id()));
+    fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let stop = shutdown::on_signal()?;
+    let measured = stop.run_until_cancelled(measure(&args, &dir)).await;
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    let costs = measured.context("interrupted")??;
+    let plan = Plan::new(&args.sale, &costs);
+    if args.json {
+        let result = json!({"sale": args.sale, "costs": costs, "plan": plan});
+        println!("{result:#}");
+    } else {
+        print(&args.sale, &costs, &plan);
+    }
+    Ok(())
+}
+
+async fn measure(args: &Args, dir: &std::path::Path) -> anyhow::Result<Costs> {
+    let data_dir = dir.join("postgres");
+    let server =
+        spawn_blocking(move || LocalPostgres::start(&data_dir, Durability::Durable)).await??;
+    let bar = ProgressBar::new(u64::from(args.runs) * cost::STEPS);
+    let mut runs = Vec::new();
+    for _ in 0..args.runs {
+        runs.push(cost::measure(&server, args.sale.shows, args.seconds, &bar).await?);
+    }
+    bar.finish_and_clear();
+    Ok(cost::medians(&runs))
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
+}
+
+fn align(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn print(sale: &Sale, costs: &Costs, plan: &Plan) {
+    let mut of_one = table();
+    of_one.set_header([
+        "of one booking",
+        "api µs",
+        "worker µs",
+        "PostgreSQL µs",
+        "log bytes",
+    ]);
+    for (name, cost) in [
+        ("reserve", costs.reserve),
+        ("confirm", costs.confirm),
+        ("expire", costs.expire),
+    ] {
+        let Cost {
+            api_micros,
+            worker_micros,
+            database_micros,
+            log_bytes,
+        } = cost;
+        let figures = [api_micros, worker_micros, database_micros, log_bytes];
+        let mut row = vec![name.to_owned()];
+        row.extend(figures.map(|figure| format!("{figure:.1}")));
+        of_one.add_row(row);
+    }
+    align(&mut of_one);
+
+    let mut of_all = table();
+    of_all.set_header(["needs", "", "of what there is"]);
+    for need in &plan.needs {
+        let share = need.share.map(|share| format!("{:.0} %", share * 100.0));
+        of_all.add_row([
+            need.of.to_owned(),
+            format!("{:.1} {}", need.amount, need.unit),
+            share.unwrap_or_default(),
+        ]);
+    }
+    align(&mut of_all);
+    println!(
+        "{of_one}\n\n{sale}:\n\n{of_all}\n\n{} runs out first, at {:.0} bookings/s.",
+        plan.first, plan.most_bookings_per_second
+    );
+}

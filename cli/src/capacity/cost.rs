@@ -1,0 +1,216 @@
+//! What a booking costs, measured.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use shared::{
+    booking::{BookingStatus, query},
+    local_postgres::LocalPostgres,
+    process,
+};
+use sqlx::PgPool;
+use tokio::time::sleep;
+
+use crate::{
+    bench::median,
+    program::Program,
+    stage::{DATABASE, Stage},
+    stress::{self, Mode, verify},
+};
+
+/// What one of something takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Cost {
+    pub(super) api_micros: f64,
+    pub(super) worker_micros: f64,
+    pub(super) database_micros: f64,
+    /// Of PostgreSQL's write-ahead log.
+    pub(super) log_bytes: f64,
+}
+
+/// What is done with a booking.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Costs {
+    pub(super) reserve: Cost,
+    pub(super) confirm: Cost,
+    pub(super) expire: Cost,
+}
+
+impl Cost {
+    const FIGURES: [fn(&mut Self) -> &mut f64; 4] = [
+        |cost| &mut cost.api_micros,
+        |cost| &mut cost.worker_micros,
+        |cost| &mut cost.database_micros,
+        |cost| &mut cost.log_bytes,
+    ];
+
+    /// Each figure, from what these say of it.
+    fn from(costs: &[Self], figure: impl Fn(Vec<f64>) -> f64) -> Self {
+        let mut all = Self::default();
+        for of in Self::FIGURES {
+            let values = costs.iter().map(|cost| *of(&mut cost.clone())).collect();
+            *of(&mut all) = figure(values);
+        }
+        all
+    }
+
+    /// This one without the other; not below nothing, where both are about the same.
+    fn without(self, other: Self) -> Self {
+        Self::from(&[self, other], |values| (values[0] - values[1]).max(0.0))
+    }
+
+    /// So many times this one, and so on, together.
+    pub(super) fn sum(parts: &[(f64, Self)]) -> Self {
+        let times = |&(times, cost): &(f64, Self)| Self::from(&[cost], |values| values[0] * times);
+        let parts: Vec<Self> = parts.iter().map(times).collect();
+        Self::from(&parts, |values| values.iter().sum())
+    }
+}
+
+/// The middle of what each run says.
+pub(super) fn medians(runs: &[Costs]) -> Costs {
+    let of =
+        |cost: fn(&Costs) -> Cost| Cost::from(&runs.iter().map(cost).collect::<Vec<_>>(), median);
+    Costs {
+        reserve: of(|costs| costs.reserve),
+        confirm: of(|costs| costs.confirm),
+        expire: of(|costs| costs.expire),
+    }
+}
+
+/// Enough to fill batches.
+const CONNECTIONS: u32 = 512;
+
+/// Longer than it takes to book for a minute.
+const HOLD_SECONDS: u32 = 90;
+
+/// Of the progress bar, for each measurement.
+pub(super) const STEPS: u64 = 3;
+
+/// Measures each once.
+pub(super) async fn measure(
+    server: &LocalPostgres,
+    shows: u32,
+    seconds: u64,
+    bar: &ProgressBar,
+) -> anyhow::Result<Costs> {
+    let load = |mode| stress::Args {
+        connections: CONNECTIONS,
+        shows: Some(shows),
+        duration: seconds,
+        ..stress::Args::quiet(mode)
+    };
+    let stage = Stage::set(server, BATCH_MAX).await?;
+    let both = of_load(server, &stage, load(Mode::Confirm)).await?;
+    stage.clear().await?;
+    bar.inc(1);
+
+    let stage = Stage::set(server, BATCH_MAX).await?;
+    let held = stress::Args {
+        hold_seconds: Some(HOLD_SECONDS),
+        ..load(Mode::Spread)
+    };
+    let reserve = of_load(server, &stage, held).await?;
+    bar.inc(1);
+    let expire = of_expiring(server, &stage).await?;
+    stage.clear().await?;
+    bar.inc(1);
+    Ok(Costs {
+        reserve,
+        confirm: both.without(reserve),
+        expire,
+    })
+}
+
+/// As by default.
+const BATCH_MAX: u16 = 500;
+
+/// What each booking of this load takes.
+async fn of_load(
+    server: &LocalPostgres,
+    stage: &Stage<'_>,
+    load: stress::Args,
+) -> anyhow::Result<Cost> {
+    let pool = server.connect(DATABASE).await?;
+    let load = stage.load(load);
+    let crowd = stress::gather(&load).await?;
+    let before = Reading::take(server, &pool, Some(&stage.api), None).await?;
+    let outcome = crowd.put_load(&load).await?;
+    let after = Reading::take(server, &pool, Some(&stage.api), None).await?;
+    pool.close().await;
+    let verified = verify::verify(&outcome, &verify::Expected::default()).await?;
+    ensure!(verified.faults.is_empty(), "{:?}", verified.faults);
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+    let bookings = outcome.load.booked() as f64;
+    ensure!(bookings > 0.0, "nothing was booked");
+    Ok(after.since(before, bookings))
+}
+
+/// What it takes to expire each hold that the database has, once they have all run out.
+async fn of_expiring(server: &LocalPostgres, stage: &Stage<'_>) -> anyhow::Result<Cost> {
+    let pool = server.connect(DATABASE).await?;
+    let held = query::Filter {
+        status: Some(BookingStatus::Pending),
+        ..query::Filter::default()
+    };
+    while !query::list(&pool, &held, None, 1).await?.is_empty() {
+        sleep(Duration::from_millis(500)).await;
+    }
+    let overdue = count_holds(&pool).await?;
+    let worker = stage.start_worker()?;
+    let before = Reading::take(server, &pool, None, Some(&worker)).await?;
+    while count_holds(&pool).await? > 0 {
+        sleep(Duration::from_millis(200)).await;
+    }
+    let after = Reading::take(server, &pool, None, Some(&worker)).await?;
+    worker.stop().await?;
+    pool.close().await;
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+    Ok(after.since(before, overdue as f64))
+}
+
+async fn count_holds(pool: &PgPool) -> anyhow::Result<i64> {
+    Ok(
+        sqlx::query_scalar("SELECT count(*) FROM bookings WHERE resolved_at IS NULL")
+            .fetch_one(pool)
+            .await?,
+    )
+}
+
+/// What was used from the beginning on.
+#[derive(Debug, Clone, Copy)]
+struct Reading(Cost);
+
+impl Reading {
+    async fn take(
+        server: &LocalPostgres,
+        pool: &PgPool,
+        api: Option<&Program>,
+        worker: Option<&Program>,
+    ) -> anyhow::Result<Self> {
+        const UNKNOWN: &str = "the system does not tell how much processor time there was";
+        let micros = |program: Option<&Program>| match program {
+            Some(program) => Ok(program.processor_seconds().context(UNKNOWN)? * 1e6),
+            None => anyhow::Ok(0.0),
+        };
+        let database = process::processor_seconds(server.process_id()?).context(UNKNOWN)?;
+        Ok(Self(Cost {
+            api_micros: micros(api)?,
+            worker_micros: micros(worker)?,
+            database_micros: database * 1e6,
+            log_bytes: sqlx::query_scalar(
+                "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8",
+            )
+            .fetch_one(pool)
+            .await?,
+        }))
+    }
+
+    /// What each of so many took.
+    fn since(self, before: Self, count: f64) -> Cost {
+        Cost::sum(&[(1.0 / count, self.0.without(before.0))])
+    }
+}
