@@ -75,6 +75,7 @@ impl From<sqlx::Error> for Error {
             ) => Self::Unavailable(error),
             // 08: the connection.
             (_, Some(code)) if code.starts_with("08") => Self::Unavailable(error),
+            _ if citus::lost_a_server(&error) => Self::Unavailable(error),
             (
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)

@@ -248,3 +248,47 @@ impl Drop for Way {
         std::fs::remove_dir_all(&self.dir).unwrap();
     }
 }
+
+/// The error of a COMMIT that a trigger refuses with this code, and how often the transaction was run.
+async fn refused_commit(code: &str) -> (Error, u32) {
+    let db = TestDatabase::new().await;
+    let sql = format!(
+        "CREATE TABLE committed (id integer);
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$;
+         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON committed DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION refuse()"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    let runs = AtomicU32::new(0);
+    let result = db
+        .session()
+        .transact(&mut &runs, |tx, runs| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                sqlx::query("INSERT INTO committed VALUES (1)")
+                    .execute(tx)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await;
+    (result.unwrap_err(), runs.into_inner())
+}
+
+/// As Citus does when another server gave no answer.
+#[tokio::test]
+async fn a_commit_that_ends_with_an_internal_error_has_an_unknown_outcome() {
+    let (error, runs) = refused_commit("XX000").await;
+    assert!(matches!(error, Error::OutcomeUnknown(_)), "{error:?}");
+    assert_eq!(runs, 1, "it is never run again");
+    let (error, runs) = refused_commit("23514").await;
+    assert!(matches!(error, Error::Unexpected(_)), "{error:?}");
+    assert_eq!(runs, 1);
+    let (error, runs) = refused_commit("40001").await;
+    assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+    assert_eq!(runs, 4);
+}

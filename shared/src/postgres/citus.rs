@@ -10,7 +10,10 @@
 //!
 //! The queue, API keys and idempotency keys stay ordinary tables of the coordinator.
 
-use sqlx::{PgConnection, PgPool, Row, postgres::PgConnectOptions};
+use sqlx::{
+    PgConnection, PgPool, Row,
+    postgres::{PgConnectOptions, PgDatabaseError},
+};
 
 use super::settings;
 
@@ -55,6 +58,20 @@ pub(super) fn adapt(options: PgConnectOptions) -> PgConnectOptions {
         options
     }
 }
+
+/// Whether the coordinator lost the connection to another server in the middle of a statement. There is no code for it, but
+/// for an internal error.
+pub(super) fn lost_a_server(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+        .is_some_and(|error| {
+            error.code() == INTERNAL_ERROR && error.routine() == Some("ReportResultError")
+        })
+}
+
+/// What Citus says, too, when it can't tell whether another server has committed.
+pub(super) const INTERNAL_ERROR: &str = "XX000";
 
 /// # Errors
 ///

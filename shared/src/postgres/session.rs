@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use sqlx::{Executor, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::time::Instant;
 
-use super::{Error, PING_TIMEOUT, TRUSTED_WHEN_IDLE, pooler, within};
+use super::{Error, PING_TIMEOUT, TRUSTED_WHEN_IDLE, citus, pooler, within};
 use crate::telemetry;
 
 /// Runs transactions, one after the other.
@@ -253,9 +253,11 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(7);
 const ATTEMPTS: u32 = 4;
 
 /// Tells a commit that failed from one whose outcome is unknown. Only a database that says no, for another reason than
-/// that it is going away, has certainly not committed.
+/// that it, or with Citus another server, is going away, has certainly not committed.
 fn commit_error(error: sqlx::Error) -> Error {
-    let refused = matches!(error, sqlx::Error::Database(_));
+    let refused = error
+        .as_database_error()
+        .is_some_and(|error| error.code().as_deref() != Some(citus::INTERNAL_ERROR));
     match Error::from(error) {
         error @ (Error::Conflict(_) | Error::Unexpected(_)) if refused => error,
         Error::Conflict(error) | Error::Unavailable(error) | Error::Unexpected(error) => {
