@@ -59,16 +59,27 @@ pub(super) fn adapt(options: PgConnectOptions) -> PgConnectOptions {
     }
 }
 
-/// Whether the coordinator lost the connection to another server in the middle of a statement. There is no code for it, but
-/// for an internal error.
+/// Whether the coordinator lost the connection to another server in the middle of a statement. It has no code for that but
+/// the one for internal errors, so it is told by the part of Citus that says so.
 pub(super) fn lost_a_server(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
         .is_some_and(|error| {
-            error.code() == INTERNAL_ERROR && error.routine() == Some("ReportResultError")
+            error.code() == INTERNAL_ERROR
+                && error
+                    .file()
+                    .is_some_and(|file| TALKS_TO_SERVERS.contains(&file))
         })
 }
+
+/// The files of Citus's source that talk to other servers.
+const TALKS_TO_SERVERS: [&str; 4] = [
+    "connection_management.c",
+    "placement_connection.c",
+    "remote_commands.c",
+    "remote_transaction.c",
+];
 
 /// What Citus says, too, when it can't tell whether another server has committed.
 pub(super) const INTERNAL_ERROR: &str = "XX000";
