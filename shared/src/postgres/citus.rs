@@ -74,7 +74,8 @@ pub(super) fn lost_a_server(error: &sqlx::Error) -> bool {
 }
 
 /// The files of Citus's source that talk to other servers.
-const TALKS_TO_SERVERS: [&str; 4] = [
+const TALKS_TO_SERVERS: [&str; 5] = [
+    "adaptive_executor.c",
     "connection_management.c",
     "placement_connection.c",
     "remote_commands.c",
