@@ -184,7 +184,7 @@ async fn measure_once(
         duration: args.seconds,
         ..stress::Args::quiet(mode)
     };
-    let report = stage.put_load(load).await?;
+    let report = stage.put_load(&load).await?;
     stage.clear().await?;
     Ok(Measured {
         bookings_per_second: report.bookings_per_second,

@@ -63,16 +63,16 @@ impl<'a> Stage<'a> {
     }
 
     /// This load, against the api.
-    pub(crate) fn load(&self, load: stress::Args) -> stress::Args {
+    pub(crate) fn load(&self, load: &stress::Args) -> stress::Args {
         stress::Args {
             urls: vec![self.api_url.clone()],
             api_key: self.api_key.clone(),
-            ..load
+            ..load.clone()
         }
     }
 
     /// Runs this load against the api. The seats must add up afterwards.
-    pub(crate) async fn put_load(&self, load: stress::Args) -> anyhow::Result<stress::Report> {
+    pub(crate) async fn put_load(&self, load: &stress::Args) -> anyhow::Result<stress::Report> {
         let report = stress::stress(&self.load(load)).await?;
         ensure!(report.verified(), "the seats do not add up:\n{report}");
         Ok(report)

@@ -29,6 +29,10 @@ use self::{
 /// one is answered. Then it asks the server for every booking and adds up the seats. Exits with 1 when they don't
 /// add up, or when an acknowledged booking is missing.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 pub(crate) struct Args {
     /// What the clients do
     #[arg(value_enum, default_value_t = Mode::Hot)]

@@ -68,7 +68,7 @@ pub(super) async fn crowd(server: &LocalPostgres, batch_max: u16) -> anyhow::Res
     let stage = Stage::set(server, batch_max).await?;
     let connections = 10_000;
     let report = stage
-        .put_load(stress::Args {
+        .put_load(&stress::Args {
             connections,
             seats: 1000,
             requests: 200_000,
@@ -98,7 +98,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         hold_seconds: Some(30),
         ..stress::Args::quiet(Mode::Sellout)
     };
-    stage.put_load(load).await?;
+    stage.put_load(&load).await?;
     let pool = server.connect(DATABASE).await?;
     let held = query::Filter {
         status: Some(BookingStatus::Pending),
@@ -129,7 +129,7 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
     let stage = Stage::set(server, batch_max).await?;
     let worker = stage.start_worker()?;
     let report = stage
-        .put_load(stress::Args {
+        .put_load(&stress::Args {
             connections: 128,
             duration: 30,
             rate: Some(5000),

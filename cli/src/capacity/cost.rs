@@ -135,7 +135,7 @@ async fn of_load(
     load: stress::Args,
 ) -> anyhow::Result<Cost> {
     let pool = server.connect(DATABASE).await?;
-    let load = stage.load(load);
+    let load = stage.load(&load);
     let crowd = stress::gather(&load).await?;
     let before = Reading::take(server, &pool, Some(&stage.api), None).await?;
     let outcome = crowd.put_load(&load).await?;

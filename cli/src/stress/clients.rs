@@ -294,10 +294,12 @@ impl Client<'_> {
 
     async fn act(&mut self, act: Act, turn: Turn, booking_id: i64) -> Last {
         let name = act.name();
-        let mut path = format!("/bookings/{booking_id}/{name}");
-        if self.load.name_show {
-            path += &format!("?showId={}", self.load.show_of(turn));
-        }
+        let query = if self.load.name_show {
+            format!("?showId={}", self.load.show_of(turn))
+        } else {
+            String::new()
+        };
+        let path = format!("/bookings/{booking_id}/{name}{query}");
         let request = post(self.target, &path, "");
         let Some(answer) = self.send(&request, Instant::now()).await else {
             return Last::Unanswered(act);
