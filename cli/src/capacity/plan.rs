@@ -108,10 +108,16 @@ impl Plan {
                 "processors, of one machine",
                 Some(sale.database_processors),
             ),
-            need("its log", log, "MB/s", Some(sale.log_mb_per_second)),
-            // A lane waits for one transaction at a time, which keeps about one processor of the database busy.
             need(
-                "lanes of all apis",
+                "PostgreSQL's log",
+                log,
+                "MB/s",
+                Some(sale.log_mb_per_second),
+            ),
+            // A lane waits for one transaction at a time, which keeps about one processor of the database busy. Lanes of two
+            // apis with the same number have the same shows, and wait for each other.
+            need(
+                "lanes of each api",
                 (rate * costs.reserve.database_micros / 1e6 / busy).ceil(),
                 "for reserving",
                 None,
@@ -161,7 +167,7 @@ mod tests {
         let amounts: Vec<f64> = plan.needs.iter().map(|need| need.amount).collect();
         // 45 µs of the api, 2 of the worker, 65 of the database and 1,500 bytes of log for each; twice, since half is left.
         assert_eq!(amounts, [0.9, 0.04, 1.3, 30.0, 1.0]);
-        assert_eq!(plan.first, "its log");
+        assert_eq!(plan.first, "PostgreSQL's log");
         assert_eq!(format!("{:.0}", plan.most_bookings_per_second), "33333");
     }
 
