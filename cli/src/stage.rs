@@ -1,11 +1,16 @@
 //! What each measurement has to itself.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use clap::ValueEnum;
 use shared::{
     api_key::{self, NewApiKey, Scope},
+    booking::{BookingStatus, query},
     local_postgres::LocalPostgres,
 };
+use sqlx::PgPool;
+use tokio::time::sleep;
 
 use crate::{
     program::{Program, Start},
@@ -106,3 +111,15 @@ fn start<'a>(database_url: &'a str, args: &'a [&'a str]) -> Start<'a> {
 
 /// The database of whatever is being measured.
 pub(crate) const DATABASE: &str = "bench";
+
+/// Waits until no hold is left whose deadline is still to come.
+pub(crate) async fn holds_have_run_out(pool: &PgPool) -> anyhow::Result<()> {
+    let held = query::Filter {
+        status: Some(BookingStatus::Pending),
+        ..query::Filter::default()
+    };
+    while !query::list(pool, &held, None, 1).await?.is_empty() {
+        sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}

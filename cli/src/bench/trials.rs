@@ -5,11 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 use shared::{
-    booking::{
-        BookingStatus,
-        expire::{self, Lag},
-        query,
-    },
+    booking::expire::{self, Lag},
     local_postgres::LocalPostgres,
     show,
 };
@@ -17,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::watch::Admin;
 use crate::{
-    stage::{DATABASE, Stage},
+    stage::{self, DATABASE, Stage},
     stress::{self, Mode},
 };
 
@@ -100,13 +96,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
     };
     stage.put_load(&load).await?;
     let pool = server.connect(DATABASE).await?;
-    let held = query::Filter {
-        status: Some(BookingStatus::Pending),
-        ..query::Filter::default()
-    };
-    while !query::list(&pool, &held, None, 1).await?.is_empty() {
-        sleep(Duration::from_millis(500)).await;
-    }
+    stage::holds_have_run_out(&pool).await?;
 
     let began = Instant::now();
     let worker = stage.start_worker()?;

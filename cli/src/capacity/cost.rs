@@ -5,18 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use shared::{
-    booking::{BookingStatus, query},
-    local_postgres::LocalPostgres,
-    process,
-};
+use shared::{local_postgres::LocalPostgres, process};
 use sqlx::PgPool;
 use tokio::time::sleep;
 
 use crate::{
     bench::median,
     program::Program,
-    stage::{DATABASE, Stage},
+    stage::{self, DATABASE, Stage},
     stress::{self, Mode, verify},
 };
 
@@ -152,13 +148,7 @@ async fn of_load(
 /// What it takes to expire each hold that the database has, once they have all run out.
 async fn of_expiring(server: &LocalPostgres, stage: &Stage<'_>) -> anyhow::Result<Cost> {
     let pool = server.connect(DATABASE).await?;
-    let held = query::Filter {
-        status: Some(BookingStatus::Pending),
-        ..query::Filter::default()
-    };
-    while !query::list(&pool, &held, None, 1).await?.is_empty() {
-        sleep(Duration::from_millis(500)).await;
-    }
+    stage::holds_have_run_out(&pool).await?;
     let overdue = count_holds(&pool).await?;
     let worker = stage.start_worker()?;
     let before = Reading::take(server, &pool, None, Some(&worker)).await?;
