@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use comfy_table::{CellAlignment, Table, presets};
 use shared::{
     audit::{self, Audit},
     postgres::{self, DatabaseArgs},
 };
+
+use crate::table;
 
 /// Check every invariant that the database can show
 ///
@@ -48,15 +49,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn print(audit: &Audit) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = table::plain();
     table.set_header(["invariant", "broken"]);
     for found in &audit.invariants {
         table.add_row([found.name, &found.broken.to_string()]);
     }
-    if let Some(column) = table.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    table::align_figures(&mut table);
     println!(
         "{table}\n\n{} shows, {} bookings",
         audit.shows, audit.bookings

@@ -3,10 +3,9 @@
 mod cost;
 mod plan;
 
-use std::{fs, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use comfy_table::{CellAlignment, Table, presets};
 use indicatif::ProgressBar;
 use serde_json::json;
 use shared::{
@@ -19,6 +18,7 @@ use self::{
     cost::{Cost, Costs},
     plan::{Plan, Sale},
 };
+use crate::{table, work_dir::WorkDir};
 
 /// Measure what a booking costs, and calculate what a sale needs
 ///
@@ -49,13 +49,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let dir = args
-        .data_dir
-        .join(format!("ticketing-capacity-{}", std::process::id()));
-    fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let dir = WorkDir::make(&args.data_dir, "capacity")?;
     let stop = shutdown::on_signal()?;
     let measured = stop.run_until_cancelled(measure(&args, &dir)).await;
-    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    dir.remove()?;
     let costs = measured.context("interrupted")??;
     let plan = Plan::new(&args.sale, &costs);
     if args.json {
@@ -67,7 +64,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(args: &Args, dir: &std::path::Path) -> anyhow::Result<Costs> {
+async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Costs> {
     let data_dir = dir.join("postgres");
     let server =
         spawn_blocking(move || LocalPostgres::start(&data_dir, Durability::Durable)).await??;
@@ -80,20 +77,8 @@ async fn measure(args: &Args, dir: &std::path::Path) -> anyhow::Result<Costs> {
     Ok(cost::medians(&runs))
 }
 
-fn table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table
-}
-
-fn align(table: &mut Table) {
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-}
-
 fn print(sale: &Sale, costs: &Costs, plan: &Plan) {
-    let mut of_one = table();
+    let mut of_one = table::plain();
     of_one.set_header([
         "of one booking",
         "api µs",
@@ -117,9 +102,9 @@ fn print(sale: &Sale, costs: &Costs, plan: &Plan) {
         row.extend(figures.map(|figure| format!("{figure:.1}")));
         of_one.add_row(row);
     }
-    align(&mut of_one);
+    table::align_figures(&mut of_one);
 
-    let mut of_all = table();
+    let mut of_all = table::plain();
     of_all.set_header(["needs", "", "of what there is"]);
     for need in &plan.needs {
         let share = need.share.map(|share| format!("{:.0} %", share * 100.0));
@@ -129,7 +114,7 @@ fn print(sale: &Sale, costs: &Costs, plan: &Plan) {
             share.unwrap_or_default(),
         ]);
     }
-    align(&mut of_all);
+    table::align_figures(&mut of_all);
     println!(
         "{of_one}\n\n{sale}:\n\n{of_all}\n\n{} runs out first, at {:.0} bookings/s.",
         plan.first, plan.most_bookings_per_second

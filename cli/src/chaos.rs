@@ -5,7 +5,6 @@ mod system;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,7 +19,10 @@ use self::{
     fault::{Planned, plan},
     system::System,
 };
-use crate::stress::{self, Mode, Outcome, verify};
+use crate::{
+    stress::{self, Mode, Outcome, verify},
+    work_dir::WorkDir,
+};
 
 /// Kill what can be killed while bookings come in, and verify that nothing is lost
 ///
@@ -81,17 +83,14 @@ struct Summary {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
-    let dir = args
-        .data_dir
-        .join(format!("ticketing-chaos-{}", std::process::id()));
-    fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let dir = WorkDir::make(&args.data_dir, "chaos")?;
     // What was started ends with us, also when we are told to stop.
     let stop = shutdown::on_signal()?;
     let Some(result) = stop
         .run_until_cancelled(run_rounds(&args, seed, &dir))
         .await
     else {
-        fs::remove_dir_all(&dir)?;
+        dir.remove()?;
         bail!("interrupted");
     };
     let summary = result.with_context(|| format!("the logs are in {}", dir.display()))?;
@@ -108,7 +107,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             seed + u64::from(summary.rounds) - 1,
         );
     }
-    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
+    dir.remove()
 }
 
 async fn run_rounds(args: &Args, seed: u64, dir: &Path) -> anyhow::Result<Summary> {

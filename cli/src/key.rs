@@ -2,11 +2,13 @@
 
 use anyhow::ensure;
 use clap::Subcommand;
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use shared::{
     api_key::{self, ApiKey, NewApiKey, Scope},
     postgres::{self, DatabaseArgs},
 };
+
+use crate::table;
 
 /// Make, list and revoke API keys
 ///
@@ -88,7 +90,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
         Command::List { database } => {
             let pool = postgres::connect(&database).await?;
-            println!("{}", table(&api_key::list(&pool).await?));
+            println!("{}", list(&api_key::list(&pool).await?));
         }
         Command::Revoke { name, database } => {
             let pool = postgres::connect(&database).await?;
@@ -99,9 +101,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(keys: &[ApiKey]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+fn list(keys: &[ApiKey]) -> Table {
+    let mut table = table::plain();
     table.set_header([
         "id",
         "name",

@@ -11,7 +11,9 @@ mod program;
 mod soak;
 mod stage;
 mod stress;
+mod table;
 mod up;
+mod work_dir;
 
 use clap::{Parser, Subcommand};
 

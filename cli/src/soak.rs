@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use shared::{
@@ -29,6 +28,8 @@ use tokio::{
 use crate::{
     program::{Program, Start},
     stress::{self, Mode, Outcome, verify},
+    table,
+    work_dir::WorkDir,
 };
 
 /// Sell at a steady pace for hours, and look for what grows
@@ -113,13 +114,10 @@ struct Report {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let dir = args
-        .data_dir
-        .join(format!("ticketing-soak-{}", std::process::id()));
-    fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let dir = WorkDir::make(&args.data_dir, "soak")?;
     let stop = shutdown::on_signal()?;
     let Some(result) = stop.run_until_cancelled(soak(&args, &dir)).await else {
-        fs::remove_dir_all(&dir)?;
+        dir.remove()?;
         bail!("interrupted");
     };
     let report = result.with_context(|| format!("the logs are in {}", dir.display()))?;
@@ -133,7 +131,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if !report.wrong.is_empty() {
         bail!("something is wrong; the logs are in {}", dir.display());
     }
-    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
+    dir.remove()
 }
 
 /// The system, and what it is watched by.
@@ -287,8 +285,7 @@ impl Report {
 }
 
 fn print(report: &Report) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = table::plain();
     table.set_header(["", "first third", "second", "last"]);
     let third = report.samples.len() / 3;
     let (first, rest) = report.samples.split_at(third);
@@ -302,9 +299,7 @@ fn print(report: &Report) {
             median(last),
         ]);
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    table::align_figures(&mut table);
     println!(
         "{table}\n\n{} bookings in {:.2} hours",
         report.bookings, report.hours

@@ -3,12 +3,9 @@
 
 mod system;
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta};
 use serde_json::Value;
 use shared::{
-    audit,
     batch::Batch,
     booking::{
         BookingStatus, Change, Refusal, cancel, confirm,
@@ -24,7 +21,9 @@ use shared::{
 use sqlx::PgPool;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::system::{Program, stress};
+use crate::system::{
+    ADMIN_PATHS, Program, assert_all_is_well, find_program, pgbouncer::PgBouncer, stress,
+};
 
 /// The database, for one test at a time.
 struct Citus {
@@ -59,17 +58,6 @@ impl Citus {
 
     async fn count(&self, sql: &'static str) -> i64 {
         shared::testing::count(&self.pool, sql).await
-    }
-
-    /// Waits until everything has come to rest, and checks every invariant.
-    async fn assert_all_is_well(&self) {
-        eventually("all holds are resolved", async || {
-            let holds = "SELECT count(*) FROM bookings WHERE resolved_at IS NULL";
-            self.count(holds).await == 0
-        })
-        .await;
-        let audit = audit::audit(&self.pool, Duration::ZERO).await.unwrap();
-        assert!(audit.passes(), "{audit:#?}");
     }
 }
 
@@ -365,15 +353,62 @@ async fn a_sale_over_all_servers_goes_on_while_shards_move() {
     for path in [
         "queues/expire-bookings/jobs?bookingId=1",
         "queues/expire-bookings/jobs?showId=1",
-        "overview",
-        "sales",
-        "queues",
-        "database",
-        "workers",
-        "interventions",
-    ] {
+    ]
+    .into_iter()
+    .chain(ADMIN_PATHS)
+    {
         let url = format!("http://{}/{path}", apis[0].admin);
         assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path}");
     }
-    citus.assert_all_is_well().await;
+    assert_all_is_well(&citus.pool).await;
+}
+
+/// The pooler is told what the URL tells.
+fn server(url: &reqwest::Url) -> String {
+    format!(
+        "host={} port={} user={} password='{}'",
+        url.host_str().unwrap(),
+        url.port().unwrap_or(5432),
+        url.username(),
+        url.password().unwrap_or_default(),
+    )
+}
+
+#[tokio::test]
+async fn an_api_works_behind_a_pooler() {
+    let Some(citus) = Citus::find().await else {
+        return;
+    };
+    let Some(pgbouncer) = find_program("pgbouncer") else {
+        return;
+    };
+    let coordinator = reqwest::Url::parse(&citus.url).unwrap();
+    let pooler = PgBouncer::start(&pgbouncer, &server(&coordinator)).await;
+    let url = pooler.url(coordinator.path().trim_start_matches('/'));
+    let api = Program::api(&url, "127.0.0.1:0", &[]).await;
+    let _worker = Program::worker(&citus.url).await;
+    for load in [&[][..], &["--name-show"]] {
+        let args = [
+            &[
+                "mixed",
+                "--shows",
+                "20",
+                "--connections",
+                "32",
+                "--duration",
+                "5",
+            ],
+            load,
+        ]
+        .concat();
+        let (code, report) = stress(&api.url(), &args).await;
+        assert_eq!(code, Some(0), "{report}");
+        assert_eq!(report["errors"], serde_json::json!({}), "{report}");
+        assert!(report["bookings"].as_u64().unwrap() > 100, "{report}");
+    }
+    for path in ADMIN_PATHS {
+        let url = format!("http://{}/{path}", api.admin);
+        assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path}");
+    }
+    assert_all_is_well(&citus.pool).await;
 }

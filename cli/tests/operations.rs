@@ -3,13 +3,7 @@
 
 mod system;
 
-use std::{
-    fmt::Write,
-    fs,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{fmt::Write, fs, path::Path, process::Stdio};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -17,7 +11,6 @@ use nix::{
 };
 use serde_json::Value;
 use shared::{
-    audit,
     local_postgres::{DATABASE, LocalPostgres, Mode},
     postgres,
     testing::{DataDir, TestDatabase, count, eventually},
@@ -25,7 +18,10 @@ use shared::{
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::process::{Child, Command};
 
-use crate::system::{Program, build_programs, find_program, stress};
+use crate::system::{
+    ADMIN_PATHS, Program, assert_all_is_well, build_programs, find_program, pgbouncer::PgBouncer,
+    stress,
+};
 
 /// The proxy of the compose file, with the apis of this test.
 struct Haproxy {
@@ -74,21 +70,6 @@ impl Haproxy {
 fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
-}
-
-/// Waits until everything has come to rest, and checks every invariant.
-async fn assert_all_is_well(pool: &PgPool) {
-    eventually("all holds are resolved", async || {
-        count(
-            pool,
-            "SELECT count(*) FROM bookings WHERE resolved_at IS NULL",
-        )
-        .await
-            == 0
-    })
-    .await;
-    let audit = audit::audit(pool, Duration::ZERO).await.unwrap();
-    assert!(audit.passes(), "{audit:#?}");
 }
 
 async fn booking_goes_on(pool: &PgPool) {
@@ -146,61 +127,6 @@ async fn a_rolling_restart_fails_no_request_and_loses_no_job() {
     );
 }
 
-/// A real one, in transaction mode.
-struct PgBouncer {
-    _process: Child,
-    dir: DataDir,
-}
-
-impl PgBouncer {
-    /// With few connections to the server, so that transactions change places all the time.
-    async fn start(program: &Path, server: &Path) -> Self {
-        let dir = DataDir::new("pgbouncer");
-        fs::create_dir(&dir.0).unwrap();
-        let config = format!(
-            "[databases]
-             * = host={} user=postgres
-             [pgbouncer]
-             listen_addr =
-             listen_port = 6432
-             unix_socket_dir = {}
-             auth_type = any
-             pool_mode = transaction
-             default_pool_size = 4",
-            server.display(),
-            dir.0.display(),
-        );
-        let file = dir.0.join("pgbouncer.ini");
-        fs::write(&file, config.replace("             ", "")).unwrap();
-        let mut command = Command::new(program);
-        if nix::unistd::geteuid().is_root() {
-            // It refuses root, as PostgreSQL does.
-            let user = nix::unistd::User::from_name("postgres").unwrap().unwrap();
-            std::os::unix::fs::chown(&dir.0, Some(user.uid.as_raw()), None).unwrap();
-            command.args(["--user", "postgres"]);
-        }
-        let process = command
-            .arg(&file)
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let socket = dir.0.join(".s.PGSQL.6432");
-        eventually("the pooler listens", async || socket.exists()).await;
-        Self {
-            _process: process,
-            dir,
-        }
-    }
-
-    fn url(&self, database: &str) -> String {
-        format!(
-            "postgres:///{database}?host={}&port=6432&user=postgres",
-            self.dir.0.display()
-        )
-    }
-}
-
 #[tokio::test]
 async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
     let Some(pgbouncer) = find_program("pgbouncer") else {
@@ -208,8 +134,8 @@ async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
     };
     let db = TestDatabase::new().await;
     let (_, server) = db.url.split_once("host=").unwrap();
-    let server = PathBuf::from(server.split('&').next().unwrap());
-    let pooler = PgBouncer::start(&pgbouncer, &server).await;
+    let server = server.split('&').next().unwrap();
+    let pooler = PgBouncer::start(&pgbouncer, &format!("host={server} user=postgres")).await;
     let url = pooler.url(&db.name);
 
     build_programs();
@@ -253,14 +179,7 @@ async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
         assert!(report["bookings"].as_u64().unwrap() > 100, "{report}");
     }
     // Those who watch ask other questions.
-    for path in [
-        "overview",
-        "sales",
-        "queues",
-        "database",
-        "workers",
-        "interventions",
-    ] {
+    for path in ADMIN_PATHS {
         let url = format!("http://{}/{path}", apis[0].admin);
         assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path}");
     }

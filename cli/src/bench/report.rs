@@ -2,12 +2,12 @@
 
 use std::{fmt, process::Command};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 use serde::Serialize;
 use shared::local_postgres::LocalPostgres;
 
 use super::{COMPARED, LIMITED, trials::Trials};
-use crate::stress::Mode;
+use crate::{stress::Mode, table};
 
 /// One measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -216,9 +216,7 @@ impl fmt::Display for Report {
                 format!("{:.2}", group.p99_ms),
             ]);
         }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        table::align_figures(&mut table);
         writeln!(f, "{table}\n")?;
         writeln!(
             f,

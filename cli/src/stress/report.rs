@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::{Args, Outcome, verify::Verification};
+use crate::table;
 
 /// The result of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -96,8 +96,7 @@ fn millis(micros: u64) -> f64 {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
+        let mut table = table::plain();
         let mut row = |name: &str, value: String| {
             table.add_row([name, &value]);
         };
@@ -119,9 +118,7 @@ impl fmt::Display for Report {
         row("p95 ms", format!("{:.2}", self.latency_ms.p95));
         row("p99 ms", format!("{:.2}", self.latency_ms.p99));
         row("max ms", format!("{:.2}", self.latency_ms.max));
-        if let Some(column) = table.column_mut(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        table::align_figures(&mut table);
         writeln!(f, "{table}\n")?;
         let Verification {
             seats,

@@ -1,11 +1,14 @@
 //! The whole system, as `ticketing up` runs it. Not every test binary uses all of it.
 #![allow(dead_code)]
 
+pub(crate) mod pgbouncer;
+
 use std::{
     env,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Once,
+    time::Duration,
 };
 
 use nix::{
@@ -13,7 +16,11 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use shared::testing::DataDir;
+use shared::{
+    audit,
+    testing::{DataDir, count, eventually},
+};
+use sqlx::PgPool;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -197,6 +204,27 @@ impl Program {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.process.wait().await.unwrap().code(), Some(0));
     }
+}
+
+/// What those who watch ask.
+pub(crate) const ADMIN_PATHS: [&str; 6] = [
+    "overview",
+    "sales",
+    "queues",
+    "database",
+    "workers",
+    "interventions",
+];
+
+/// Waits until everything has come to rest, and checks every invariant.
+pub(crate) async fn assert_all_is_well(pool: &PgPool) {
+    let holds = "SELECT count(*) FROM bookings WHERE resolved_at IS NULL";
+    eventually("all holds are resolved", async || {
+        count(pool, holds).await == 0
+    })
+    .await;
+    let audit = audit::audit(pool, Duration::ZERO).await.unwrap();
+    assert!(audit.passes(), "{audit:#?}");
 }
 
 /// A program of the system; none, with a word about it, where it is not installed.

@@ -1,0 +1,61 @@
+//! A real PgBouncer, in transaction mode.
+
+use std::{fs, path::Path, process::Stdio};
+
+use shared::testing::{DataDir, eventually};
+use tokio::process::{Child, Command};
+
+/// A running one; killed when this is dropped.
+pub(crate) struct PgBouncer {
+    _process: Child,
+    dir: DataDir,
+}
+
+impl PgBouncer {
+    /// In front of this server, such as `host=/tmp user=postgres`, and with few connections to it, so that transactions
+    /// change places all the time.
+    pub(crate) async fn start(program: &Path, server: &str) -> Self {
+        let dir = DataDir::new("pgbouncer");
+        fs::create_dir(&dir.0).unwrap();
+        let config = format!(
+            "[databases]
+             * = {server}
+             [pgbouncer]
+             listen_addr =
+             listen_port = 6432
+             unix_socket_dir = {}
+             auth_type = any
+             pool_mode = transaction
+             default_pool_size = 4",
+            dir.0.display(),
+        );
+        let file = dir.0.join("pgbouncer.ini");
+        fs::write(&file, config.replace("             ", "")).unwrap();
+        let mut command = Command::new(program);
+        if nix::unistd::geteuid().is_root() {
+            // It refuses root, as PostgreSQL does.
+            let user = nix::unistd::User::from_name("postgres").unwrap().unwrap();
+            std::os::unix::fs::chown(&dir.0, Some(user.uid.as_raw()), None).unwrap();
+            command.args(["--user", "postgres"]);
+        }
+        let process = command
+            .arg(&file)
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let socket = dir.0.join(".s.PGSQL.6432");
+        eventually("the pooler listens", async || socket.exists()).await;
+        Self {
+            _process: process,
+            dir,
+        }
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!(
+            "postgres:///{database}?host={}&port=6432&user=postgres",
+            self.dir.0.display()
+        )
+    }
+}
