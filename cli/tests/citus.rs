@@ -215,7 +215,7 @@ async fn what_is_written_on_the_coordinator_too_is_committed_in_two_phases() {
     };
     let show = create(
         &citus.pool,
-        NewShow::new("Evening Show", DateTime::UNIX_EPOCH, 1000),
+        NewShow::new("Evening Show", DateTime::UNIX_EPOCH, 1_000_000),
     )
     .await;
     let mut session = Session::new(&citus.pool);
