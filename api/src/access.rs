@@ -16,6 +16,7 @@ use axum::{
 };
 use shared::{
     api_key::{self, ApiKey, Scope, Token},
+    postgres,
     telemetry::chain,
 };
 use sqlx::PgPool;
@@ -188,7 +189,7 @@ impl Keys {
 async fn keep_current(pool: &PgPool, default_rate: Option<NonZeroU32>, keys: &watch::Sender<Keys>) {
     loop {
         sleep(REFRESH_EVERY).await;
-        match api_key::valid(pool).await {
+        match postgres::in_time(api_key::valid(pool)).await {
             Ok(valid) => {
                 let current = Keys::new(valid, default_rate, &keys.borrow().by_id);
                 keys.send_replace(current);

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use futures_util::TryFutureExt;
 use sqlx::{
     Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -135,6 +136,16 @@ async fn within<T, E: From<sqlx::Error>>(
         .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
 }
 
+/// Gives up what a database does not answer. A [transaction](Session::transact) does so by itself; this is for what happens
+/// outside of one and that no client waits for, which would otherwise wait for a vanished host for a quarter of an hour.
+///
+/// # Errors
+///
+/// Those of `asking`; [`Error::Unavailable`] after 12 s.
+pub async fn in_time<T>(asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    within(session::WORK_TIMEOUT, asking).await
+}
+
 /// Answers when the database does.
 ///
 /// # Errors
@@ -233,6 +244,11 @@ fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
                 Ok(usage.idle_for < TRUSTED_WHEN_IDLE
                     || within(PING_TIMEOUT, connection.ping()).await.is_ok())
             })
+        })
+        // Whoever asked may have gone away before the answer came. The pool would wait for it, without end if the server's
+        // host vanished, and lend no other connection in its place. With nothing to wait for, this does nothing.
+        .after_release(|connection, _| {
+            Box::pin(within(PING_TIMEOUT, connection.flush()).map_ok(|()| true))
         })
 }
 

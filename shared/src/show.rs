@@ -140,7 +140,8 @@ async fn create_in(
             return Ok(Err(Refusal::KeyReused));
         }
         let show = find(&mut *tx, record.show_id).await?;
-        let show = show.ok_or(sqlx::Error::RowNotFound)?;
+        // On Citus its server may be about to commit it, after the key.
+        let show = show.ok_or(postgres::Error::Conflict(sqlx::Error::RowNotFound))?;
         return Ok(Ok(Made::earlier(show)));
     }
     // Not VALUES: see `postgres::citus`.

@@ -8,8 +8,9 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use shared::{
+    booking::query,
     postgres::{self, DatabaseArgs, Error, Session},
-    testing::{TestDatabase, eventually},
+    testing::{DataDir, TestDatabase, eventually},
 };
 use sqlx::PgConnection;
 use tokio::{
@@ -102,7 +103,7 @@ async fn a_chained_session_commits_each_of_its_transactions_by_itself() {
 #[tokio::test]
 async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_one() {
     let db = TestDatabase::new().await;
-    let way = Way::to(&db.url);
+    let way = Way::to(&db);
     let pool = postgres::connect(&DatabaseArgs {
         database_url: way.url.clone(),
         database_password_file: None,
@@ -137,6 +138,40 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
     way.silent.send_replace(false);
     time::resume();
     session.transact(&mut (), nothing).await.unwrap();
+}
+
+/// Nor must it keep what nobody waits for, or a connection whose caller is gone.
+#[tokio::test]
+async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
+    let db = TestDatabase::new().await;
+    let way = Way::to(&db);
+    let pool = postgres::connect(&DatabaseArgs {
+        database_url: way.url.clone(),
+        database_password_file: None,
+        database_connections: 1,
+    })
+    .await
+    .unwrap();
+    let session = Session::new(&pool);
+    let locate = async || query::locate(&session, &[1]).await;
+    let is_back = async || eventually("it is back", async || pool.num_idle() == 1).await;
+    assert_eq!(locate().await.unwrap(), [None]);
+    is_back().await;
+    fall_silent(&way.silent).await;
+    let result = locate().await;
+    assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
+    way.silent.send_replace(false);
+    time::resume();
+    assert_eq!(locate().await.unwrap(), [None]);
+
+    is_back().await;
+    fall_silent(&way.silent).await;
+    let patience = Duration::from_millis(100);
+    let result = time::timeout(patience, query::find(&pool, 1, None)).await;
+    assert!(result.is_err(), "{result:?}");
+    way.silent.send_replace(false);
+    time::resume();
+    assert!(query::find(&pool, 1, None).await.unwrap().is_none());
 }
 
 /// What it kept for too long does not stand in the way of what it takes instead.
@@ -203,23 +238,23 @@ async fn fall_silent(silent: &watch::Sender<bool>) {
 struct Way {
     url: String,
     silent: watch::Sender<bool>,
-    dir: PathBuf,
+    _dir: DataDir,
 }
 
 impl Way {
-    fn to(url: &str) -> Self {
-        let (_, server) = url.split_once("host=").unwrap();
+    fn to(db: &TestDatabase) -> Self {
+        let (_, server) = db.url.split_once("host=").unwrap();
         let (server, _) = server.split_once('&').unwrap();
         let socket = ".s.PGSQL.5432";
         let server_socket = PathBuf::from(server).join(socket);
-        let dir = std::env::temp_dir().join(format!("ticketing-way-{}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        let listener = UnixListener::bind(dir.join(socket)).unwrap();
+        let dir = DataDir::new(&db.name);
+        std::fs::create_dir(&dir.0).unwrap();
+        let listener = UnixListener::bind(dir.0.join(socket)).unwrap();
         let silent = watch::Sender::new(false);
         let way = Self {
-            url: url.replace(server, dir.to_str().unwrap()),
+            url: db.url.replace(server, dir.0.to_str().unwrap()),
             silent: silent.clone(),
-            dir,
+            _dir: dir,
         };
         tokio::spawn(async move {
             loop {
@@ -240,12 +275,6 @@ impl Way {
             }
         });
         way
-    }
-}
-
-impl Drop for Way {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.dir).unwrap();
     }
 }
 

@@ -852,6 +852,33 @@ async fn an_extended_hold_outlives_its_first_deadline_and_fails_at_its_last() {
     assert_seats_conserved(&db.pool).await;
 }
 
+/// Its COMMIT comes after its job has seen the hold overdue, and before the job has it.
+#[tokio::test]
+async fn a_hold_extended_at_the_last_moment_keeps_its_job() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let hold = a_hold(&db.pool, &show, 2).await;
+    let_pass(&db.pool, 125).await;
+    let mut extension = db.pool.begin().await.unwrap();
+    let deadline: DateTime<Utc> = sqlx::query_scalar(
+        "UPDATE bookings SET expires_at = extendable_until RETURNING expires_at",
+    )
+    .fetch_one(&mut *extension)
+    .await
+    .unwrap();
+    let mut session = db.session();
+    let job = job(&[hold.id]);
+    let (outcome, ()) = tokio::join!(expire::expire(&mut session, &job), async {
+        until_one_waits_for_a_lock(&db.pool).await;
+        extension.commit().await.unwrap();
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!(
+        (outcome.expired, outcome.next_deadline),
+        (0, Some(deadline))
+    );
+}
+
 #[tokio::test]
 async fn a_booking_changes_only_while_it_is_as_the_client_saw_it() {
     let db = TestDatabase::new().await;

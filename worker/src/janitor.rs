@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use shared::{
     booking::expire::{self, Overdue},
     idempotency,
-    postgres::{self, Leadership, Session},
+    postgres::{self, Leadership, Session, in_time},
     queue::{housekeeping, steer},
     telemetry,
 };
@@ -34,7 +34,7 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
     let mut leadership = None;
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
         // A stop in the middle of a sweep rolls its last batch back.
-        let round = round(&pool, config, &mut leadership);
+        let round = Box::pin(round(&pool, config, &mut leadership));
         if let Some(Err(error)) = stop.run_until_cancelled(round).await {
             leadership = None;
             tracing::warn!(
@@ -52,10 +52,13 @@ async fn round(
 ) -> Result<(), postgres::Error> {
     match leadership {
         Some(leadership) => leadership.check().await?,
-        None => *leadership = Leadership::try_take(pool, LEADER_KEY).await?,
+        None => *leadership = in_time(Leadership::try_take(pool, LEADER_KEY)).await?,
     }
     if leadership.is_some() {
-        clean(pool, config).await?.tell(pool).await?;
+        let mut cleaned = Cleaned::default();
+        let result = clean(pool, config, &mut cleaned).await;
+        cleaned.tell(pool).await?;
+        result?;
     }
     Ok(())
 }
@@ -118,41 +121,59 @@ impl Cleaned {
     }
 }
 
-/// One round: sweeps, rescues, prunes. Each in small batches, until there is nothing left to do.
+/// One round: sweeps, rescues, prunes. Each in small batches, until there is nothing left to do. Adds what it did to `cleaned`.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`]; what was done before stays done.
-pub async fn clean(pool: &PgPool, config: &Config) -> Result<Cleaned, postgres::Error> {
-    let mut cleaned = Cleaned {
-        swept: sweep(pool, config.overdue_grace()).await?,
-        ..Cleaned::default()
-    };
+/// [`postgres::Error`]; what was done before stays done. Where the sweep fails, as with a server of Citus away, the others are
+/// done all the same.
+pub async fn clean(
+    pool: &PgPool,
+    config: &Config,
+    cleaned: &mut Cleaned,
+) -> Result<(), postgres::Error> {
+    let swept = sweep(pool, config.overdue_grace()).await;
+    rescue(pool, cleaned).await?;
+    prune(pool, config, cleaned).await?;
+    cleaned.swept += swept?;
+    Ok(())
+}
+
+async fn rescue(pool: &PgPool, cleaned: &mut Cleaned) -> Result<(), postgres::Error> {
     loop {
-        let housekeeping::Rescued { again, dead } = housekeeping::rescue(pool, STUCK_AFTER).await?;
+        let rescued = in_time(housekeeping::rescue(pool, STUCK_AFTER)).await?;
+        let housekeeping::Rescued { again, dead } = rescued;
         cleaned.rescued += again;
         cleaned.died += dead;
         if again + dead < housekeeping::BATCH {
-            break;
+            return Ok(());
         }
     }
+}
+
+async fn prune(
+    pool: &PgPool,
+    config: &Config,
+    cleaned: &mut Cleaned,
+) -> Result<(), postgres::Error> {
+    let full = housekeeping::BATCH.unsigned_abs();
     loop {
-        let keys = idempotency::prune(pool, config.keys_kept()).await?;
+        let keys = in_time(idempotency::prune(pool, config.keys_kept())).await?;
         cleaned.pruned_keys += keys;
         if keys < idempotency::PRUNED_AT_ONCE.into() {
             break;
         }
     }
-    while housekeeping::prune_interventions(pool).await? == housekeeping::BATCH.unsigned_abs() {}
+    while in_time(housekeeping::prune_interventions(pool)).await? == full {}
     let keep = config.retention();
     loop {
-        let done = housekeeping::prune_done(pool, &keep).await?;
-        let dead = housekeeping::prune_dead(pool, &keep).await?;
-        let workers = housekeeping::prune_workers(pool, WORKERS_KEPT).await?;
+        let done = in_time(housekeeping::prune_done(pool, &keep)).await?;
+        let dead = in_time(housekeeping::prune_dead(pool, &keep)).await?;
+        let workers = in_time(housekeeping::prune_workers(pool, WORKERS_KEPT)).await?;
         cleaned.pruned_jobs += done + dead;
         cleaned.pruned_workers += workers;
-        if done.max(dead).max(workers) < housekeeping::BATCH.unsigned_abs() {
-            return Ok(cleaned);
+        if done.max(dead).max(workers) < full {
+            return Ok(());
         }
     }
 }
@@ -166,15 +187,19 @@ pub async fn clean(pool: &PgPool, config: &Config) -> Result<Cleaned, postgres::
 pub async fn sweep(pool: &PgPool, grace: TimeDelta) -> Result<usize, postgres::Error> {
     let mut session = Session::new(pool);
     let mut expired = 0;
-    for show_id in expire::find_overdue_shows(pool, grace).await? {
+    for show_id in in_time(expire::find_overdue_shows(pool, grace)).await? {
         let overdue = Overdue {
             show_ids: vec![show_id],
             grace,
         };
         match expire::expire_overdue(&mut session, &overdue).await {
             Ok(count) => expired += count,
-            // One show whose seats do not add up must not keep the others from theirs.
-            Err(error @ (postgres::Error::Drift { .. } | postgres::Error::Unexpected(_))) => {
+            // One show whose seats do not add up, or that somebody keeps locked, must not keep the others from theirs.
+            Err(
+                error @ (postgres::Error::Drift { .. }
+                | postgres::Error::Unexpected(_)
+                | postgres::Error::Conflict(_)),
+            ) => {
                 tracing::error!(
                     show_id,
                     error = telemetry::chain(&error),

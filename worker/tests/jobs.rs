@@ -255,6 +255,25 @@ async fn the_sweep_returns_seats_whose_job_was_lost() {
     assert_seats_conserved(&db.pool).await;
 }
 
+#[tokio::test]
+async fn a_show_that_somebody_keeps_locked_does_not_keep_others_from_the_sweep() {
+    let db = TestDatabase::new().await;
+    let (locked, other) = (a_show(&db.pool, 10).await, a_show(&db.pool, 10).await);
+    let held = a_hold(&db.pool, &locked, 1).await;
+    a_hold(&db.pool, &other, 2).await;
+    let_pass(&db.pool, 125).await;
+    let mut blocker = db.pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM shows WHERE id = $1 FOR UPDATE")
+        .bind(locked.id)
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    let swept = janitor::sweep(&db.pool, chrono::TimeDelta::zero()).await;
+    assert_eq!(swept.unwrap(), 1);
+    assert_eq!(available_seats(&db.pool, other.id).await, 10);
+    assert_eq!(stored_status(&db.pool, held.id).await, "PENDING");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_sweeps_by_itself() {
     let db = TestDatabase::new().await;

@@ -22,7 +22,7 @@ const MAX_AT_ONCE: usize = 1000;
 pub struct Outcome {
     /// How many bookings failed.
     pub expired: usize,
-    /// The earliest deadline of the named bookings that are still held and not due yet; none if there are none.
+    /// The earliest deadline of the named bookings that are still held; none if there are none.
     pub next_deadline: Option<DateTime<Utc>>,
 }
 
@@ -42,22 +42,7 @@ pub async fn expire(
     session: &mut Session,
     job: &ExpireBookings,
 ) -> Result<Outcome, postgres::Error> {
-    let shows = sqlx::query!(
-        r#"SELECT show_id,
-                  min(expires_at) FILTER (WHERE status = 'PENDING' AND expires_at > now()) AS next_deadline,
-                  bool_or(status = 'PENDING' AND expires_at <= now())
-                  OR EXISTS (SELECT FROM bookings AS hold
-                             WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
-                               AND hold.resolved_at IS NULL
-                               AND hold.expires_at <= now() - make_interval(secs => $2)) AS "is_due!"
-           FROM bookings AS named WHERE id = ANY($1) AND ($3::bigint IS NULL OR show_id = $3)
-           GROUP BY show_id ORDER BY show_id"#,
-        &job.booking_ids,
-        LATE.as_seconds_f64(),
-        job.show_id,
-    )
-    .fetch_all(session.pool())
-    .await?;
+    let shows = postgres::in_time(look(session.pool(), job)).await?;
     let due: Vec<i64> = shows
         .iter()
         .filter(|show| show.is_due)
@@ -75,10 +60,47 @@ pub async fn expire(
         };
         expired += expire_overdue(session, &overdue).await?;
     }
+    // What was due may have been extended at the last moment.
+    let left = if due.is_empty() {
+        shows
+    } else {
+        postgres::in_time(look(session.pool(), job)).await?
+    };
     Ok(Outcome {
         expired,
-        next_deadline: shows.iter().filter_map(|show| show.next_deadline).min(),
+        next_deadline: left.iter().filter_map(|show| show.next_deadline).min(),
     })
+}
+
+/// A show with named bookings.
+struct Look {
+    show_id: i64,
+    /// Of the named bookings that are held.
+    next_deadline: Option<DateTime<Utc>>,
+    /// Whether it has something to expire.
+    is_due: bool,
+}
+
+/// Locks nothing.
+async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres::Error> {
+    let shows = sqlx::query_as!(
+        Look,
+        r#"SELECT show_id,
+                  min(expires_at) FILTER (WHERE status = 'PENDING') AS next_deadline,
+                  bool_or(status = 'PENDING' AND expires_at <= now())
+                  OR EXISTS (SELECT FROM bookings AS hold
+                             WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
+                               AND hold.resolved_at IS NULL
+                               AND hold.expires_at <= now() - make_interval(secs => $2)) AS "is_due!"
+           FROM bookings AS named WHERE id = ANY($1) AND ($3::bigint IS NULL OR show_id = $3)
+           GROUP BY show_id ORDER BY show_id"#,
+        &job.booking_ids,
+        LATE.as_seconds_f64(),
+        job.show_id,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(shows)
 }
 
 /// Which holds to expire.

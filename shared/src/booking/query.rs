@@ -329,9 +329,11 @@ pub(super) async fn lock(
 ///
 /// [`postgres::Error`].
 pub async fn locate(session: &Session, ids: &[i64]) -> Result<Vec<Option<i64>>, postgres::Error> {
-    let rows = sqlx::query!("SELECT id, show_id FROM bookings WHERE id = ANY($1)", ids)
-        .fetch_all(session.pool())
-        .await?;
+    let rows = postgres::in_time(async {
+        let found = sqlx::query!("SELECT id, show_id FROM bookings WHERE id = ANY($1)", ids);
+        Ok(found.fetch_all(session.pool()).await?)
+    })
+    .await?;
     let shows: BTreeMap<i64, i64> = rows.into_iter().map(|row| (row.id, row.show_id)).collect();
     Ok(ids.iter().map(|id| shows.get(id).copied()).collect())
 }

@@ -243,7 +243,7 @@ impl Drop for OpenTransaction {
 
 /// How long all of a transaction but its COMMIT may take. A statement takes 10 s at most; beyond that, the database
 /// or the way to it has gone silent, which a connection by itself would notice after a quarter of an hour.
-const WORK_TIMEOUT: Duration = Duration::from_secs(12);
+pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// How long a COMMIT may take. Less than a statement, because a COMMIT that waits for a synchronous standby does not
 /// fail at that limit: the database would say that it was done, and a failover could undo it.
