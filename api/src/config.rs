@@ -30,6 +30,9 @@ pub struct Args {
     pub log: LogArgs,
 }
 
+/// The most lanes: as many processors as a big database server has for them.
+pub const BATCH_LANES_MAX: u8 = 64;
+
 /// How the API is served.
 #[derive(Debug, Clone, clap::Args)]
 #[group(id = "api")]
@@ -58,7 +61,7 @@ pub struct Config {
     ///
     /// All requests for a show go through the same lane. More than one pays only where cores are idle, and on Citus, where
     /// a transaction is for one show.
-    #[arg(long, env = "BATCH_LANES", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, env = "BATCH_LANES", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(BATCH_LANES_MAX)))]
     pub batch_lanes: Option<u8>,
 
     /// The most requests that wait for a lane; more are answered with 503 at once

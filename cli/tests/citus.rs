@@ -4,7 +4,7 @@
 mod system;
 
 use chrono::{DateTime, TimeDelta};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
     batch::Batch,
     booking::{
@@ -319,11 +319,18 @@ async fn a_sale_over_all_servers_goes_on_while_shards_move() {
     ] {
         let (code, report) = load(args).await;
         assert_eq!(code, Some(0), "{report}");
+        assert!(
+            args.contains(&"--retries") || report["errors"] == json!({}),
+            "{report}"
+        );
     }
     let args = ["mixed", "--shows", "20", "--name-show", "--duration", "10"];
     let ((code, report), ()) = tokio::join!(load(&args), move_some_shards(&citus));
     assert_eq!(code, Some(0), "{report}");
     assert!(report["bookings"].as_u64().unwrap() > 100, "{report}");
+    // A transaction that a move broke off was run again, or has an unknown outcome.
+    let mut errors = report["errors"].as_object().unwrap().keys();
+    assert!(errors.all(|error| error.ends_with(": 503")), "{report}");
 
     // Lists, and what those who watch ask.
     let began = began.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
@@ -363,14 +370,17 @@ async fn a_sale_over_all_servers_goes_on_while_shards_move() {
     assert_all_is_well(&citus.pool).await;
 }
 
-/// The pooler is told what the URL tells.
+/// What a pooler is told of a server, as the URL tells it.
 fn server(url: &reqwest::Url) -> String {
+    let host = url.host_str().unwrap();
+    let port = url.port().unwrap_or(5432);
+    let user = url.username();
+    let password = url
+        .password()
+        .map(|password| format!("password={password}"));
     format!(
-        "host={} port={} user={} password='{}'",
-        url.host_str().unwrap(),
-        url.port().unwrap_or(5432),
-        url.username(),
-        url.password().unwrap_or_default(),
+        "host={host} port={port} user={user} {}",
+        password.unwrap_or_default()
     )
 }
 
@@ -403,7 +413,7 @@ async fn an_api_works_behind_a_pooler() {
         .concat();
         let (code, report) = stress(&api.url(), &args).await;
         assert_eq!(code, Some(0), "{report}");
-        assert_eq!(report["errors"], serde_json::json!({}), "{report}");
+        assert_eq!(report["errors"], json!({}), "{report}");
         assert!(report["bookings"].as_u64().unwrap() > 100, "{report}");
     }
     for path in ADMIN_PATHS {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use api::config::BATCH_LANES_MAX;
 use serde::Serialize;
 
 use super::cost::{Cost, Costs};
@@ -115,12 +116,12 @@ impl Plan {
                 Some(sale.log_mb_per_second),
             ),
             // A lane waits for one transaction at a time, which keeps about one processor of the database busy. Lanes of two
-            // apis with the same number have the same shows, and wait for each other.
+            // apis with the same number have the same shows, and wait for each other; a show has one of them.
             need(
                 "lanes of each api",
-                (rate * costs.reserve.database_micros / 1e6 / busy).ceil(),
+                processors(rate * costs.reserve.database_micros),
                 "for reserving",
-                None,
+                Some(sale.shows.min(BATCH_LANES_MAX.into())),
             ),
         ];
         let share = |need: &&Need| need.share.unwrap_or_default();
@@ -166,9 +167,21 @@ mod tests {
         let plan = Plan::new(&SALE, &costs);
         let amounts: Vec<f64> = plan.needs.iter().map(|need| need.amount).collect();
         // 45 µs of the api, 2 of the worker, 65 of the database and 1,500 bytes of log for each; twice, since half is left.
-        assert_eq!(amounts, [0.9, 0.04, 1.3, 30.0, 1.0]);
+        assert_eq!(amounts, [0.9, 0.04, 1.3, 30.0, 0.8]);
         assert_eq!(plan.first, "PostgreSQL's log");
         assert_eq!(format!("{:.0}", plan.most_bookings_per_second), "33333");
+    }
+
+    #[test]
+    fn one_show_has_one_lane() {
+        let costs = Costs {
+            reserve: cost(30.0, 0.0, 40.0, 1000.0),
+            confirm: cost(0.0, 0.0, 0.0, 0.0),
+            expire: cost(0.0, 0.0, 0.0, 0.0),
+        };
+        let plan = Plan::new(&Sale { shows: 1, ..SALE }, &costs);
+        assert_eq!(plan.first, "lanes of each api");
+        assert_eq!(format!("{:.0}", plan.most_bookings_per_second), "12500");
     }
 
     #[test]
