@@ -133,10 +133,10 @@ pub async fn clean(
     cleaned: &mut Cleaned,
 ) -> Result<(), postgres::Error> {
     let swept = sweep(pool, config.overdue_grace()).await;
+    let swept = swept.map(|count| cleaned.swept += count);
     rescue(pool, cleaned).await?;
     prune(pool, config, cleaned).await?;
-    cleaned.swept += swept?;
-    Ok(())
+    swept
 }
 
 async fn rescue(pool: &PgPool, cleaned: &mut Cleaned) -> Result<(), postgres::Error> {
