@@ -11,9 +11,8 @@ use serde_json::{Value, json};
 use shared::{
     api_key::{self, NewApiKey, Scope},
     local_postgres::{LocalPostgres, Mode},
-    postgres::DatabaseArgs,
     testing::{
-        DataDir, SteppedClock, TestDatabase, a_show, eventually, let_pass, now,
+        DataDir, SteppedClock, TestDatabase, a_show, connect, eventually, let_pass, now,
         until_one_waits_for_a_lock,
     },
 };
@@ -174,13 +173,7 @@ async fn without_its_database_the_api_lives_but_is_not_ready_and_comes_back_by_i
     let data = DataDir::new("away");
     let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
     let url = server.create_database("away").await.unwrap();
-    let pool = shared::postgres::connect(&DatabaseArgs {
-        database_url: url.clone(),
-        database_password_file: None,
-        database_connections: 2,
-    })
-    .await
-    .unwrap();
+    let pool = connect(&url, 2).await.unwrap();
     let show = a_show(&pool, 10).await;
     pool.close().await;
     let api = Api::start(&url).await;

@@ -14,9 +14,9 @@ use shared::{
     },
     idempotency::{Claim, Key},
     jobs::ExpireBookings,
-    postgres::{self, DatabaseArgs, Engine, Session},
+    postgres::{self, Engine, Session},
     show::{self, Creation, NewShow},
-    testing::{create, eventually, now},
+    testing::{self, create, eventually, now},
 };
 use sqlx::PgPool;
 use tokio::sync::{Mutex, MutexGuard};
@@ -57,18 +57,12 @@ impl Citus {
     }
 
     async fn count(&self, sql: &'static str) -> i64 {
-        shared::testing::count(&self.pool, sql).await
+        testing::count(&self.pool, sql).await
     }
 }
 
 async fn connect(url: &str) -> PgPool {
-    let pool = postgres::connect(&DatabaseArgs {
-        database_url: url.to_owned(),
-        database_password_file: None,
-        database_connections: 4,
-    })
-    .await
-    .unwrap();
+    let pool = testing::connect(url, 4).await.unwrap();
     assert_eq!(Engine::of(&pool), Engine::Citus);
     pool
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -76,7 +76,7 @@ impl TestDatabase {
             ))
             .await?;
         let url = server.url(&name);
-        let pool = connect(&url).await?;
+        let pool = connect(&url, 16).await?;
         Ok(Self { pool, url, name })
     }
 }
@@ -92,11 +92,16 @@ async fn start_server() -> anyhow::Result<LocalPostgres> {
     Ok(server)
 }
 
-async fn connect(url: &str) -> anyhow::Result<PgPool> {
+/// A pool as the programs have it, with so many connections.
+///
+/// # Errors
+///
+/// As [`postgres::connect`].
+pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
     postgres::connect(&DatabaseArgs {
         database_url: url.to_owned(),
         database_password_file: None,
-        database_connections: 16,
+        database_connections: connections,
     })
     .await
 }
@@ -278,6 +283,21 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A transaction that keeps this show locked.
+///
+/// # Panics
+///
+/// When the database can't be reached.
+pub async fn lock_show(pool: &PgPool, show_id: i64) -> Transaction<'static, Postgres> {
+    let mut blocker = pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM shows WHERE id = $1 FOR UPDATE")
+        .bind(show_id)
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    blocker
 }
 
 /// Waits until exactly one transaction of this database waits for a lock.

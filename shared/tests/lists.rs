@@ -6,8 +6,7 @@ use shared::{
         Booking, BookingStatus,
         query::{self, Cursor, Filter},
     },
-    postgres::{self, DatabaseArgs},
-    testing::{TestDatabase, execute, now},
+    testing::{TestDatabase, connect, execute, now},
 };
 use sqlx::PgPool;
 
@@ -100,13 +99,7 @@ async fn costs(bookings: i64) -> Vec<(&'static str, i64)> {
     let db = TestDatabase::new().await;
     fill(&db.pool, bookings).await;
     // One connection, whose counters are told before the next question.
-    let pool = postgres::connect(&DatabaseArgs {
-        database_url: db.url.clone(),
-        database_password_file: None,
-        database_connections: 1,
-    })
-    .await
-    .unwrap();
+    let pool = connect(&db.url, 1).await.unwrap();
     let read = async || -> i64 {
         execute(&pool, "SELECT pg_stat_force_next_flush()").await;
         sqlx::query_scalar(

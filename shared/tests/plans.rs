@@ -10,9 +10,9 @@ use shared::{
         extend, reserve,
     },
     idempotency::{Claim, Key},
-    postgres::{self, DatabaseArgs, Session},
+    postgres::Session,
     show::{NewShow, Show},
-    testing::{TestDatabase, change, create, execute, job, let_pass},
+    testing::{TestDatabase, change, connect, create, execute, job, let_pass},
 };
 use sqlx::PgPool;
 
@@ -96,13 +96,7 @@ fn requests(show: &Show, run: i64) -> Vec<reserve::Request> {
 async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
     let db = TestDatabase::new().await;
     let show = a_sale(&db.pool).await;
-    let pool = postgres::connect(&DatabaseArgs {
-        database_url: db.url.clone(),
-        database_password_file: None,
-        database_connections: 1,
-    })
-    .await
-    .unwrap();
+    let pool = connect(&db.url, 1).await.unwrap();
 
     let session = || Session::new(&pool);
     let mut costs = Vec::new();

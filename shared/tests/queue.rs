@@ -6,13 +6,12 @@ use shared::{
     batch::Batch,
     booking::reserve,
     jobs::ExpireBookings,
-    postgres::{self, DatabaseArgs},
     queue::{
         JobState,
         inspect::{self, Filter, Job},
         steer::{self, Action, Note},
     },
-    testing::{TestDatabase, a_hold, a_show, count, execute},
+    testing::{TestDatabase, a_hold, a_show, connect, count, execute},
 };
 use sqlx::PgPool;
 
@@ -323,13 +322,7 @@ async fn costs(of_each: i32) -> Vec<(JobState, i64)> {
     let db = TestDatabase::new().await;
     fill(&db.pool, of_each).await;
     // One connection, whose counters are told before the next question.
-    let pool = postgres::connect(&DatabaseArgs {
-        database_url: db.url.clone(),
-        database_password_file: None,
-        database_connections: 1,
-    })
-    .await
-    .unwrap();
+    let pool = connect(&db.url, 1).await.unwrap();
     let read = async || -> i64 {
         execute(&pool, "SELECT pg_stat_force_next_flush()").await;
         count(

@@ -9,8 +9,8 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use shared::{
     booking::query,
-    postgres::{self, DatabaseArgs, Error, Session},
-    testing::{DataDir, TestDatabase, eventually},
+    postgres::{Error, Session},
+    testing::{DataDir, TestDatabase, connect, eventually},
 };
 use sqlx::PgConnection;
 use tokio::{
@@ -104,14 +104,8 @@ async fn a_chained_session_commits_each_of_its_transactions_by_itself() {
 async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_one() {
     let db = TestDatabase::new().await;
     let way = Way::to(&db);
-    let pool = postgres::connect(&DatabaseArgs {
-        database_url: way.url.clone(),
-        database_password_file: None,
-        // So that each transaction would get the silent one, if it were kept.
-        database_connections: 1,
-    })
-    .await
-    .unwrap();
+    // One connection, so that each transaction would get the silent one, if it were kept.
+    let pool = connect(&way.url, 1).await.unwrap();
     for mut session in [Session::new(&pool), Session::chained(&pool)] {
         session.transact(&mut (), nothing).await.unwrap();
 
@@ -145,13 +139,7 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
 async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
     let db = TestDatabase::new().await;
     let way = Way::to(&db);
-    let pool = postgres::connect(&DatabaseArgs {
-        database_url: way.url.clone(),
-        database_password_file: None,
-        database_connections: 1,
-    })
-    .await
-    .unwrap();
+    let pool = connect(&way.url, 1).await.unwrap();
     let session = Session::new(&pool);
     let locate = async || query::locate(&session, &[1]).await;
     let is_back = async || eventually("it is back", async || pool.num_idle() == 1).await;
@@ -178,13 +166,7 @@ async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
 #[tokio::test]
 async fn a_chained_session_that_waited_begins_again_with_the_only_connection() {
     let db = TestDatabase::new().await;
-    let pool = postgres::connect(&DatabaseArgs {
-        database_url: db.url.clone(),
-        database_password_file: None,
-        database_connections: 1,
-    })
-    .await
-    .unwrap();
+    let pool = connect(&db.url, 1).await.unwrap();
     let mut session = Session::chained(&pool);
     session.transact(&mut (), nothing).await.unwrap();
     time::pause();

@@ -14,7 +14,7 @@ use shared::{
     show::{self, Creation, NewShow},
     testing::{
         TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
-        change, count, create, eventually, job, let_pass, now, stored_status, things,
+        change, count, create, eventually, job, let_pass, lock_show, now, stored_status, things,
         until_one_waits_for_a_lock,
     },
 };
@@ -305,12 +305,7 @@ async fn time_spent_waiting_for_a_lock_counts() {
 async fn requests_for_a_locked_show_join_the_batch_that_locked_it() {
     let db = TestDatabase::new().await;
     let (one, two) = (a_show(&db.pool, 3).await, a_show(&db.pool, 3).await);
-    let mut blocker = db.pool.begin().await.unwrap();
-    sqlx::query("SELECT 1 FROM shows WHERE id = $1 FOR UPDATE")
-        .bind(one.id)
-        .execute(&mut *blocker)
-        .await
-        .unwrap();
+    let blocker = lock_show(&db.pool, one.id).await;
     let (arrive, arrivals) = std::sync::mpsc::channel();
     let mut arrivals = arrivals.into_iter().peekable();
     let mut next_if = |fits: &dyn Fn(&reserve::Request) -> bool| arrivals.next_if(fits);
@@ -346,12 +341,7 @@ async fn a_hold_is_as_long_as_promised_however_long_the_lock_took() {
     let db = TestDatabase::new().await;
     let (one, two) = (a_show(&db.pool, 10).await, a_show(&db.pool, 10).await);
     for (locked, wanted) in [(one.id, one.id), (two.id, two.id), (two.id, one.id)] {
-        let mut blocker = db.pool.begin().await.unwrap();
-        sqlx::query("SELECT 1 FROM shows WHERE id = $1 FOR UPDATE")
-            .bind(locked)
-            .execute(&mut *blocker)
-            .await
-            .unwrap();
+        let blocker = lock_show(&db.pool, locked).await;
         // Of both shows in one batch, so that each lock is waited for as the first and as the last.
         let mut batch = Batch::of([request(wanted, 1), request(one.id + two.id - wanted, 1)]);
         let mut session = db.session();

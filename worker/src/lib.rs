@@ -212,10 +212,7 @@ mod tests {
     use clap::Parser;
     use futures_util::FutureExt;
     use serde_json::Value;
-    use shared::{
-        postgres::DatabaseArgs,
-        testing::{TestDatabase, a_hold, a_show, eventually, let_pass},
-    };
+    use shared::testing::{TestDatabase, a_hold, a_show, connect, eventually, let_pass};
 
     use super::*;
     use crate::config::Args;
@@ -231,13 +228,7 @@ mod tests {
             .await
             .unwrap();
         // Whose connections count their calls.
-        let pool = shared::postgres::connect(&DatabaseArgs {
-            database_url: db.url.clone(),
-            database_password_file: None,
-            database_connections: 8,
-        })
-        .await
-        .unwrap();
+        let pool = connect(&db.url, 8).await.unwrap();
         let show = a_show(&db.pool, 10).await;
         a_hold(&db.pool, &show, 1).await;
         let_pass(&db.pool, 200).await;

@@ -6,7 +6,7 @@ use shared::{
     jobs::ExpireBookings,
     testing::{
         self, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
-        available_seats, change, eventually, let_pass, now, stored_status,
+        available_seats, change, eventually, let_pass, lock_show, now, stored_status,
     },
 };
 use sqlx::PgPool;
@@ -262,12 +262,7 @@ async fn a_show_that_somebody_keeps_locked_does_not_keep_others_from_the_sweep()
     let held = a_hold(&db.pool, &locked, 1).await;
     a_hold(&db.pool, &other, 2).await;
     let_pass(&db.pool, 125).await;
-    let mut blocker = db.pool.begin().await.unwrap();
-    sqlx::query("SELECT 1 FROM shows WHERE id = $1 FOR UPDATE")
-        .bind(locked.id)
-        .execute(&mut *blocker)
-        .await
-        .unwrap();
+    let _blocker = lock_show(&db.pool, locked.id).await;
     let swept = janitor::sweep(&db.pool, chrono::TimeDelta::zero()).await;
     assert_eq!(swept.unwrap(), 1);
     assert_eq!(available_seats(&db.pool, other.id).await, 10);

@@ -103,6 +103,14 @@ async fn a_job_that_takes_its_worker_down_is_not_run_for_ever() {
     );
 }
 
+/// A round of the janitor.
+async fn clean(pool: &PgPool) -> Cleaned {
+    let mut cleaned = Cleaned::default();
+    let clean = janitor::clean(pool, &CONFIG, &mut cleaned);
+    clean.await.unwrap();
+    cleaned
+}
+
 #[tokio::test]
 async fn the_janitor_rescues_what_lost_workers_had_in_hand() {
     let db = TestDatabase::new().await;
@@ -120,9 +128,7 @@ async fn the_janitor_rescues_what_lost_workers_had_in_hand() {
          WHERE id = numbered",
     )
     .await;
-    let mut cleaned = Cleaned::default();
-    let clean = janitor::clean(&db.pool, &CONFIG, &mut cleaned);
-    clean.await.unwrap();
+    let cleaned = clean(&db.pool).await;
     let expected = Cleaned {
         rescued: 2,
         died: 1,
@@ -141,9 +147,7 @@ async fn the_janitor_rescues_what_lost_workers_had_in_hand() {
         ("Running", 0),
     ];
     assert_eq!(states, expected.map(|(status, n)| (status.to_owned(), n)));
-    let mut again = Cleaned::default();
-    let clean = janitor::clean(&db.pool, &CONFIG, &mut again);
-    clean.await.unwrap();
+    let again = clean(&db.pool).await;
     assert_eq!(again, Cleaned::default());
 }
 
@@ -192,9 +196,7 @@ async fn the_janitor_prunes_what_is_over_by_age_and_by_number() {
          VALUES (0, 'old', '', 1, now() - interval '61 minutes'), (0, 'young', '', 1, now() - interval '59 minutes')",
     )
     .await;
-    let mut cleaned = Cleaned::default();
-    let clean = janitor::clean(&db.pool, &CONFIG, &mut cleaned);
-    clean.await.unwrap();
+    let cleaned = clean(&db.pool).await;
     assert_eq!((cleaned.pruned_jobs, cleaned.pruned_workers), (4, 1));
     assert_eq!(cleaned.pruned_keys, 1);
     let left: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs ORDER BY id")
