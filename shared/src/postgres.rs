@@ -27,7 +27,7 @@ pub use self::{
     citus::Engine,
     session::{Session, Work},
 };
-use crate::jobs;
+use crate::{jobs, queue::engine};
 
 /// How a database call failed, by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -275,6 +275,17 @@ pub fn watching(pool: &PgPool) -> PgPool {
 
 const WATCHING_CONNECTIONS: u32 = 3;
 
+/// As [`beside`], for the queue's engine: polls, heartbeats and acknowledgements.
+#[must_use]
+pub fn for_queue_engine(pool: &PgPool) -> PgPool {
+    open_beside(pool, QUEUE_ENGINE_CONNECTIONS, |options| {
+        options.clone().options(settings::QUEUE_ENGINE)
+    })
+}
+
+/// How many connections a worker has for the queue's engine.
+pub const QUEUE_ENGINE_CONNECTIONS: u32 = 3;
+
 /// How soon other pools follow one to another server.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -331,6 +342,10 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     citus::spread(pool)
         .await
         .context("cannot spread the tables over the servers of Citus")?;
+    // Last, since apalis's own migrations may have defined again what we replace.
+    engine::apply(pool)
+        .await
+        .context("cannot adapt the queue's tables (schema apalis)")?;
     pool.close().await;
     Ok(())
 }

@@ -5,7 +5,9 @@
 //! | queues, jobs and workers as they are | [`inspect`] |
 //! | retry, run now, cancel, pause and resume | [`steer`] |
 //! | what the janitor does | [`housekeeping`] |
+//! | apalis's schema, and our changes to it | [`engine`] |
 
+pub mod engine;
 pub mod housekeeping;
 pub mod inspect;
 pub mod steer;

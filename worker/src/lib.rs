@@ -16,7 +16,11 @@ use anyhow::{Context as _, ensure};
 use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
 use serde::de::DeserializeOwned;
-use shared::{jobs::ExpireBookings, postgres::pooler};
+use shared::{
+    jobs::ExpireBookings,
+    postgres::{self, pooler},
+    queue::engine,
+};
 use sqlx::PgPool;
 use tokio::time::{Instant, Interval, interval};
 use tokio_util::sync::CancellationToken;
@@ -36,9 +40,8 @@ const MISSED_HEARTBEATS: usize = 6;
 /// How long jobs in hand may take to finish once the worker is told to stop; longer than any job may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// What a worker needs beside one connection for each job that it runs: polling, heartbeat, janitor. Without them,
-/// jobs that wait for a lock would keep it from saying that it lives.
-const OTHER_CONNECTIONS: u32 = 4;
+/// Connections that a worker needs beside one for each job that it runs: for the janitor and for those who watch.
+const OTHER_CONNECTIONS: u32 = 2;
 
 /// How long to wait before the workers are started again after a database error ended them. Doubles each time, up to
 /// the longest.
@@ -65,6 +68,10 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyh
         "{} jobs at the same time need at least {needed} connections to the database, {connections} are allowed",
         config.concurrency,
     );
+    ensure!(
+        engine::is_applied(&pool).await?,
+        "the database's function apalis.get_jobs is not the one that this worker needs: run `ticketing migrate` of this version",
+    );
     let listener = listener::bind(config.worker_listen)
         .context("cannot listen for those who watch this worker")?;
     tracing::info!(concurrency = config.concurrency, "worker started");
@@ -84,12 +91,20 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyh
 /// Runs the monitor, again after an error. Each time every worker gets a new name: under its old one, apalis
 /// would never give the jobs that it left behind to anybody.
 async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
+    // Of its own, so that jobs that wait for a lock do not keep the worker from its heartbeat.
+    let engine = postgres::for_queue_engine(pool);
     let process = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     let mut failing_since = None;
     let mut delay = RESTART_DELAY;
     for restart in 0.. {
         let (stopped, began) = (stop.clone(), Instant::now());
-        let ran = monitor(pool, config, &format!("{process}-{restart}"))
+        let queues = Queues {
+            pool,
+            engine: &engine,
+            config,
+            name: &format!("{process}-{restart}"),
+        };
+        let ran = monitor(&queues)
             .run_with_signal(async move {
                 stopped.cancelled().await;
                 Ok(())
@@ -119,19 +134,22 @@ async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) -> an
         }
         delay = (delay * 2).min(MAX_RESTART_DELAY);
     }
+    engine.close().await;
     Ok(())
 }
 
 /// All queues: one line each.
-fn monitor(pool: &PgPool, config: &Config, name: &str) -> Monitor {
-    let queues = Queues { pool, config, name };
+fn monitor(queues: &Queues<'_>) -> Monitor {
     let monitor = Monitor::new().shutdown_timeout(SHUTDOWN_TIMEOUT);
     queues.consume(monitor, ExpireBookings::QUEUE, jobs::expire_bookings::run)
 }
 
 /// How every queue is consumed.
 struct Queues<'a> {
+    /// For the jobs.
     pool: &'a PgPool,
+    /// For apalis.
+    engine: &'a PgPool,
     config: &'a Config,
     /// Of this start of the workers.
     name: &'a str,
@@ -151,7 +169,7 @@ impl Queues<'_> {
     {
         let concurrency = usize::from(self.config.concurrency);
         let name = format!("{queue}-{}", self.name);
-        let pool = self.pool.clone();
+        let (pool, engine) = (self.pool.clone(), self.engine.clone());
         let handler = supervise::handler(queue, run);
         let config = apalis_postgres::Config::default()
             .queue(queue)
@@ -163,7 +181,7 @@ impl Queues<'_> {
             .lock_tasks(false);
         monitor.register(move |_| {
             // A string always decodes: a payload that does not would end the worker each time it is fetched.
-            let backend = PostgresStorage::<String>::new(&pool)
+            let backend = PostgresStorage::<String>::new(&engine)
                 .with_config(config.clone())
                 .poll_with_strategy(PollEvery(interval(POLL_INTERVAL)));
             WorkerBuilder::new(name.as_str())
@@ -236,6 +254,7 @@ mod tests {
         let Args { config, .. } = Args::parse_from(["worker", "--database-url", ""]);
         let queues = Queues {
             pool: &pool,
+            engine: &pool,
             config: &config,
             name: "test",
         };

@@ -309,5 +309,5 @@ async fn a_worker_with_too_few_connections_says_so_at_once() {
     let error = worker::run(db.pool.clone(), &config, CancellationToken::new())
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("204 connections"), "{error}");
+    assert!(error.to_string().contains("202 connections"), "{error}");
 }

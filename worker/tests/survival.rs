@@ -183,11 +183,11 @@ async fn the_janitor_prunes_what_is_over_by_age_and_by_number() {
         &db.pool,
         "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, done_at, lock_by)
          SELECT name, 't', '{}'::bytea, status, 1, CASE WHEN name LIKE 'retried%' THEN 2 ELSE 1 END,
-                now(), now() - age::interval, CASE WHEN name = 'retried' THEN 'needed' END
+                now(), now() - age::interval, CASE WHEN name = 'runs' THEN 'needed' ELSE 'gone' END
          FROM (VALUES ('old', 'Done', '2 h'), ('fourth', 'Done', '4 min'), ('third', 'Done', '3 min'),
                       ('second', 'Done', '2 min'), ('first', 'Done', '1 min'),
                       ('dead', 'Killed', '2 h'), ('long dead', 'Killed', '25 h'), ('failed', 'Failed', '25 h'),
-                      ('retried', 'Failed', '25 h'), ('waits', 'Pending', '25 h')) AS rows (name, status, age)",
+                      ('retried', 'Failed', '25 h'), ('waits', 'Pending', '25 h'), ('runs', 'Running', '25 h')) AS rows (name, status, age)",
     )
     .await;
     execute(
@@ -205,7 +205,9 @@ async fn the_janitor_prunes_what_is_over_by_age_and_by_number() {
         .unwrap();
     assert_eq!(
         left,
-        ["dead", "first", "retried", "second", "third", "waits"]
+        [
+            "dead", "first", "retried", "runs", "second", "third", "waits"
+        ]
     );
 }
 

@@ -128,7 +128,7 @@ pub async fn prune_interventions(pool: &PgPool) -> Result<u64, Error> {
     Ok(deleted.rows_affected())
 }
 
-/// Deletes at most [`BATCH`] workers that have not been seen for longer than `silent_for` and that no job names any more.
+/// Deletes at most [`BATCH`] workers that have not been seen for longer than `silent_for` and that have no job running.
 /// Each start of a worker leaves one. Returns how many.
 ///
 /// # Errors
@@ -139,7 +139,8 @@ pub async fn prune_workers(pool: &PgPool, silent_for: Duration) -> Result<u64, E
         "DELETE FROM apalis.workers WHERE id = ANY (ARRAY(
              SELECT id FROM apalis.workers
              WHERE last_seen < now() - make_interval(secs => $1)
-               AND NOT EXISTS (SELECT FROM apalis.jobs WHERE lock_by = workers.id)
+               AND id NOT IN (SELECT lock_by FROM apalis.jobs
+                              WHERE (status = 'Queued' OR status = 'Running') AND lock_by IS NOT NULL)
              ORDER BY last_seen LIMIT $2 FOR UPDATE SKIP LOCKED))",
         silent_for.as_secs_f64(),
         BATCH,

@@ -1,0 +1,49 @@
+//! The queue's engine: apalis's schema with our changes to it, which are in `migrations/repeatable/queue_engine.sql`.
+
+use sqlx::{Executor, PgPool};
+
+use crate::postgres::Error;
+
+/// Our changes to apalis's schema. Each statement can be repeated.
+const SQL: &str = include_str!("../../../migrations/repeatable/queue_engine.sql");
+
+/// The mark that [`SQL`] puts on the function that hands out jobs, without the hash at its end. Its number goes up when a
+/// worker expects more of that function.
+const MARK: &str = "ticketing 1 ";
+
+/// Held by one migrator at a time: "engine" in ASCII.
+const APPLYING_KEY: i64 = 0x656e_6769_6e65;
+
+/// Applies our changes, whatever apalis's own migrations have made of its schema.
+///
+/// # Errors
+///
+/// [`Error`].
+pub(crate) async fn apply(pool: &PgPool) -> Result<(), Error> {
+    let mut tx = pool.begin().await?;
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", APPLYING_KEY)
+        .execute(&mut *tx)
+        .await?;
+    tx.execute(sqlx::raw_sql(SQL)).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Whether jobs are handed out by our function, as this program knows it, and not by one that apalis's migrations or
+/// somebody by hand put in its place.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn is_applied(pool: &PgPool) -> Result<bool, Error> {
+    let is_applied = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM pg_proc
+               WHERE oid = to_regprocedure('apalis.get_jobs(text, text, integer)')
+                 AND obj_description(oid, 'pg_proc') = $1 || md5(prosrc)) AS "is_applied!""#,
+        MARK,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(is_applied)
+}
