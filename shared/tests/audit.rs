@@ -65,7 +65,7 @@ async fn each_broken_invariant_is_found() {
             vec!["seats = available + pending + confirmed, of each show"],
         ),
         (
-            "ALTER TABLE shows DROP CONSTRAINT shows_check;
+            "ALTER TABLE shows DROP CONSTRAINT shows_available_seats_range;
              UPDATE shows SET available_seats = seats + 1",
             vec![
                 "seats = available + pending + confirmed, of each show",
