@@ -261,9 +261,9 @@ fn any_request_gets_an_answer_that_is_no_5xx() {
         async |api, ((method, path, body), headers, is_json)| {
             let mut all: HeaderMap = headers
                 .iter()
-                .filter_map(|(name, value)| {
-                    let value = HeaderValue::from_bytes(value).ok()?;
-                    Some((HeaderName::from_static(name), value))
+                .map(|(name, value)| {
+                    let value = HeaderValue::from_bytes(value).expect("generated as one");
+                    (HeaderName::from_static(name), value)
                 })
                 .collect();
             if *is_json {
@@ -295,11 +295,16 @@ fn any_request_gets_an_answer_that_is_no_5xx() {
     );
 }
 
-/// What is no HTTP at all, up to the end of what might be a head.
-#[test]
-fn bytes_that_are_no_request_get_an_answer_too() {
+/// Bytes that an answer is due to once a blank line follows. A server skips line ends before a request and waits for more,
+/// so the first byte is none; and a request's path leads nowhere.
+fn garbage() -> impl Strategy<Value = Vec<u8>> {
+    let begins: Vec<u8> = (0..=u8::MAX)
+        .filter(|byte| !b"\r\n".contains(byte))
+        .collect();
+    let noise = (select(begins), vec(any::<u8>(), 0..200))
+        .prop_map(|(first, rest)| [vec![first], rest].concat());
     let line = prop_oneof![
-        vec(any::<u8>(), 0..200),
+        noise,
         select(
             &[
                 "GET / HTTP/1.1\r\n",
@@ -316,8 +321,15 @@ fn bytes_that_are_no_request_get_an_answer_too() {
         ]
         .concat()),
     ];
-    let bytes = vec(line, 1..3).prop_map(|lines| lines.concat());
-    run(500, bytes, &target(), async |api, bytes| {
+    let line_ends = vec(select(&["\n", "\r\n"][..]), 0..3).prop_map(|ends| ends.concat());
+    (line_ends, vec(line, 1..3))
+        .prop_map(|(line_ends, lines)| [line_ends.into_bytes(), lines.concat()].concat())
+}
+
+/// What is no HTTP at all, up to the end of what might be a head.
+#[test]
+fn bytes_that_are_no_request_get_an_answer_too() {
+    run(500, garbage(), &target(), async |api, bytes| {
         let address = api.base.trim_start_matches("http://");
         let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
         let bytes = [bytes, b"\r\n\r\n".as_slice()].concat();

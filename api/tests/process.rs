@@ -49,6 +49,11 @@ impl Api {
     }
 }
 
+fn terminate(api: &Api) {
+    let id = i32::try_from(api.process.id().unwrap()).unwrap();
+    kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+}
+
 /// The next log line with this message.
 async fn line_with(log: &mut Lines<BufReader<ChildStderr>>, message: &str) -> Value {
     loop {
@@ -78,8 +83,7 @@ async fn sigterm_lets_the_request_in_hand_finish() {
         .send();
     let booking = tokio::spawn(booking);
     until_one_waits_for_a_lock(&db.pool).await;
-    let id = i32::try_from(api.process.id().unwrap()).unwrap();
-    kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+    terminate(&api);
     let address = api.base.trim_start_matches("http://").to_owned();
     eventually("new connections are refused", async || {
         tokio::net::TcpStream::connect(&address).await.is_err()
@@ -91,14 +95,20 @@ async fn sigterm_lets_the_request_in_hand_finish() {
     assert_eq!(api.process.wait().await.unwrap().code(), Some(0));
 }
 
+/// An api that goes on to serve for so long after it was told to stop.
+async fn start_lingering(db: &TestDatabase, seconds: &str) -> Api {
+    Api::start_with(&db.url, |command| {
+        command.args(["--linger-seconds", seconds]);
+    })
+    .await
+}
+
 /// A proxy must have noticed before nobody is there any more.
 #[tokio::test]
 async fn an_api_that_lingers_serves_on_and_says_that_it_will_stop() {
     let db = TestDatabase::new().await;
-    let mut api = Api::start_with(&db.url, |command| {
-        command.args(["--linger-seconds", "2"]);
-    })
-    .await;
+    // Longer than this takes on any machine.
+    let api = start_lingering(&db, "60").await;
     let client = reqwest::Client::new();
     let get = async |path: &str| {
         let response = client.get(format!("{}{path}", api.base)).send();
@@ -108,8 +118,7 @@ async fn an_api_that_lingers_serves_on_and_says_that_it_will_stop() {
     assert!(before.headers().get("connection").is_none());
     assert_eq!(get("/health/ready").await.status(), 200);
 
-    let pid = Pid::from_raw(i32::try_from(api.process.id().unwrap()).unwrap());
-    kill(pid, Signal::SIGTERM).unwrap();
+    terminate(&api);
     eventually("it is not ready", async || {
         get("/health/ready").await.status() == 503
     })
@@ -117,6 +126,13 @@ async fn an_api_that_lingers_serves_on_and_says_that_it_will_stop() {
     let after = get("/shows").await;
     assert_eq!(after.status(), 200);
     assert_eq!(after.headers()["connection"], "close");
+}
+
+#[tokio::test]
+async fn an_api_that_lingered_stops() {
+    let db = TestDatabase::new().await;
+    let mut api = start_lingering(&db, "1").await;
+    terminate(&api);
     assert_eq!(api.process.wait().await.unwrap().code(), Some(0));
 }
 
@@ -139,8 +155,7 @@ async fn no_key_is_in_the_log() {
         let answer = request.bearer_auth(key).send().await.unwrap();
         assert_eq!(answer.status(), status);
     }
-    let id = i32::try_from(api.process.id().unwrap()).unwrap();
-    kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+    terminate(&api);
     let mut log = String::new();
     while let Some(line) = api.log.next_line().await.unwrap() {
         log.push_str(&line);

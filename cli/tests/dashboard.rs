@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     browser::Browser,
-    system::{Up, stress, ticketing},
+    system::{Up, stress, stress_while, ticketing},
 };
 
 /// The system, and a browser that looks at it.
@@ -76,27 +76,28 @@ async fn a_shows_bar_moves_while_it_sells() {
     browser
         .until("#verdict", |text| text == "All is well")
         .await;
-    let api = duty.up.api.clone();
-    let selling = tokio::spawn(async move {
-        stress(&api, &["mixed", "--connections", "8", "--duration", "12"]).await
-    });
     let confirmed = "#shows tbody tr td:nth-child(4)";
     let width = "return document.querySelector('#shows .bar .confirmed')?.style.width ?? ''";
-    let first = browser
-        .until(confirmed, |text| !text.is_empty() && text != "0")
+    let look = async {
+        let first = browser
+            .until(confirmed, |text| !text.is_empty() && text != "0")
+            .await;
+        let first_width = browser.run(width).await;
+        let second = browser.until(confirmed, |text| text != first).await;
+        assert_ne!(first, second);
+        eventually("the bar moves", async || {
+            browser.run(width).await != first_width
+        })
         .await;
-    let first_width = browser.run(width).await;
-    let second = browser.until(confirmed, |text| text != first).await;
-    assert_ne!(first, second);
-    eventually("the bar moves", async || {
-        browser.run(width).await != first_width
-    })
-    .await;
-    browser
-        .until("#tiles div:first-child dd", |rate| rate != "0")
-        .await;
-    let (status, report) = selling.await.unwrap();
-    assert_eq!(status, Some(0), "{report}");
+        browser
+            .until("#tiles div:first-child dd", |rate| rate != "0")
+            .await;
+    };
+    let args = ["mixed", "--connections", "8", "--duration", "3"];
+    let (runs, ()) = stress_while(&duty.up.api, &args, look).await;
+    for (status, report) in runs {
+        assert_eq!(status, Some(0), "{report}");
+    }
     duty.browser.finish().await;
 }
 

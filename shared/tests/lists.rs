@@ -1,12 +1,12 @@
 //! Lists: what they contain, in which order, and what they cost.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use shared::{
     booking::{
         Booking, BookingStatus,
         query::{self, Cursor, Filter},
     },
-    testing::{TestDatabase, connect, execute, now},
+    testing::{TestDatabase, connect, execute},
 };
 use sqlx::PgPool;
 
@@ -26,8 +26,8 @@ async fn fill_part(pool: &PgPool, first: i64, last: i64, bookings: i64) {
         "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
                                resolved_at)
          SELECT CASE WHEN n % 3 = 0 THEN 1 ELSE n % 1000 END, CASE WHEN n % 3 = 0 THEN 'Alice' ELSE 'user ' || n % 1000 END,
-                1, status, created_at + interval '2 minutes', created_at + interval '15 minutes', created_at,
-                CASE WHEN status <> 'PENDING' THEN created_at + interval '2 minutes' END
+                1, status, created_at + interval '1 hour', created_at + interval '2 hours', created_at,
+                CASE WHEN status <> 'PENDING' THEN created_at + interval '1 minute' END
          FROM generate_series($2::bigint, $3) AS n,
               LATERAL (SELECT now() + interval '1 minute' - ($1 - n) * interval '10 milliseconds' AS created_at,
                               CASE WHEN n > $1 - 1000 THEN 'PENDING' WHEN n % 100 = 0 THEN 'CANCELLED'
@@ -51,7 +51,14 @@ async fn three_pages(pool: &PgPool, filter: &Filter) -> Vec<Booking> {
     all
 }
 
-fn filters(now: DateTime<Utc>) -> Vec<(&'static str, Filter)> {
+/// Of their times they have the last five seconds' bookings, however long ago these were made.
+async fn filters(pool: &PgPool) -> Vec<(&'static str, Filter)> {
+    let (created_after, expires_before): (DateTime<Utc>, DateTime<Utc>) = sqlx::query_as(
+        "SELECT max(created_at) - interval '5 s', max(expires_at) - interval '5 s' FROM bookings",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap();
     let of = Filter::default;
     let status = |status| Filter {
         status: Some(status),
@@ -80,14 +87,14 @@ fn filters(now: DateTime<Utc>) -> Vec<(&'static str, Filter)> {
         (
             "created after",
             Filter {
-                created_after: Some(now + TimeDelta::seconds(55)),
+                created_after: Some(created_after),
                 ..of()
             },
         ),
         (
             "expires before",
             Filter {
-                expires_before: Some(now + TimeDelta::seconds(175)),
+                expires_before: Some(expires_before),
                 ..of()
             },
         ),
@@ -111,7 +118,7 @@ async fn costs(bookings: i64) -> Vec<(&'static str, i64)> {
         .unwrap()
     };
     let mut costs = Vec::new();
-    for (name, filter) in filters(now(&pool).await) {
+    for (name, filter) in filters(&pool).await {
         let before = read().await;
         let found = three_pages(&pool, &filter).await;
         assert!(found.len() >= 250, "{name}: {} found", found.len());
@@ -150,12 +157,11 @@ async fn following_a_list_finds_each_booking_that_fits_once() {
          WHERE status = 'PENDING' AND id % 5 = 0",
     )
     .await;
-    let at = now(&db.pool).await;
     let all = query::list(&db.pool, &Filter::default(), None, 5000)
         .await
         .unwrap();
     assert_eq!(all.len(), 3000);
-    for (name, filter) in filters(at) {
+    for (name, filter) in filters(&db.pool).await {
         let mut listed: Vec<Booking> = Vec::new();
         loop {
             let after = listed.last().map(|last| filter.cursor(last));

@@ -109,7 +109,7 @@ async fn each_job_is_in_one_state_and_listed_there_once() {
     assert_eq!(all.len(), 45);
     assert!(all.is_sorted_by(|a, b| a.id > b.id), "the newest first");
     let longest = 5.0 * 3600.0;
-    assert!((longest..longest + 60.0).contains(&queue.due_lag_seconds));
+    assert!((longest..longest + 600.0).contains(&queue.due_lag_seconds));
     assert_eq!(queue.done_last_minute, 5);
 }
 

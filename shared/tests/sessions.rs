@@ -61,10 +61,10 @@ async fn a_chained_session_that_rests_leaves_no_transaction_open() {
     let mut session = Session::chained(&db.pool);
     for _ in 0..2 {
         session.transact(&mut (), nothing).await.unwrap();
-        assert_eq!(open().await, 1);
+        eventually("one is open", async || open().await == 1).await;
     }
     session.rest().await;
-    assert_eq!(open().await, 0);
+    eventually("none is open", async || open().await == 0).await;
     session.transact(&mut (), nothing).await.unwrap();
     drop(session);
     eventually("it is closed", async || open().await == 0).await;

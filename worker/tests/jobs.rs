@@ -6,7 +6,7 @@ use shared::{
     jobs::ExpireBookings,
     testing::{
         self, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
-        available_seats, change, eventually, let_pass, lock_show, now, stored_status,
+        available_seats, change, eventually, let_pass, lock_show, stored_status,
     },
 };
 use sqlx::PgPool;
@@ -161,7 +161,7 @@ async fn holds_expire_by_themselves_and_never_before_their_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_comes_too_early_is_put_back_until_the_deadline() {
     let db = TestDatabase::new().await;
-    let show = a_show_with_hold(&db.pool, 10, 5).await;
+    let show = a_show(&db.pool, 10).await;
     let hold = a_hold(&db.pool, &show, 1).await;
     sqlx::query("UPDATE apalis.jobs SET run_at = now()")
         .execute(&db.pool)
@@ -175,11 +175,8 @@ async fn a_job_that_comes_too_early_is_put_back_until_the_deadline() {
             .unwrap()
     })
     .await;
-    assert!(
-        now(&db.pool).await < hold.expires_at,
-        "this machine is too slow for this test"
-    );
     assert_eq!(stored_status(&db.pool, hold.id).await, "PENDING");
+    let_pass(&db.pool, 125).await;
     eventually("it has expired", async || {
         stored_status(&db.pool, hold.id).await == "FAILED"
     })

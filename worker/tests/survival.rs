@@ -46,24 +46,21 @@ async fn a_failing_job_waits_before_it_is_run_again_and_keeps_its_error() {
         "UPDATE shows SET available_seats = seats WHERE id = 1",
     )
     .await;
+    // By the row's own times, since it may be seen late. It waits for 0.75 s or longer after it failed, which is a moment
+    // after it was taken.
+    let mut failed: Option<(bool, Value)> = None;
     work_until(&db.pool, "both jobs were run", async || {
-        count(
-            &db.pool,
-            "SELECT count(*) FROM apalis.jobs WHERE status IN ('Done', 'Failed')",
+        failed = sqlx::query_as(
+            "SELECT run_at >= lock_at + interval '0.75 s', last_result FROM apalis.jobs WHERE status = 'Failed'",
         )
+        .fetch_optional(&db.pool)
         .await
-            == 2
+        .unwrap();
+        failed.is_some() && available_seats(&db.pool, healthy.id).await == 10
     })
     .await;
-    assert_eq!(available_seats(&db.pool, healthy.id).await, 10);
-    let (attempts, waits, result): (i32, bool, Value) = sqlx::query_as(
-        "SELECT attempts, run_at > now() - interval '5 s', last_result FROM apalis.jobs WHERE status = 'Failed'",
-    )
-    .fetch_one(&db.pool)
-    .await
-    .unwrap();
-    assert_eq!(attempts, 1, "it was not run again at once");
-    assert!(waits, "it was moved into the future");
+    let (waits, result) = failed.unwrap();
+    assert!(waits, "it was not run again at once");
     assert!(
         result.to_string().contains("1 rows were to be written"),
         "{result}"
@@ -316,7 +313,7 @@ async fn a_million_scheduled_jobs_cost_an_idle_look_nothing() {
         &pool,
         "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, done_at)
          SELECT 'scheduled ' || n, 'expire-bookings', '{\"bookingIds\":[1]}'::bytea, 'Pending', 0, 12,
-                now() + interval '1 minute' + n * interval '1 ms', NULL
+                now() + interval '1 day' + n * interval '1 ms', NULL
          FROM generate_series(1, 1000000) AS n
          UNION ALL
          SELECT 'done ' || n, 'expire-bookings', '{}'::bytea, 'Done', 1, 12, now(), now() - n * interval '1 ms'
@@ -332,7 +329,7 @@ async fn a_million_scheduled_jobs_cost_an_idle_look_nothing() {
     // And when all of them are due, it reads what it takes and not the rest.
     execute(
         &pool,
-        "UPDATE apalis.jobs SET run_at = run_at - interval '1 h' WHERE status = 'Pending'",
+        "UPDATE apalis.jobs SET run_at = run_at - interval '2 days' WHERE status = 'Pending'",
     )
     .await;
     execute(&pool, "VACUUM ANALYZE apalis.jobs").await;

@@ -125,7 +125,7 @@ impl Browser {
 
     /// Waits until an element's text is as it should be.
     pub(crate) async fn until(&self, selector: &str, is_right: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_mins(2);
         loop {
             let text = self.text(selector).await;
             if is_right(&text) {
@@ -152,7 +152,7 @@ impl Browser {
 
     /// Clicks it; again when the page has made it anew in between.
     pub(crate) async fn click(&self, selector: &str) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_mins(2);
         // It may be under the head, which stays when the page is scrolled.
         let center =
             format!("document.querySelector({selector:?})?.scrollIntoView({{block: 'center'}})");

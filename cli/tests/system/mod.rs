@@ -4,6 +4,7 @@
 pub(crate) mod pgbouncer;
 
 use std::{
+    cell::Cell,
     env,
     path::{Path, PathBuf},
     process::Stdio,
@@ -119,6 +120,29 @@ pub(crate) async fn stress(api: &str, args: &[&str]) -> (Option<i32>, Value) {
     (output.status.code(), report)
 }
 
+/// Runs `stress` again and again, as long as `happens` takes and at least once. Returns each run's exit code and report,
+/// and what happened.
+pub(crate) async fn stress_while<T>(
+    api: &str,
+    args: &[&str],
+    happens: impl Future<Output = T>,
+) -> (Vec<(Option<i32>, Value)>, T) {
+    let is_over = Cell::new(false);
+    let load = async {
+        let mut runs = Vec::new();
+        while !is_over.get() {
+            runs.push(stress(api, args).await);
+        }
+        runs
+    };
+    let happens = async {
+        let happened = happens.await;
+        is_over.set(true);
+        happened
+    };
+    tokio::join!(load, happens)
+}
+
 /// Builds `api` and `worker`, which a test of this package alone does not. After `cargo test` of all there is nothing left
 /// to build.
 pub(crate) fn build_programs() {
@@ -152,7 +176,11 @@ impl Program {
     }
 
     pub(crate) async fn worker(database_url: &str) -> Self {
-        let args = ["--worker-listen", "127.0.0.1:0"];
+        Self::worker_with(database_url, &[]).await
+    }
+
+    pub(crate) async fn worker_with(database_url: &str, args: &[&str]) -> Self {
+        let args = [&["--worker-listen", "127.0.0.1:0"], args].concat();
         Self::start("worker", database_url, &args, "worker started").await
     }
 
