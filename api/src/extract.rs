@@ -2,106 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request},
-    http::{StatusCode, header::CONTENT_TYPE, request::Parts},
-};
+use axum::{extract::FromRequestParts, http::request::Parts};
 use garde::Validate;
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use shared::idempotency::{Claim, Key};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use utoipa::ToSchema;
 
+pub(crate) use crate::json_body::Json;
 use crate::{
     AppState,
     admin::AdminState,
-    faults::{self, Fault, validate},
+    faults::{self, validate},
     problem::Problem,
 };
-
-/// A JSON body whose values are within their bounds.
-pub(crate) struct Json<T>(pub(crate) T);
-
-impl<S, T> FromRequest<S> for Json<T>
-where
-    S: Send + Sync,
-    T: DeserializeOwned + Validate<Context = ()> + ToSchema,
-{
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if !says_json(&request) {
-            return Err(Problem::NotJson);
-        }
-        let body =
-            Bytes::from_request(request, state)
-                .await
-                .map_err(|rejection| match rejection.status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => Problem::BodyTooLarge,
-                    _ => Problem::Malformed("The body did not arrive whole.".into()),
-                })?;
-        // serde would also take an array of the fields' values.
-        if body.trim_ascii_start().starts_with(b"[") {
-            let first = Fault {
-                pointer: String::new(),
-                detail: "value is not of type \"object\"".to_owned(),
-            };
-            return Err(faults::of_unreadable::<T>(&body, first));
-        }
-        let value: T = decode(&body)?;
-        validate(&value, "/")?;
-        Ok(Self(value))
-    }
-}
-
-fn says_json(request: &Request) -> bool {
-    request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|kind| {
-            let kind = kind.trim().to_ascii_lowercase();
-            kind == "application/json"
-                || kind.starts_with("application/") && kind.ends_with("+json")
-        })
-}
-
-fn decode<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, Problem> {
-    let mut decoder = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
-        let path = error.path().to_string();
-        let error = error.into_inner();
-        if error.is_data() {
-            faults::of_unreadable::<T>(body, fault(&path, &error))
-        } else {
-            faults::malformed(&error)
-        }
-    })?;
-    decoder.end().map_err(|error| faults::malformed(&error))?;
-    Ok(value)
-}
-
-/// A value of the wrong type, a missing field or an unknown one.
-fn fault(path: &str, error: &serde_json::Error) -> Fault {
-    let text = error.to_string();
-    let detail = text.split(" at line ").next().unwrap_or(&text);
-    // These are reported at the object that the field is, or should be, in.
-    let named = ["missing field `", "duplicate field `"]
-        .iter()
-        .find_map(|prefix| detail.strip_prefix(prefix)?.strip_suffix('`'));
-    let pointer = match (named, path) {
-        (Some(field), _) => format!("/{field}"),
-        (None, ".") => String::new(),
-        (None, path) => format!("/{}", path.replace('.', "/")),
-    };
-    Fault {
-        pointer,
-        detail: detail.to_owned(),
-    }
-}
 
 /// A query string whose values are within their bounds.
 pub(crate) struct Query<T>(pub(crate) T);
@@ -120,13 +34,8 @@ where
             .decode_utf8()
             .map_err(|_| Problem::Malformed("The query is not UTF-8.".into()))?;
         let decoder = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
-        let value: T = serde_path_to_error::deserialize(decoder).map_err(|error| {
-            let (path, inner) = (error.path().to_string(), error.inner());
-            Problem::Malformed(match path.as_str() {
-                "." => format!("The query is not right: {inner}."),
-                parameter => format!("Query parameter {parameter}: {inner}."),
-            })
-        })?;
+        let value: T = serde_path_to_error::deserialize(decoder)
+            .map_err(|error| Problem::MalformedQuery(faults::of_parameter(&error)))?;
         validate(&value, "")?;
         Ok(Self(value))
     }

@@ -10,6 +10,7 @@ use heck::ToLowerCamelCase;
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use serde::Serialize;
 use serde_json::Value;
+use serde_path_to_error::Segment;
 use utoipa::ToSchema;
 
 use crate::{openapi, problem::Problem, routes::shows};
@@ -35,9 +36,9 @@ pub(crate) fn validate<T: Validate<Context = ()>>(value: &T, prefix: &str) -> Re
 }
 
 /// All faults of a body that can't be read as a `T`, the one at which reading it ended among them.
-pub(crate) fn of_unreadable<T: ToSchema>(body: &[u8], first: Fault) -> Problem {
+pub(crate) fn of_unreadable<T: ToSchema>(body: &str, first: Fault) -> Problem {
     // Reading ended before the end: the rest need not be JSON.
-    let value: Value = match serde_json::from_slice(body) {
+    let value: Value = match serde_json::from_str(body) {
         Ok(value) => value,
         Err(error) => return malformed(&error),
     };
@@ -52,6 +53,50 @@ pub(crate) fn of_unreadable<T: ToSchema>(body: &[u8], first: Fault) -> Problem {
     }
     faults.sort_unstable_by(|a, b| a.pointer.cmp(&b.pointer));
     Problem::Invalid(faults)
+}
+
+/// The member of a body at which serde stopped: a value of the wrong type, a missing member, an unknown one, or one that is
+/// there twice.
+pub(crate) fn of_member(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
+    let text = error.inner().to_string();
+    let detail = text.split(" at line ").next().unwrap_or(&text);
+    let path = error.path().iter().map(|segment| match segment {
+        Segment::Seq { index } => index.to_string(),
+        Segment::Map { key } => key.clone(),
+        Segment::Enum { .. } | Segment::Unknown => String::new(),
+    });
+    let pointer = path
+        .chain(named(detail).map(str::to_owned))
+        .map(|member| format!("/{}", escaped(&member)))
+        .collect();
+    Fault {
+        pointer,
+        detail: detail.to_owned(),
+    }
+}
+
+/// The parameter of a query at which serde stopped.
+pub(crate) fn of_parameter(
+    error: &serde_path_to_error::Error<serde_urlencoded::de::Error>,
+) -> Fault {
+    let detail = error.inner().to_string();
+    let pointer = match named(&detail) {
+        Some(name) => name.to_owned(),
+        None => error.path().to_string(),
+    };
+    Fault { pointer, detail }
+}
+
+/// The member that a message of serde is about, where serde reports it at what the member is in.
+fn named(detail: &str) -> Option<&str> {
+    ["missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|prefix| detail.strip_prefix(prefix)?.strip_suffix('`'))
+}
+
+/// A member's name in a JSON pointer (RFC 6901).
+fn escaped(member: &str) -> String {
+    member.replace('~', "~0").replace('/', "~1")
 }
 
 /// A body that is no JSON.
@@ -84,7 +129,7 @@ static SCHEMAS: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
 fn faults(error: &ValidationError<'_>) -> Vec<Fault> {
     let place = error.instance_path().as_str();
     let field = |name: &str, detail: &str| Fault {
-        pointer: format!("{place}/{}", name.replace('~', "~0").replace('/', "~1")),
+        pointer: format!("{place}/{}", escaped(name)),
         detail: detail.to_owned(),
     };
     let here = |detail: String| Fault {

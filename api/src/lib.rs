@@ -8,6 +8,7 @@ mod extract;
 mod faults;
 mod group_commit;
 mod guard;
+mod json_body;
 mod limits;
 mod metrics;
 pub mod openapi;

@@ -40,6 +40,7 @@ const PROBLEMS: [(&str, &[&str]); 11] = [
             "malformed",
             "body-too-large",
             "not-json",
+            "content-encoding",
             "invalid",
             "idempotency-key-reused",
         ],
@@ -52,6 +53,7 @@ const PROBLEMS: [(&str, &[&str]); 11] = [
             "malformed",
             "body-too-large",
             "not-json",
+            "content-encoding",
             "invalid",
             "idempotency-key-reused",
             "show-not-found",
@@ -87,6 +89,7 @@ const PROBLEMS: [(&str, &[&str]); 11] = [
             "malformed",
             "body-too-large",
             "not-json",
+            "content-encoding",
             "invalid",
             "booking-not-found",
             "hold-expired",
@@ -218,6 +221,7 @@ fn add_problems(operation: &mut Value, problems: &Map<String, Value>) {
         for name in match kind {
             "api-key-required" | "api-key-invalid" | "scope-required" => &["WWW-Authenticate"][..],
             "too-many-requests" | "overloaded" | "unavailable" => &["Retry-After"],
+            "content-encoding" => &["Accept-Encoding"],
             _ => &[],
         } {
             add_header(response, name);
@@ -257,6 +261,7 @@ fn headers() -> Value {
             "Where requests are limited: how many (`q`) are allowed in how many seconds (`w`).",
             "\"default\";q=100;w=1",
         ),
+        "Accept-Encoding": header("How a body can be encoded: `identity`, which is as it is.", "identity"),
         "Retry-After": header("When nothing was done, and it can be sent again: in how many seconds.", "1"),
         "WWW-Authenticate": header("What is missing (RFC 6750).", "Bearer realm=\"ticketing\""),
     })
@@ -298,7 +303,7 @@ fn problem_schema() -> Value {
             "scope": fact("string", "Of `scope-required`: what the key lacks.", json!("bookings:write")),
             "maxBytes": fact("integer", "Of `body-too-large`: how long a body can be.", json!(MAX_BODY_BYTES)),
             "errors": {
-                "type": "array", "description": "Of `invalid`: each value that is not as it has to be.",
+                "type": "array", "description": "Of `invalid`: each value that is not as it has to be. Of `malformed`: the query parameter that is not, if it is one.",
                 "items": {
                     "type": "object",
                     "required": ["pointer", "detail"],

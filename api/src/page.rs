@@ -19,7 +19,7 @@ use hyper::body::{Frame, SizeHint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use shared::booking::query;
 
-use crate::{extract::ListPlace, problem::Problem};
+use crate::{extract::ListPlace, faults::Fault, problem::Problem};
 
 /// The default length of a page.
 pub(crate) const DEFAULT_LIMIT: i64 = 100;
@@ -60,6 +60,15 @@ impl<'de> Deserialize<'de> for Cursor {
             .map(Self)
             .ok_or_else(|| de::Error::custom("not a place in a list: take it from the header Link"))
     }
+}
+
+/// Says that the query parameter `after` belongs to a list with another order, which would begin anew with each page.
+pub(crate) fn of_another_list() -> Problem {
+    Problem::MalformedQuery(Fault {
+        pointer: "after".to_owned(),
+        detail: "it is a place in another list; take it from the header Link, and keep the filters"
+            .to_owned(),
+    })
 }
 
 /// A page of a list.

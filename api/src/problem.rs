@@ -6,7 +6,7 @@ use axum::{
     Json,
     http::{
         HeaderMap, HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
@@ -33,6 +33,8 @@ pub(crate) enum Problem {
     Refused(Refusal),
     /// Not understood: the path, the query or the body is not in the form it must have.
     Malformed(String),
+    /// A parameter of the query is not in the form it must have, unknown, or there twice.
+    MalformedQuery(Fault),
     /// Understood, but some values are out of bounds.
     Invalid(Vec<Fault>),
     /// No job has this id. Of the admin listener, as the next four.
@@ -53,6 +55,10 @@ pub(crate) enum Problem {
     BodyTooLarge,
     /// The body is not said to be JSON.
     NotJson,
+    /// The body is said to be in another encoding of characters than UTF-8.
+    NotUtf8,
+    /// The body is said to be compressed, or the like.
+    ContentEncoding,
     /// An API key is needed, and none was sent.
     KeyRequired,
     /// What was sent as an API key is no valid one.
@@ -179,7 +185,9 @@ impl Problem {
         use StatusCode as S;
         match self {
             Self::Refused(refusal) => refusal_name(refusal),
-            Self::Malformed(_) => name(S::BAD_REQUEST, "malformed", "Malformed request"),
+            Self::Malformed(_) | Self::MalformedQuery(_) => {
+                name(S::BAD_REQUEST, "malformed", "Malformed request")
+            }
             Self::Invalid(_) => name(S::UNPROCESSABLE_ENTITY, "invalid", "Invalid values"),
             Self::JobNotFound => name(S::NOT_FOUND, "job-not-found", "Job not found"),
             Self::QueueNotFound { .. } => name(S::NOT_FOUND, "queue-not-found", "Queue not found"),
@@ -201,10 +209,15 @@ impl Problem {
                 "Method not allowed",
             ),
             Self::BodyTooLarge => name(S::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
-            Self::NotJson => name(
+            Self::NotJson | Self::NotUtf8 => name(
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "not-json",
                 "Unsupported media type",
+            ),
+            Self::ContentEncoding => name(
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "content-encoding",
+                "Unsupported content encoding",
             ),
             Self::KeyRequired => name(
                 S::UNAUTHORIZED,
@@ -251,6 +264,9 @@ impl Problem {
         match self {
             Self::Refused(refusal) => refusal.to_string().into(),
             Self::Malformed(detail) => detail.into(),
+            Self::MalformedQuery(Fault { pointer, detail }) => {
+                format!("Query parameter {pointer}: {detail}.").into()
+            }
             Self::Invalid(_) => "Some values are missing, unknown, or not as they have to be: see `errors`.".into(),
             Self::JobNotFound => "There is no such job. Jobs that are over are kept for a while.".into(),
             Self::QueueNotFound { queue } => format!("There is no queue {queue:?}.").into(),
@@ -266,6 +282,12 @@ impl Problem {
             Self::BodyTooLarge => format!("A body has at most {MAX_BODY_BYTES} bytes.").into(),
             Self::NotJson => {
                 "Send a JSON body with the header `Content-Type: application/json`.".into()
+            }
+            Self::NotUtf8 => {
+                "Send JSON in UTF-8, and no other `charset` in the header `Content-Type`.".into()
+            }
+            Self::ContentEncoding => {
+                "Send the body as it is, without the header `Content-Encoding`.".into()
             }
             Self::KeyRequired => "Send a key with the header `Authorization: Bearer tkt_…`.".into(),
             Self::KeyInvalid => "Send a key of this server as `Authorization: Bearer tkt_…`. This is none, or it was revoked.".into(),
@@ -338,6 +360,7 @@ impl Problem {
             }) => json!({ "bookingId": booking_id, "currentStatus": current.status }),
             Self::QueueNotFound { queue } => json!({ "queue": queue }),
             Self::JobState { state, .. } => json!({ "state": state }),
+            Self::MalformedQuery(fault) => json!({ "errors": [fault] }),
             Self::Invalid(faults) => json!({ "errors": faults }),
             Self::ScopeRequired(scope) => json!({ "scope": scope.to_string() }),
             Self::BodyTooLarge => json!({ "maxBytes": MAX_BODY_BYTES }),
@@ -359,6 +382,7 @@ impl Problem {
             | Self::Stopping
             | Self::Refused(_)
             | Self::Malformed(_)
+            | Self::MalformedQuery(_)
             | Self::Invalid(_)
             | Self::JobNotFound
             | Self::QueueNotFound { .. }
@@ -369,6 +393,8 @@ impl Problem {
             | Self::MethodNotAllowed
             | Self::BodyTooLarge
             | Self::NotJson
+            | Self::NotUtf8
+            | Self::ContentEncoding
             | Self::KeyRequired
             | Self::KeyInvalid
             | Self::ScopeRequired(_)
@@ -442,6 +468,9 @@ impl IntoResponse for Problem {
             }
             Self::TooManyRequests => {
                 headers.insert(RETRY_AFTER, 1.into());
+            }
+            Self::ContentEncoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             Self::KeyRequired => challenge(headers, "Bearer realm=\"ticketing\""),
             Self::KeyInvalid => challenge(
@@ -525,6 +554,7 @@ impl Problem {
             Self::MethodNotAllowed,
             Self::BodyTooLarge,
             Self::NotJson,
+            Self::ContentEncoding,
             Self::KeyRequired,
             Self::KeyInvalid,
             Self::ScopeRequired(Scope::BookingsWrite),

@@ -31,7 +31,10 @@ impl Unread {
     /// Makes a request for a handler of this one, and keeps what it will leave of the body.
     pub(crate) fn of(request: Request<Incoming>) -> (Request<Body>, Option<Self>) {
         // A client that waits to be asked for its body has not sent it.
-        if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
+        let waits = request.headers().get(EXPECT);
+        let waits =
+            waits.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if request.body().is_end_stream() || waits {
             return (request.map(Body::new), None);
         }
         let unread = Self::default();

@@ -220,6 +220,18 @@ async fn bad_shows_get_clear_problems_and_change_nothing() {
             "/startTime",
         ),
         ("{} {}".into(), 400, "malformed", ""),
+        (
+            show(r#""a""#, r#"1,"a/b~c":1,"x.y":1"#),
+            422,
+            "invalid",
+            "/a~1b~0c /x.y",
+        ),
+        (
+            show(r#""a""#, r#"1,"":1,"a/b":1,"a/b":2"#),
+            422,
+            "invalid",
+            "/ /a~1b",
+        ),
         // Of the wrong type, out of bounds, missing, unknown: all at once.
         (
             r#"{"name":7,"seats":0,"holdSeconds":"9","a/b":1,"maxSeatsPerUser":1.5}"#.into(),
@@ -364,6 +376,95 @@ async fn bad_requests_get_clear_problems() {
         );
         assert_eq!(problem["status"], status, "{method} {path}");
         assert_eq!(allow, status == 405, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_query_names_its_parameter() {
+    let api = Api::start().await;
+    for (path, parameter) in [
+        ("/bookings?limit=abc", "limit"),
+        ("/bookings?limit=1&limit=2", "limit"),
+        ("/bookings?showId=&limit=1", "showId"),
+        ("/bookings?user=x", "user"),
+        ("/bookings?status=pending", "status"),
+        (
+            "/bookings?createdAfter=2030-01-01T00:00:00%2B",
+            "createdAfter",
+        ),
+        ("/bookings?after=x", "after"),
+        ("/bookings?after=1-1", "after"),
+        ("/bookings/1?show.id=1", "show.id"),
+        ("/shows?limit=1&limit=1", "limit"),
+    ] {
+        let (status, problem) = api.get(path).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(problem["type"], "/problems/malformed", "{path}");
+        assert_eq!(problem["errors"].as_array().unwrap().len(), 1, "{path}");
+        assert_eq!(problem["errors"][0]["pointer"], parameter, "{path}");
+        let detail = problem["detail"].as_str().unwrap();
+        let begins = format!("Query parameter {parameter}: ");
+        assert!(detail.starts_with(&begins), "{path}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_json_in_utf_8_as_it_is() {
+    let api = Api::start().await;
+    let show = the_show().to_string().into_bytes();
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    let send = async |headers: &[(header::HeaderName, &str)], body: &[u8]| {
+        let mut request = api.request(Method::POST, "/shows").body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        let accepted = answer.headers().get(header::ACCEPT_ENCODING).cloned();
+        let (status, problem) = parse(answer).await;
+        let text = format!("{} {}", problem["type"], problem["detail"]);
+        (status.as_u16(), text, accepted)
+    };
+    for charset in ["utf-8", "UTF-8", "\"utf-8\"", "utf8"] {
+        let kind = format!("application/json;charset={charset}");
+        let sent = send(&[(header::CONTENT_TYPE, &kind)], &show).await;
+        assert_eq!(sent.0, 201, "{charset}: {}", sent.1);
+    }
+    let identity = (header::CONTENT_ENCODING, "identity");
+    let sent = send(&[json[0].clone(), identity], &show).await;
+    assert_eq!(sent.0, 201, "{}", sent.1);
+
+    for charset in ["iso-8859-1", "utf-16", "\"us-ascii\""] {
+        let kind = format!("application/json; x=1; Charset={charset}");
+        let (status, text, _) = send(&[(header::CONTENT_TYPE, &kind)], &show).await;
+        assert_eq!(status, 415, "{charset}");
+        assert!(text.contains("charset"), "{text}");
+    }
+    for coding in ["gzip", "identity, br"] {
+        let (status, text, accepted) = send(
+            &[json[0].clone(), (header::CONTENT_ENCODING, coding)],
+            &show,
+        )
+        .await;
+        assert_eq!(status, 415, "{coding}");
+        assert_eq!(accepted.unwrap(), "identity");
+        assert!(text.contains("/problems/content-encoding"), "{text}");
+    }
+    let marked = [b"\xef\xbb\xbf", show.as_slice()].concat();
+    let utf16: Vec<u8> = "\u{feff}{}"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for (body, expected) in [
+        (&marked, "byte order mark"),
+        (&utf16, "not UTF-8: see its byte 1."),
+        (
+            &b"{\"name\":\"\xe9\"}".to_vec(),
+            "not UTF-8: see its byte 10.",
+        ),
+    ] {
+        let (status, text, _) = send(&json, body).await;
+        assert_eq!(status, 400, "{text}");
+        assert!(text.contains(expected), "{text}");
     }
 }
 

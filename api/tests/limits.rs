@@ -81,6 +81,49 @@ async fn an_answer_reaches_a_client_whose_body_nobody_reads() {
     }
 }
 
+/// A client that waits to be asked for its body is not asked for one that is too long, or of no use.
+#[tokio::test]
+async fn a_body_that_will_be_refused_is_not_asked_for() {
+    let api = Api::start().await;
+    let address = api.base.trim_start_matches("http://");
+    for (head, expected) in [
+        (
+            "POST /shows HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 1000000",
+            "413",
+        ),
+        (
+            "POST /shows HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 16385",
+            "413",
+        ),
+        (
+            "POST /shows HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 16384",
+            "100",
+        ),
+        (
+            "POST /shows HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: chunked",
+            "100",
+        ),
+        ("POST /shows HTTP/1.1\r\ncontent-length: 9", "415"),
+        (
+            "POST /shows HTTP/1.1\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 9",
+            "415",
+        ),
+        (
+            "POST /bookings/1/confirm HTTP/1.1\r\ncontent-length: 1000000",
+            "404",
+        ),
+        ("POST /nowhere HTTP/1.1\r\ncontent-length: 9", "404"),
+    ] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let head = format!("{head}\r\nhost: x\r\nexpect: 100-continue\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer, format!("HTTP/1.1 {expected}"), "{head}");
+    }
+}
+
 #[tokio::test]
 async fn each_key_has_its_own_rate() {
     let open = Api::start().await;

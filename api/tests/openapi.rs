@@ -104,6 +104,56 @@ fn is_bounded(schema: &Value) -> bool {
         || schema["oneOf"][1]["$ref"].is_string()
 }
 
+/// The schemas of what operations answer with when all is well.
+fn schemas_of_answers(document: &Value) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (_, _, operation) in operations(document) {
+        for response in operation["responses"].as_object().unwrap().values() {
+            let schema = &response["content"]["application/json"]["schema"];
+            for reference in [&schema["$ref"], &schema["items"]["$ref"]] {
+                let name = reference.as_str().and_then(|name| name.rsplit('/').next());
+                names.extend(name.map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+/// A member that can be null is there all the same: a client that is made from the description need not tell both apart.
+#[test]
+fn every_member_of_an_answer_is_required_and_some_can_be_null() {
+    let document = api::openapi::document();
+    let answers = schemas_of_answers(&document);
+    assert!(answers.len() >= 3, "{answers:?}");
+    let mut can_be_null = Vec::new();
+    for name in answers {
+        let schema = &document["components"]["schemas"][&name];
+        let properties = schema["properties"].as_object().unwrap();
+        let required: BTreeSet<&str> = schema["required"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|member| member.as_str().unwrap())
+            .collect();
+        let all: BTreeSet<&str> = properties.keys().map(String::as_str).collect();
+        assert_eq!(required, all, "{name}");
+        for (member, schema) in properties {
+            if schema["type"]
+                .as_array()
+                .is_some_and(|types| types.contains(&"null".into()))
+            {
+                can_be_null.push(format!("{name}.{member}"));
+            }
+        }
+    }
+    let expected = [
+        "Booking.resolvedAt",
+        "Booking.secondsLeft",
+        "Show.maxSeatsPerUser",
+    ];
+    assert_eq!(can_be_null, expected);
+}
+
 #[test]
 fn every_problem_is_listed_with_an_example() {
     let document = api::openapi::document();

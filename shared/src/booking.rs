@@ -101,13 +101,13 @@ pub struct Booking {
     pub extendable_until: DateTime<Utc>,
     /// What was left of the hold when this was read, in whole seconds; null when it is not held. No part of the
     /// booking's `ETag`.
-    #[schema(minimum = 0, maximum = 86_400, examples(119))]
+    #[schema(required, minimum = 0, maximum = 86_400, examples(119))]
     pub seconds_left: Option<i64>,
     /// When the seats were taken.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     pub created_at: DateTime<Utc>,
     /// When the status last changed; null while it is held.
-    #[schema(examples("2026-11-23T20:01:10.5Z"))]
+    #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
     pub resolved_at: Option<DateTime<Utc>>,
 }
 

@@ -52,7 +52,7 @@ pub struct Show {
     #[schema(minimum = 1, maximum = 1000, examples(10))]
     pub max_seats_per_booking: i32,
     /// The most seats that one user name can have at the same time, held or confirmed; null: no limit.
-    #[schema(minimum = 1, maximum = 1_000_000, examples(20))]
+    #[schema(required, minimum = 1, maximum = 1_000_000, examples(20))]
     pub max_seats_per_user: Option<i32>,
     /// When it was created.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]

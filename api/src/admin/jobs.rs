@@ -19,7 +19,8 @@ use super::{AdminState, queues::known};
 use crate::{
     access::{Administer, Caller},
     extract::{Id, ListPlace, Path, Query},
-    page::{DEFAULT_LIMIT, Page},
+    faults::Fault,
+    page::{self, DEFAULT_LIMIT, Page},
     problem::Problem,
 };
 
@@ -113,9 +114,7 @@ pub(super) async fn list(
     let filter = query.filter(queue);
     let after = query.after.as_ref().map(|cursor| &cursor.0);
     if after.is_some_and(|cursor| !filter.has(cursor)) {
-        return Err(Problem::Malformed(
-            "Query parameter after: it is a place in another list. Take it from the header Link, and keep the filters.".into(),
-        ));
+        return Err(page::of_another_list());
     }
     let jobs = inspect::jobs(&state.pool, &filter, after, limit + 1).await?;
     Ok(Page::new(jobs, limit, "jobs", place, |last| {
@@ -241,11 +240,14 @@ pub(super) async fn act_on_all(
         .is_none_or(|state| !action.allowed_in().contains(&state))
     {
         let allowed = action.allowed_in().iter().map(|state| state.name());
-        return Err(Problem::Malformed(format!(
-            "Query parameter state: to {} jobs it is one of: {}.",
-            action.name(),
-            allowed.collect::<Vec<_>>().join(", ")
-        )));
+        return Err(Problem::MalformedQuery(Fault {
+            pointer: "state".to_owned(),
+            detail: format!(
+                "to {} jobs it is one of: {}",
+                action.name(),
+                allowed.collect::<Vec<_>>().join(", ")
+            ),
+        }));
     }
     let changed = steer::act_on_all(&state.pool, action, &filter, note).await?;
     state.watch.look_now();

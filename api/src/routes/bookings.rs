@@ -325,9 +325,7 @@ pub(crate) async fn list(
     };
     let after = query.after.map(|cursor| cursor.0);
     if after.is_some_and(|cursor| !filter.has(cursor)) {
-        return Err(Problem::Malformed(
-            "Query parameter after: it is a place in another list. Take it from the header Link, and keep the filters.".into(),
-        ));
+        return Err(page::of_another_list());
     }
     let bookings = query::list(&state.pool, &filter, after, limit + 1).await?;
     Ok(Page::new(bookings, limit, "/bookings", place, |last| {
