@@ -56,7 +56,7 @@ struct Check {
 /// No seat lost, none sold twice: the first promise.
 pub const SEATS_ARE_CONSERVED: &str = "seats = available + pending + confirmed, of each show";
 
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     Check {
         name: SEATS_ARE_CONSERVED,
         broken: "SELECT format('show %s: %s seats, %s available, %s taken', id, seats, available_seats, taken)
@@ -75,6 +75,10 @@ const CHECKS: [Check; 10] = [
         name: "each booking has its show",
         broken: "SELECT format('booking %s: no show %s', id, show_id)
                  FROM bookings WHERE NOT EXISTS (SELECT FROM shows WHERE shows.id = show_id)",
+    },
+    Check {
+        name: "each show's id is its own",
+        broken: "SELECT format('show %s: %s times', id, count(*)) FROM shows GROUP BY id HAVING count(*) > 1",
     },
     Check {
         name: "each booking's id is its own",

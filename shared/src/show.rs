@@ -188,7 +188,7 @@ pub async fn find(
         Show,
         "SELECT id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
                 max_seats_per_user, created_at
-         FROM shows WHERE id = $1",
+         FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1",
         id,
     )
     .fetch_optional(database)
@@ -216,7 +216,7 @@ pub async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Show>, po
 }
 
 /// Shows whose rows are locked until the transaction ends.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct Locked {
     /// Those that exist, by id.
     pub inventories: BTreeMap<i64, Inventory>,
@@ -229,6 +229,8 @@ pub struct Locked {
 pub struct Inventory {
     /// The show.
     pub show_id: i64,
+    /// The generation of its row, by which the row is found to be written.
+    pub(crate) generation: i64,
     /// Seats left for the next request.
     pub available_seats: i32,
     /// How long a new hold lasts, in seconds.
@@ -302,74 +304,148 @@ pub(crate) fn only(ids: &[i64]) -> Option<i64> {
     }
 }
 
-/// Locks the rows of these shows, in the order of their ids, until the transaction ends, and reads the clock.
+/// Locks the rows of these shows, whose ids ascend, until the transaction ends, and reads the clock.
 ///
-/// The lock leaves the key alone (`NO KEY`), so that a booking's reference to its show need not wait for it.
+/// The lock leaves the key alone (`NO KEY`): a reference to the show need not wait for it.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`].
 pub async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres::Error> {
-    // A row leaves the materialized query when it is locked, and only then the clock is read beside it: so the last
-    // row's time is after all the locks.
-    let rows = sqlx::query!(
-        r#"WITH locked AS MATERIALIZED (
-               SELECT id, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user
-               FROM shows WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
-           SELECT id AS show_id, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
-                  max_seats_per_user, clock_timestamp() AS "read_at!"
-           FROM locked"#,
-        ids,
-    )
-    .fetch_all(tx)
-    .await?;
+    let rows = match only(ids) {
+        Some(id) => lock_one(tx, id).await?,
+        None => lock_several(tx, ids).await?,
+    };
     Ok(Locked {
         locked_at: rows.iter().map(|row| row.read_at).max(),
         inventories: rows
             .into_iter()
-            .map(|row| {
-                let inventory = Inventory {
-                    show_id: row.show_id,
-                    available_seats: row.available_seats,
-                    hold_seconds: row.hold_seconds,
-                    max_hold_seconds: row.max_hold_seconds,
-                    max_seats_per_booking: row.max_seats_per_booking,
-                    max_seats_per_user: row.max_seats_per_user,
-                };
-                (row.show_id, inventory)
-            })
+            .map(|row| (row.show_id, row.inventory()))
             .collect(),
     })
 }
 
-/// Adds to each show's available seats, or takes from them where the number is negative. The shows must be
-/// locked. A counter that would leave `0..=seats` fails the transaction: drift is never hidden by a clamp.
-///
-/// # Errors
-///
-/// [`postgres::Error`]; [`postgres::Error::Unexpected`] when a counter would leave its bounds.
-pub async fn add_available_seats(
-    tx: &mut PgConnection,
-    seats_by_show: &BTreeMap<i64, i32>,
-) -> Result<(), postgres::Error> {
-    let (ids, seats): (Vec<i64>, Vec<i32>) = seats_by_show
-        .iter()
-        .filter(|(_, seats)| **seats != 0)
-        .unzip();
-    if ids.is_empty() {
-        return Ok(());
+/// A show's row, locked.
+struct LockedRow {
+    show_id: i64,
+    generation: i64,
+    available_seats: i32,
+    hold_seconds: i32,
+    max_hold_seconds: i32,
+    max_seats_per_booking: i32,
+    max_seats_per_user: Option<i32>,
+    /// The database's clock. A row leaves the materialized query when it is locked, and only then the clock is read beside
+    /// it: so the last row's time is after all the locks.
+    read_at: DateTime<Utc>,
+}
+
+impl LockedRow {
+    fn inventory(&self) -> Inventory {
+        Inventory {
+            show_id: self.show_id,
+            generation: self.generation,
+            available_seats: self.available_seats,
+            hold_seconds: self.hold_seconds,
+            max_hold_seconds: self.max_hold_seconds,
+            max_seats_per_booking: self.max_seats_per_booking,
+            max_seats_per_user: self.max_seats_per_user,
+        }
     }
-    let updated = sqlx::query!(
-        "UPDATE shows SET available_seats = available_seats + change.seats
-         FROM unnest($1::bigint[], $2::integer[]) AS change (show_id, seats)
-         WHERE id = change.show_id AND available_seats + change.seats BETWEEN 0 AND shows.seats
-           AND ($3::bigint IS NULL OR id = $3)",
-        &ids,
-        &seats,
-        only(&ids),
+}
+
+/// Finds the newest version of the row first: see `migrations/0001_shows.sql`.
+async fn lock_one(tx: &mut PgConnection, id: i64) -> Result<Vec<LockedRow>, sqlx::Error> {
+    sqlx::query_as!(
+        LockedRow,
+        r#"WITH locked AS MATERIALIZED (
+               SELECT id, generation, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
+                      max_seats_per_user
+               FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1 FOR NO KEY UPDATE)
+           SELECT id AS show_id, generation AS "generation!", available_seats, hold_seconds, max_hold_seconds,
+                  max_seats_per_booking, max_seats_per_user, clock_timestamp() AS "read_at!"
+           FROM locked"#,
+        id,
     )
-    .execute(tx)
-    .await?
-    .rows_affected();
-    postgres::expect_rows("seat counters of shows", ids.len(), updated)
+    .fetch_all(tx)
+    .await
+}
+
+/// As [`lock_one`] for each, in the order of the ids.
+async fn lock_several(tx: &mut PgConnection, ids: &[i64]) -> Result<Vec<LockedRow>, sqlx::Error> {
+    sqlx::query_as!(
+        LockedRow,
+        r#"WITH locked AS MATERIALIZED (
+               SELECT show.* FROM unnest($1::bigint[]) AS wanted (id)
+               CROSS JOIN LATERAL (
+                   SELECT id, generation, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
+                          max_seats_per_user
+                   FROM shows WHERE id = wanted.id ORDER BY generation DESC LIMIT 1 FOR NO KEY UPDATE) AS show)
+           SELECT id AS "show_id!", generation AS "generation!", available_seats AS "available_seats!",
+                  hold_seconds AS "hold_seconds!", max_hold_seconds AS "max_hold_seconds!",
+                  max_seats_per_booking AS "max_seats_per_booking!", max_seats_per_user,
+                  clock_timestamp() AS "read_at!"
+           FROM locked"#,
+        ids,
+    )
+    .fetch_all(tx)
+    .await
+}
+
+impl Locked {
+    /// Adds to each show's available seats, or takes from them where the number is negative. A counter that would leave
+    /// `0..=seats` fails the transaction: drift is never hidden by a clamp.
+    ///
+    /// # Errors
+    ///
+    /// [`postgres::Error`]; [`postgres::Error::Drift`] when a show is not locked or its counter would leave its bounds.
+    pub async fn add_available_seats(
+        &mut self,
+        tx: &mut PgConnection,
+        seats_by_show: &BTreeMap<i64, i32>,
+    ) -> Result<(), postgres::Error> {
+        let changes: Vec<(i64, i32)> = seats_by_show
+            .iter()
+            .filter(|(_, seats)| **seats != 0)
+            .map(|(show_id, seats)| (*show_id, *seats))
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let (ids, seats): (Vec<i64>, Vec<i32>) = changes.into_iter().unzip();
+        let rows = sqlx::query!(
+            r#"UPDATE shows SET available_seats = available_seats + change.seats, revision = revision + 1
+               FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS change (show_id, seats, generation)
+               WHERE id = change.show_id AND shows.generation = change.generation
+                 AND available_seats + change.seats BETWEEN 0 AND shows.seats
+                 AND (id, shows.generation) >= ($1[1], $3[1]) AND id <= $1[cardinality($1)]
+                 AND ($4::bigint IS NULL OR id = $4)
+               RETURNING id, available_seats, shows.generation AS "generation!""#,
+            &ids,
+            &seats,
+            &self.generations(&ids),
+            only(&ids),
+        )
+        .fetch_all(tx)
+        .await?;
+        postgres::expect_rows("seat counters of shows", ids.len(), rows.len() as u64)?;
+        for row in rows {
+            if let Some(show) = self.inventories.get_mut(&row.id) {
+                show.available_seats = row.available_seats;
+                show.generation = row.generation;
+            }
+        }
+        Ok(())
+    }
+
+    /// The one show, where no more than one exists.
+    pub(crate) fn only(&self) -> Option<i64> {
+        let mut ids = self.inventories.keys();
+        ids.next().filter(|_| ids.next().is_none()).copied()
+    }
+
+    /// The generations of these shows' rows, in their order.
+    pub(crate) fn generations(&self, show_ids: &[i64]) -> Vec<i64> {
+        let generation = |id| self.inventories.get(id).map_or(-1, |show| show.generation);
+        show_ids.iter().map(generation).collect()
+    }
 }

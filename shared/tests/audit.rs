@@ -77,6 +77,11 @@ async fn each_broken_invariant_is_found() {
             vec!["each booking has its show"],
         ),
         (
+            "INSERT INTO shows (id, name, starts_at, seats, available_seats, revision) OVERRIDING SYSTEM VALUE
+             SELECT 4711, name, starts_at, 1, 1, twice.revision FROM shows, (VALUES (0), (32)) AS twice (revision)",
+            vec!["each show's id is its own"],
+        ),
+        (
             "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at,
                                    extendable_until, created_at, resolved_at)
              OVERRIDING SYSTEM VALUE

@@ -12,7 +12,7 @@ use shared::{
     idempotency::{Claim, Key},
     postgres::Session,
     show::{NewShow, Show},
-    testing::{TestDatabase, change, connect, create, execute, job, let_pass},
+    testing::{TestDatabase, a_show, change, connect, create, execute, job, let_pass},
 };
 use sqlx::PgPool;
 
@@ -184,4 +184,53 @@ async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
             "{transaction} reads {pages} pages for each booking"
         );
     }
+}
+
+/// While any transaction of the server stays open, no version of a row is removed. A hot show's row has one for each
+/// transaction, and the newest is found without the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_somebody_forgot_does_not_make_a_hot_show_slow() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 1000).await;
+    let reserve = async |first| {
+        // Plans of its own.
+        let pool = connect(&db.url, 1).await.unwrap();
+        pages_for_each(&pool, async |run| {
+            let request = requests(&show, first + run).remove(0);
+            let mut batch = Batch::of([request]);
+            let answers = reserve::reserve(&mut Session::new(&pool), &mut batch).await;
+            answers.unwrap().len()
+        })
+        .await
+    };
+    let usual = reserve(0).await;
+
+    let mut forgotten = db.pool.begin().await.unwrap();
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        .execute(&mut *forgotten)
+        .await
+        .unwrap();
+    sqlx::query("SELECT FROM shows")
+        .execute(&mut *forgotten)
+        .await
+        .unwrap();
+    execute(
+        &db.pool,
+        "DO $$ BEGIN
+             FOR change IN 1..20000 LOOP
+                 UPDATE shows SET revision = revision + 1
+                 WHERE generation = (SELECT generation FROM shows ORDER BY id DESC, generation DESC LIMIT 1);
+             END LOOP;
+         END $$",
+    )
+    .await;
+    let beside = reserve(100).await;
+    execute(&db.pool, "ANALYZE shows").await;
+    let analyzed = reserve(200).await;
+    println!("{usual} pages for a booking; {beside} and {analyzed} beside a forgotten transaction");
+    assert!(
+        beside.max(analyzed) <= 2 * usual + 20,
+        "{usual}, {beside}, {analyzed} pages"
+    );
+    forgotten.rollback().await.unwrap();
 }

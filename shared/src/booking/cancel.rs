@@ -40,7 +40,7 @@ async fn cancel_in(
         Some(show_id) => vec![show_id],
         None => query::show_ids(tx, &change::ids(requests)).await?,
     };
-    show::lock(tx, &show_ids).await?;
+    let mut shows = show::lock(tx, &show_ids).await?;
     let mut locked = query::lock(tx, &change::ids(requests), show_id).await?;
     let now = locked.locked_at;
     let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
@@ -58,6 +58,6 @@ async fn cancel_in(
     .rows_affected();
     postgres::expect_rows("cancelled bookings", ids.len(), updated)?;
     let freed = seats_by_show(ids.iter().filter_map(|id| locked.bookings.get(id)));
-    show::add_available_seats(tx, &freed).await?;
+    shows.add_available_seats(tx, &freed).await?;
     Ok(decisions)
 }

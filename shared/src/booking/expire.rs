@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::{Booking, Effect, query, seats_by_show};
 use crate::{
@@ -124,48 +124,74 @@ pub async fn expire_overdue(
 ) -> Result<usize, postgres::Error> {
     let mut expired = 0;
     loop {
+        // Before the shows are locked, since everybody waits for these.
+        let ids = postgres::in_time(find(session.pool(), overdue)).await?;
         let count = session
-            .transact(&mut &*overdue, |tx, overdue| {
-                Box::pin(expire_overdue_in(tx, overdue))
+            .transact(&mut (overdue, &ids), |tx, (overdue, ids)| {
+                Box::pin(expire_in(tx, &overdue.show_ids, ids))
             })
             .await?;
         expired += count;
-        if count < MAX_AT_ONCE {
+        // None of them is left when another worker was here.
+        if count == 0 || ids.len() < MAX_AT_ONCE {
             return Ok(expired);
         }
     }
 }
 
-async fn expire_overdue_in(
+async fn expire_in(
     tx: &mut PgConnection,
-    Overdue { show_ids, grace }: &Overdue,
+    show_ids: &[i64],
+    ids: &[i64],
 ) -> Result<usize, postgres::Error> {
-    let Some(now) = show::lock(tx, show_ids).await?.locked_at else {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let mut shows = show::lock(tx, show_ids).await?;
+    let Some(now) = shows.locked_at else {
         return Ok(0);
     };
-    let at_most = i64::try_from(MAX_AT_ONCE).unwrap_or(i64::MAX);
-    let of_each = show_ids.iter().map(|&show_id| (show_id, at_most)).collect();
-    let ids = find_overdue(tx, &of_each, at_most, now - *grace).await?;
-    let overdue = fail_overdue(tx, &ids, show::only(show_ids), now).await?;
-    Ok(overdue.len())
+    fail_overdue(tx, &mut shows, ids, now).await
 }
 
-/// The oldest holds whose deadline is `until` or before: at most so many of each show, and `at_most` in all.
+/// The oldest of these holds, at most [`MAX_AT_ONCE`]. Locks nothing.
+async fn find(pool: &PgPool, overdue: &Overdue) -> Result<Vec<i64>, postgres::Error> {
+    let at_most = i64::try_from(MAX_AT_ONCE).unwrap_or(i64::MAX);
+    let of_each = overdue.show_ids.iter().map(|&show_id| (show_id, at_most));
+    let since = Since::Longer(overdue.grace);
+    find_overdue(pool, &of_each.collect(), at_most, since).await
+}
+
+/// Since when holds are overdue.
+#[derive(Debug, Clone, Copy)]
+enum Since {
+    /// This instant or before.
+    Instant(DateTime<Utc>),
+    /// Longer than this, by the database's clock.
+    Longer(TimeDelta),
+}
+
+/// The holds that are overdue, the oldest first: at most so many of each show, and `at_most` in all.
 async fn find_overdue(
-    tx: &mut PgConnection,
+    database: impl PgExecutor<'_>,
     of_each: &BTreeMap<i64, i64>,
     at_most: i64,
-    until: DateTime<Utc>,
+    since: Since,
 ) -> Result<Vec<i64>, postgres::Error> {
     let (show_ids, limits): (Vec<i64>, Vec<i64>) = of_each.iter().unzip();
     if show_ids.is_empty() {
         return Ok(Vec::new());
     }
+    let (until, grace) = match since {
+        Since::Instant(until) => (Some(until), 0.0),
+        Since::Longer(grace) => (None, grace.as_seconds_f64()),
+    };
     let ids = sqlx::query_scalar!(
         "SELECT id FROM unnest($1::bigint[], $2::bigint[]) AS of_show (show_id, at_most)
          CROSS JOIN LATERAL (
              SELECT id, expires_at FROM bookings
-             WHERE bookings.show_id = of_show.show_id AND resolved_at IS NULL AND expires_at <= $3
+             WHERE bookings.show_id = of_show.show_id AND resolved_at IS NULL
+               AND expires_at <= coalesce($3, now() - make_interval(secs => $6))
                AND ($5::bigint IS NULL OR bookings.show_id = $5)
              ORDER BY expires_at LIMIT of_show.at_most) AS hold
          ORDER BY expires_at LIMIT $4",
@@ -174,8 +200,9 @@ async fn find_overdue(
         until,
         at_most,
         show::only(&show_ids),
+        grace,
     )
-    .fetch_all(tx)
+    .fetch_all(database)
     .await?;
     Ok(ids)
 }
@@ -183,8 +210,8 @@ async fn find_overdue(
 /// How many overdue holds of a show one batch of requests reclaims at most. What is left is reclaimed by the next one.
 const MAX_RECLAIMED: i64 = 10_000;
 
-/// Fails the oldest overdue holds of shows whose rows are locked, until at least as many seats of each are free as it
-/// lacks, or no such hold is left. Gives the seats back, and returns how many of each show.
+/// Fails the oldest overdue holds of these locked shows, until at least as many seats of each are free as it lacks, or no such
+/// hold is left. Gives the seats back.
 ///
 /// So a show never looks sold out just because no worker has come by.
 ///
@@ -193,32 +220,32 @@ const MAX_RECLAIMED: i64 = 10_000;
 /// [`postgres::Error`].
 pub(super) async fn reclaim(
     tx: &mut PgConnection,
+    shows: &mut show::Locked,
     lacking_seats: &BTreeMap<i64, i64>,
     now: DateTime<Utc>,
-) -> Result<BTreeMap<i64, i32>, postgres::Error> {
+) -> Result<(), postgres::Error> {
     // Each hold has at least one seat, so as many holds as seats are enough.
     let of_each: BTreeMap<i64, i64> = lacking_seats
         .iter()
         .map(|(&show_id, &lacking)| (show_id, lacking.min(MAX_RECLAIMED)))
         .collect();
-    let ids = find_overdue(tx, &of_each, i64::MAX, now).await?;
-    let shows: Vec<i64> = of_each.into_keys().collect();
-    let overdue = fail_overdue(tx, &ids, show::only(&shows), now).await?;
-    Ok(seats_by_show(&overdue))
+    let ids = find_overdue(&mut *tx, &of_each, i64::MAX, Since::Instant(now)).await?;
+    fail_overdue(tx, shows, &ids, now).await?;
+    Ok(())
 }
 
-/// Fails those of the bookings that are overdue, and gives their seats back. Their shows are locked; they themselves
-/// are locked here, all at once, so that it happens in the order of their ids. If a show is given, it is the show of all
-/// of them.
+/// Fails those of the bookings of these locked shows that are overdue, gives their seats back, and returns how many they are.
+/// They themselves are locked here, all at once, so that it happens in the order of their ids.
 async fn fail_overdue(
     tx: &mut PgConnection,
+    shows: &mut show::Locked,
     ids: &[i64],
-    show_id: Option<i64>,
     now: DateTime<Utc>,
-) -> Result<Vec<Booking>, postgres::Error> {
+) -> Result<usize, postgres::Error> {
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok(0);
     }
+    let show_id = shows.only();
     let mut bookings = query::lock(tx, ids, show_id).await?.bookings;
     let overdue = expire_each(&mut bookings, now);
     let ids: Vec<i64> = overdue.iter().map(|booking| booking.id).collect();
@@ -234,13 +261,15 @@ async fn fail_overdue(
     .await?
     .rows_affected();
     postgres::expect_rows("failed bookings", ids.len(), updated)?;
-    show::add_available_seats(tx, &seats_by_show(&overdue)).await?;
+    shows
+        .add_available_seats(tx, &seats_by_show(&overdue))
+        .await?;
     // Before the COMMIT, which may still fail: they are then counted once more.
     BOOKINGS.failed.inc_by(overdue.len() as u64);
     for booking in &overdue {
         EXPIRY_LAG.observe((now - booking.expires_at).as_seconds_f64());
     }
-    Ok(overdue)
+    Ok(overdue.len())
 }
 
 /// Expires those that are due, and returns them. Pure.

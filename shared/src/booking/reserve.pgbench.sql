@@ -2,12 +2,13 @@
 -- database alone sets. For pgbench, in a database of its own whose show 1 has seats enough.
 BEGIN;
 WITH locked AS MATERIALIZED (
-    SELECT id, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user
-    FROM shows WHERE id = ANY(ARRAY[1]) ORDER BY id FOR NO KEY UPDATE)
-SELECT id AS show_id, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
-       clock_timestamp() FROM locked;
+    SELECT id, generation, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user
+    FROM shows WHERE id = 1 ORDER BY generation DESC LIMIT 1 FOR NO KEY UPDATE)
+SELECT id AS show_id, generation, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
+       max_seats_per_user, clock_timestamp() FROM locked \gset
 WITH counted AS (
-    UPDATE shows SET available_seats = available_seats - 100 WHERE id = 1 AND available_seats >= 100 RETURNING id),
+    UPDATE shows SET available_seats = available_seats - 100, revision = revision + 1
+    WHERE id = 1 AND generation = :generation AND available_seats >= 100 RETURNING id),
 booked AS (
     INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at)
     SELECT 1, 'user ' || position, 1, 'PENDING', now() + interval '2 minutes',

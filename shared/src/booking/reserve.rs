@@ -72,34 +72,43 @@ pub async fn reserve_in(
     let show_ids: BTreeSet<i64> = batch.members().iter().map(|r| r.show_id).collect();
     let to_lock: Vec<i64> = show_ids.iter().copied().collect();
     let show_id = show::only(&to_lock);
-    let locked = show::lock(tx, &to_lock).await?;
+    let mut shows = show::lock(tx, &to_lock).await?;
     batch.admit(|request| show_ids.contains(&request.show_id));
     let requests = batch.members();
 
     // Where there is no show there is nothing to take, at whatever time.
-    let now = locked.locked_at.unwrap_or_default();
+    let now = shows.locked_at.unwrap_or_default();
+    let lacking = lacking_seats(&shows, requests);
+    expire::reclaim(tx, &mut shows, &lacking, now).await?;
     let mut ledger = Ledger {
-        inventories: locked.inventories,
         earlier: made_earlier(tx, requests, show_id, now).await?,
-        ..Ledger::default()
+        taken: taken_by_users(tx, &shows.inventories, requests, show_id, now).await?,
+        shows,
     };
-    let lacking = ledger.lacking_seats(requests);
-    for (show_id, freed) in expire::reclaim(tx, &lacking, now).await? {
-        if let Some(show) = ledger.inventories.get_mut(&show_id) {
-            show.available_seats += freed;
+    let decisions = ledger.decide(requests, now);
+    write(tx, &mut ledger.shows, requests, decisions, now, engine).await
+}
+
+/// The seats that the shows have less than is asked for.
+fn lacking_seats(shows: &show::Locked, requests: &[Request]) -> BTreeMap<i64, i64> {
+    let mut lacking: BTreeMap<i64, i64> = shows
+        .inventories
+        .iter()
+        .map(|(show_id, show)| (*show_id, -i64::from(show.available_seats)))
+        .collect();
+    for request in requests {
+        if let Some(lacking) = lacking.get_mut(&request.show_id) {
+            *lacking += i64::from(request.number_of_seats);
         }
     }
-    ledger.taken = taken_by_users(tx, &ledger.inventories, requests, show_id, now).await?;
-
-    let decisions = ledger.decide(requests, now);
-    write(tx, requests, decisions, now, engine).await
+    lacking.retain(|_, lacking| *lacking > 0);
+    lacking
 }
 
 /// What there is to give, and what was given, while the shows are locked.
 #[derive(Debug, Default)]
 struct Ledger {
-    /// The shows that exist, by id.
-    inventories: BTreeMap<i64, Inventory>,
+    shows: show::Locked,
     /// What earlier requests with the same keys made.
     earlier: BTreeMap<Key, Earlier>,
     /// Seats that users have, of shows that limit them.
@@ -124,22 +133,6 @@ enum Decision {
 }
 
 impl Ledger {
-    /// The seats that the shows have less than is asked for.
-    fn lacking_seats(&self, requests: &[Request]) -> BTreeMap<i64, i64> {
-        let mut lacking: BTreeMap<i64, i64> = self
-            .inventories
-            .iter()
-            .map(|(show_id, show)| (*show_id, -i64::from(show.available_seats)))
-            .collect();
-        for request in requests {
-            if let Some(lacking) = lacking.get_mut(&request.show_id) {
-                *lacking += i64::from(request.number_of_seats);
-            }
-        }
-        lacking.retain(|_, lacking| *lacking > 0);
-        lacking
-    }
-
     /// Who gets seats, first come first served, and until when. Pure.
     fn decide(
         &mut self,
@@ -169,6 +162,7 @@ impl Ledger {
         }
         let show_id = request.show_id;
         let show = self
+            .shows
             .inventories
             .get_mut(&show_id)
             .ok_or(Refusal::ShowNotFound { show_id })?;
@@ -272,6 +266,7 @@ async fn taken_by_users(
 /// deadlines; the worker puts it back for later ones.
 async fn write(
     tx: &mut PgConnection,
+    shows: &mut show::Locked,
     requests: &[Request],
     decisions: Vec<Result<Decision, Refusal>>,
     now: DateTime<Utc>,
@@ -283,7 +278,7 @@ async fn write(
             new.push(request, *hold, now);
         }
     }
-    let mut new = new.insert(tx, now, engine).await?.into_iter();
+    let mut new = new.insert(tx, shows, now, engine).await?.into_iter();
     let mut answers: Vec<Answer> = Vec::with_capacity(requests.len());
     for decision in decisions {
         let answer = match decision {

@@ -1,7 +1,7 @@
 //! What each of our sessions asks of the server.
 
 /// Names and values.
-pub(super) const ALL: [(&str, &str); 9] = [
+pub(super) const ALL: [(&str, &str); 10] = [
     ("statement_timeout", "10s"),
     (LOCK_TIMEOUT.0, LOCK_TIMEOUT.1),
     ("idle_in_transaction_session_timeout", "30s"),
@@ -9,6 +9,8 @@ pub(super) const ALL: [(&str, &str); 9] = [
     // another size, and a plan made while the tables are small does not scan them when they have grown.
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
+    // It reads all versions of a row to find the newest, which is the first in the order of an index.
+    ("enable_bitmapscan", "off"),
     // No statement runs for so long that to compile it would pay.
     ("jit", "off"),
     // A host that vanished is noticed within a minute, and its locks are released.
@@ -21,9 +23,10 @@ pub(super) const ALL: [(&str, &str); 9] = [
 pub(super) const LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "2s");
 
 /// On top of these for the statements of the queue's engine, which are not ours.
-pub(super) const QUEUE_ENGINE: [(&str, &str); 3] = [
-    // What is left are plans that find rows by a value which the statement names. Made while the tables are empty, and kept,
+pub(super) const QUEUE_ENGINE: [(&str, &str); 4] = [
+    // What is left are plans that find rows, by way of a bitmap, by a value which the statement names. Made while the tables are empty, and kept,
     // its plans would else read all jobs by way of an index to find one by its id.
+    ("enable_bitmapscan", "on"),
     ("enable_indexscan", "off"),
     ("enable_indexonlyscan", "off"),
     // Nothing is lost with what a crash undoes: a job that was taken or acknowledged is run again.

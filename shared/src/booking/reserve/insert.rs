@@ -51,6 +51,7 @@ impl<'r> New<'r> {
     pub(super) async fn insert(
         mut self,
         tx: &mut PgConnection,
+        locked: &mut show::Locked,
         now: DateTime<Utc>,
         engine: Engine,
     ) -> Result<Vec<Booking>, postgres::Error> {
@@ -58,8 +59,8 @@ impl<'r> New<'r> {
             return Ok(self.bookings);
         }
         let ids = match engine {
-            Engine::Postgres => self.insert_at_once(tx, now).await?,
-            Engine::Citus => self.insert_on_citus(tx, now).await?,
+            Engine::Postgres => self.insert_at_once(tx, locked, now).await?,
+            Engine::Citus => self.insert_on_citus(tx, locked, now).await?,
         };
         // They were inserted in this order, so that their ids ascend in it.
         for (booking, id) in self.bookings.iter_mut().zip(ids) {
@@ -74,20 +75,22 @@ impl<'r> New<'r> {
     }
 
     /// In one statement, since each would be a round trip while the shows are locked. So the job's row is ours, as apalis
-    /// would write it. As in `show::add_available_seats`, a counter is never clamped.
+    /// would write it. As in `Locked::add_available_seats`, a counter is never clamped, and the range of keys spares the old
+    /// versions of a hot show's row, in whatever order the planner joins.
     async fn insert_at_once(
         &self,
         tx: &mut PgConnection,
+        locked: &show::Locked,
         now: DateTime<Utc>,
     ) -> Result<Vec<i64>, postgres::Error> {
         let new = &self.bookings;
         let (shows, seats): (Vec<i64>, Vec<i32>) = seats_by_show(new).into_iter().unzip();
         let rows = sqlx::query!(
             r#"WITH counted AS (
-                   UPDATE shows SET available_seats = available_seats - taken.seats
-                   FROM unnest($8::bigint[], $9::integer[]) AS taken (show_id, seats)
-                   WHERE id = taken.show_id AND available_seats >= taken.seats
-                     AND ($15::bigint IS NULL OR id = $15)
+                   UPDATE shows SET available_seats = available_seats - taken.seats, revision = revision + 1
+                   FROM unnest($8::bigint[], $9::integer[], $16::bigint[]) AS taken (show_id, seats, generation)
+                   WHERE id = taken.show_id AND shows.generation = taken.generation AND available_seats >= taken.seats
+                     AND (id, shows.generation) >= ($8[1], $16[1]) AND id <= $8[cardinality($8)]
                    RETURNING id),
                booked AS (
                    INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until,
@@ -103,7 +106,7 @@ impl<'r> New<'r> {
                enqueued AS (
                    INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at, metadata)
                    SELECT $10, $11, convert_to(json_strip_nulls(json_build_object(
-                              'showId', $15, 'bookingIds', json_agg(id ORDER BY id)))::text, 'UTF8'),
+                              'showId', $15::bigint, 'bookingIds', json_agg(id ORDER BY id)))::text, 'UTF8'),
                           $12, $13, CASE WHEN $14::text IS NOT NULL THEN hstore('traceparent', $14) END
                    FROM booked)
                SELECT id, (SELECT count(*) FROM counted) AS "shows_counted!" FROM booked ORDER BY id"#,
@@ -122,6 +125,7 @@ impl<'r> New<'r> {
             self.first_deadline(),
             traces::traceparent(),
             show::only(&shows),
+            &locked.generations(&shows),
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -138,12 +142,13 @@ impl<'r> New<'r> {
     async fn insert_on_citus(
         &self,
         tx: &mut PgConnection,
+        locked: &mut show::Locked,
         now: DateTime<Utc>,
     ) -> Result<Vec<i64>, postgres::Error> {
         let new = &self.bookings;
         let seats = seats_by_show(new).into_iter();
         let taken: BTreeMap<i64, i32> = seats.map(|(show_id, seats)| (show_id, -seats)).collect();
-        show::add_available_seats(tx, &taken).await?;
+        locked.add_available_seats(tx, &taken).await?;
         let shows: Vec<i64> = taken.into_keys().collect();
         let ids = sqlx::query_scalar!(
             r#"WITH new AS MATERIALIZED (

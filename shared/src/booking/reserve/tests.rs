@@ -31,6 +31,7 @@ fn ledger(shows: &[(i64, i32)]) -> Ledger {
     let inventories = shows.iter().map(|&(show_id, available_seats)| {
         let inventory = Inventory {
             show_id,
+            generation: 0,
             available_seats,
             hold_seconds: 120,
             max_hold_seconds: 900,
@@ -39,8 +40,12 @@ fn ledger(shows: &[(i64, i32)]) -> Ledger {
         };
         (show_id, inventory)
     });
-    Ledger {
+    let shows = show::Locked {
         inventories: inventories.collect(),
+        locked_at: None,
+    };
+    Ledger {
+        shows,
         ..Ledger::default()
     }
 }
@@ -55,7 +60,10 @@ const HOLD: Decision = Decision::Hold(Hold {
 fn first_come_first_served_and_a_smaller_request_may_still_fit() {
     let mut ledger = ledger(&[(1, 5)]);
     let requests = [request(1, 4), request(1, 2), request(1, 1), request(2, 1)];
-    assert_eq!(ledger.lacking_seats(&requests), BTreeMap::from([(1, 2)]));
+    assert_eq!(
+        lacking_seats(&ledger.shows, &requests),
+        BTreeMap::from([(1, 2)])
+    );
     assert_eq!(
         ledger.decide(&requests, now()),
         [
@@ -69,7 +77,7 @@ fn first_come_first_served_and_a_smaller_request_may_still_fit() {
             Err(Refusal::ShowNotFound { show_id: 2 }),
         ]
     );
-    assert_eq!(ledger.inventories[&1].available_seats, 0);
+    assert_eq!(ledger.shows.inventories[&1].available_seats, 0);
 }
 
 #[test]
@@ -90,7 +98,7 @@ fn a_key_books_once_and_only_for_what_it_was_first_used_for() {
             Ok(HOLD),
         ]
     );
-    assert_eq!(ledger.inventories[&1].available_seats, 6);
+    assert_eq!(ledger.shows.inventories[&1].available_seats, 6);
 }
 
 #[test]
@@ -105,7 +113,7 @@ fn a_refused_request_does_not_use_its_key_up() {
 #[test]
 fn limits_of_a_show_are_checked_before_its_seats() {
     let mut ledger = ledger(&[(1, 1)]);
-    let show = ledger.inventories.get_mut(&1).unwrap();
+    let show = ledger.shows.inventories.get_mut(&1).unwrap();
     show.max_seats_per_booking = 4;
     show.max_seats_per_user = Some(5);
     ledger.taken.insert((1, "Alice".to_owned()), 4);
@@ -151,7 +159,7 @@ proptest! {
                 .filter(|(request, decision)| request.show_id == show_id && decision.is_ok())
                 .map(|(request, _)| request.number_of_seats)
                 .sum();
-            prop_assert_eq!(ledger.inventories[&show_id].available_seats, available - taken);
+            prop_assert_eq!(ledger.shows.inventories[&show_id].available_seats, available - taken);
             prop_assert!(taken <= available);
         }
     }
