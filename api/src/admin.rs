@@ -15,7 +15,7 @@ use axum::{
     middleware::from_fn_with_state,
     routing::{get, post},
 };
-use shared::postgres;
+use shared::postgres::Database;
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ pub(crate) const IN_FLIGHT_MAX: usize = 100;
 /// What every handler can reach.
 pub(crate) struct AdminState {
     /// For those who watch.
-    pool: PgPool,
+    database: Database,
     /// Of the API, to tell how much of it is used.
     api_pool: PgPool,
     watch: Arc<Watch>,
@@ -47,17 +47,17 @@ pub(crate) struct AdminState {
 /// Looks at the system until `stop`, and makes the routes that tell what is seen. `address` is where they are served, and
 /// `is_open` whether no key is asked for.
 pub(crate) fn router(
-    api_pool: &PgPool,
+    api_database: &Database,
     address: SocketAddr,
     is_open: bool,
     stop: &CancellationToken,
 ) -> Router {
-    let pool = postgres::watching(api_pool);
-    let watch = Watch::start(&pool, stop);
+    let database = api_database.watching();
+    let watch = Watch::start(&database.pool, stop);
     let state = AdminState {
-        system: System::new(&pool),
-        api_pool: api_pool.clone(),
-        pool,
+        system: System::new(&database),
+        api_pool: api_database.pool.clone(),
+        database,
         watch,
         lists: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
     };

@@ -23,10 +23,9 @@ use futures_util::{FutureExt, future::BoxFuture};
 use prometheus::{Histogram, IntGauge};
 use shared::{
     batch::Batch,
-    postgres::{self, Session},
+    postgres::{self, Database, Session},
     telemetry::traces,
 };
-use sqlx::PgPool;
 use tokio::{
     runtime::{self, Handle, Runtime},
     sync::{Mutex, mpsc, oneshot},
@@ -71,16 +70,16 @@ pub(crate) enum Sharing {
 /// turn, while the show stays locked.
 pub(crate) struct Lanes {
     limits: Limits,
-    pool: PgPool,
+    database: Database,
     /// Of the callers' threads.
-    direct: PgPool,
+    direct: Database,
     thread: Handle,
     runtime: Option<Runtime>,
 }
 
 impl Lanes {
     /// Starts the thread. Its connections are opened when they are needed.
-    pub(crate) fn start(direct: &PgPool, limits: Limits) -> io::Result<Self> {
+    pub(crate) fn start(direct: &Database, limits: Limits) -> io::Result<Self> {
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("lanes")
@@ -91,7 +90,7 @@ impl Lanes {
         let connections = u32::try_from(limits.lanes * KINDS).unwrap_or(u32::MAX);
         Ok(Self {
             limits,
-            pool: postgres::beside(direct, connections),
+            database: direct.beside(connections),
             direct: direct.clone(),
             thread: thread.clone(),
             runtime: Some(runtime),
@@ -100,7 +99,7 @@ impl Lanes {
 
     /// Closes its connections, and ends the thread.
     pub(crate) async fn stop(self) {
-        self.pool.close().await;
+        self.database.pool.close().await;
     }
 }
 
@@ -163,7 +162,7 @@ impl Figures {
 
 /// Gathers the requests of one kind.
 pub(crate) struct GroupCommit<Request, Answer> {
-    direct: PgPool,
+    direct: Database,
     figures: Figures,
     transaction: Transaction<Request, Answer>,
     /// None when every request has its own transaction.
@@ -196,7 +195,7 @@ where
         kind: &'static str,
         Lanes {
             limits,
-            pool,
+            database,
             direct,
             thread,
             ..
@@ -227,7 +226,7 @@ where
                         batch_max: limits.batch_max,
                         sharing,
                     },
-                    Session::chained(pool),
+                    Session::chained(database),
                     transaction,
                     Handle::current(),
                 ));

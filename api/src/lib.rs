@@ -27,10 +27,9 @@ use axum::{Router, extract::DefaultBodyLimit};
 use shared::{
     api_key::Scope,
     booking::{Booking, Change, Refusal, cancel, confirm, extend, query, reserve},
-    postgres::Engine,
+    postgres::{Database, Engine},
     process,
 };
-use sqlx::PgPool;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::Semaphore,
@@ -58,7 +57,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What every handler can reach.
 pub(crate) struct AppState {
-    pub(crate) pool: PgPool,
+    pub(crate) database: Database,
     pub(crate) reserve: GroupCommit<reserve::Request, reserve::Answer>,
     pub(crate) confirm: GroupCommit<Change, Answer>,
     pub(crate) cancel: GroupCommit<Change, Answer>,
@@ -75,8 +74,8 @@ pub(crate) struct AppState {
 const LISTS_MAX: usize = 256;
 
 impl AppState {
-    fn new(pool: PgPool, lanes: &Lanes, stop: &CancellationToken) -> Self {
-        let engine = Engine::of(&pool);
+    fn new(database: Database, lanes: &Lanes, stop: &CancellationToken) -> Self {
+        let engine = database.engine;
         let sharing = match engine {
             Engine::Postgres => Sharing::Any,
             Engine::Citus => Sharing::SameKey,
@@ -101,7 +100,7 @@ impl AppState {
             }),
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
             stop: stop.clone(),
-            pool,
+            database,
         }
     }
 
@@ -185,14 +184,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// When API keys are needed and there is none, or they can't be read; when the lanes' thread can't be started.
 pub async fn serve(
     listeners: Listeners,
-    pool: PgPool,
+    database: Database,
     config: &Config,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let Listeners { api, admin } = listeners;
-    let lanes = Lanes::start(&pool, config.limits(Engine::of(&pool)))?;
-    let api_guard = api_guard(&pool, &lanes, config, &stop).await?;
-    let admin_guard = admin_guard(admin.local_addr()?, &pool, config, &stop).await?;
+    let lanes = Lanes::start(&database, config.limits(database.engine))?;
+    let api_guard = api_guard(&database, &lanes, config, &stop).await?;
+    let admin_guard = admin_guard(admin.local_addr()?, &database, config, &stop).await?;
     tracing::info!(address = %api.local_addr()?, admin = %admin.local_addr()?, "api listens");
     let stop = Stop {
         told: stop,
@@ -209,7 +208,7 @@ pub async fn serve(
     );
     if timeout(CLOSE_TIMEOUT, async {
         lanes.stop().await;
-        pool.close().await;
+        database.pool.close().await;
     })
     .await
     .is_err()
@@ -221,7 +220,7 @@ pub async fn serve(
 }
 
 async fn api_guard(
-    pool: &PgPool,
+    database: &Database,
     lanes: &Lanes,
     config: &Config,
     stop: &CancellationToken,
@@ -234,10 +233,10 @@ async fn api_guard(
         scope: None,
         example: "ticketing key create --name box-office --scope shows:read,bookings:write",
     };
-    let access = Access::start(pool, &door, config.rate(), stop).await?;
+    let access = Access::start(&database.pool, &door, config.rate(), stop).await?;
     let proxies = config.trusted_proxies.clone();
     let guard = Arc::new(Guard {
-        routes: router(AppState::new(pool.clone(), lanes, stop)),
+        routes: router(AppState::new(database.clone(), lanes, stop)),
         access,
         limits: Limits::new(config.rate(), proxies, count(config.in_flight_max)),
         counted: metrics::Routes::new(routes::paths()),
@@ -249,7 +248,7 @@ async fn api_guard(
 
 async fn admin_guard(
     address: SocketAddr,
-    pool: &PgPool,
+    database: &Database,
     config: &Config,
     stop: &CancellationToken,
 ) -> anyhow::Result<Arc<Guard>> {
@@ -262,10 +261,10 @@ async fn admin_guard(
         scope: Some(Scope::Admin),
         example: "ticketing key create --name operations --scope admin",
     };
-    let access = Access::start(pool, &door, config.rate(), stop).await?;
+    let access = Access::start(&database.pool, &door, config.rate(), stop).await?;
     let is_open = matches!(access, Access::Open);
     let guard = Arc::new(Guard {
-        routes: admin::router(pool, address, is_open, stop),
+        routes: admin::router(database, address, is_open, stop),
         access,
         limits: Limits::new(
             config.rate(),

@@ -14,10 +14,10 @@ async fn main() -> anyhow::Result<()> {
     let _telemetry = telemetry::init(&args.log, "ticketing-api")?;
     let stop = shutdown::on_signal()?;
     let connecting = postgres::connect(&args.database);
-    let Some(pool) = stop.run_until_cancelled(connecting).await else {
+    let Some(database) = stop.run_until_cancelled(connecting).await else {
         return Ok(());
     };
-    let pool = pool?;
+    let database = database?;
     let listeners = api::bind(&args.config)?;
-    api::serve(listeners, pool, &args.config, stop).await
+    api::serve(listeners, database, &args.config, stop).await
 }

@@ -212,7 +212,13 @@ async fn only_a_loopback_address_is_served_without_keys() {
         let listeners = api::bind(&config).unwrap();
         let stop = tokio_util::sync::CancellationToken::new();
         stop.cancel();
-        api::serve(listeners, server::own_pool(&api).await, &config, stop).await
+        api::serve(
+            listeners,
+            server::own_connections(&api).await,
+            &config,
+            stop,
+        )
+        .await
     };
     let refused = serve(|_| ()).await.unwrap_err();
     assert!(

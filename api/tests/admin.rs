@@ -403,7 +403,13 @@ async fn on_other_addresses_it_is_never_open() {
     });
     let listeners = api::bind(&config).unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
-    let refused = api::serve(listeners, server::own_pool(&api).await, &config, stop).await;
+    let refused = api::serve(
+        listeners,
+        server::own_connections(&api).await,
+        &config,
+        stop,
+    )
+    .await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("--scope admin"), "{refused}");
 }

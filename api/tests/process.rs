@@ -188,7 +188,7 @@ async fn without_its_database_the_api_lives_but_is_not_ready_and_comes_back_by_i
     let data = DataDir::new("away");
     let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
     let url = server.create_database("away").await.unwrap();
-    let pool = connect(&url, 2).await.unwrap();
+    let pool = connect(&url, 2).await.unwrap().pool;
     let show = a_show(&pool, 10).await;
     pool.close().await;
     let api = Api::start(&url).await;

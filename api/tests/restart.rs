@@ -23,23 +23,24 @@ use tokio_util::sync::CancellationToken;
 async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_twice() {
     let data = DataDir::new("restart");
     let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
-    let database = DatabaseArgs {
+    let args = DatabaseArgs {
         database_url: server.default_url(),
         database_password_file: None,
         database_connections: 8,
     };
-    let pool = postgres::connect(&database).await.unwrap();
-    postgres::migrate(&pool).await.unwrap();
+    let database = postgres::connect(&args).await.unwrap();
+    postgres::migrate(&database).await.unwrap();
+    let pool = database.pool.clone();
     let show = a_show(&pool, 1_000_000).await;
 
-    let args = ["api", "--database-url", "", "--listen", "127.0.0.1:0"];
-    let config = Args::parse_from(args).config;
+    let command = ["api", "--database-url", "", "--listen", "127.0.0.1:0"];
+    let config = Args::parse_from(command).config;
     let listeners = api::bind(&config).unwrap();
     let url = format!("http://{}/bookings", listeners.api.local_addr().unwrap());
     let stop = CancellationToken::new();
     let serving = {
-        let (pool, stop) = (pool.clone(), stop.clone());
-        tokio::spawn(async move { api::serve(listeners, pool, &config, stop).await })
+        let (database, stop) = (database.clone(), stop.clone());
+        tokio::spawn(async move { api::serve(listeners, database, &config, stop).await })
     };
 
     let over = Arc::new(AtomicBool::new(false));
@@ -92,7 +93,7 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
     over.store(true, Ordering::Relaxed);
 
     // Not the pool from before, whose connections may be dead ones.
-    let pool = postgres::connect(&database).await.unwrap();
+    let pool = postgres::connect(&args).await.unwrap().pool;
     let mut answers = BTreeMap::new();
     for client in clients.join_all().await {
         answers.extend(client);

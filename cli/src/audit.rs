@@ -33,10 +33,10 @@ fn default_hold_limit() -> u32 {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let pool = postgres::connect(&args.database).await?;
+    let database = postgres::connect(&args.database).await?;
     let limit = Duration::from_secs(args.overdue_limit_seconds.into());
-    let audit = audit::audit(&pool, limit).await?;
-    pool.close().await;
+    let audit = audit::audit(&database, limit).await?;
+    database.pool.close().await;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&audit)?);
     } else {

@@ -215,18 +215,18 @@ async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> 
     let verification = verify::verify(outcome, &verify::Expected::all_resolved(LATE_LIMIT)).await?;
     wrong.extend(verification.faults);
 
-    let pool = system.connect().await?;
-    let audit = audit::audit(&pool, Duration::ZERO).await?;
+    let database = system.connect().await?;
+    let audit = audit::audit(&database, Duration::ZERO).await?;
     for invariant in audit.invariants.iter().filter(|found| found.broken > 0) {
         wrong.push(format!("{}: {:?}", invariant.name, invariant.examples));
     }
-    let latest_seconds = expire::lag(&pool, &outcome.load.shows)
+    let latest_seconds = expire::lag(&database.pool, &outcome.load.shows)
         .await?
         .map_or(0.0, |lag| lag.longest_seconds);
     if latest_seconds > LATE_LIMIT.as_secs_f64() {
         wrong.push(format!("a hold was failed {latest_seconds:.1} s late"));
     }
-    pool.close().await;
+    database.pool.close().await;
     Ok(Found {
         latest_seconds,
         wrong,

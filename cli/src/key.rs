@@ -77,7 +77,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             requests_per_second,
             database,
         } => {
-            let pool = postgres::connect(&database).await?;
+            let pool = postgres::connect(&database).await?.pool;
             let new = NewApiKey {
                 name: &name,
                 scopes: &scopes,
@@ -89,11 +89,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             println!("{}", token.reveal());
         }
         Command::List { database } => {
-            let pool = postgres::connect(&database).await?;
+            let pool = postgres::connect(&database).await?.pool;
             println!("{}", list(&api_key::list(&pool).await?));
         }
         Command::Revoke { name, database } => {
-            let pool = postgres::connect(&database).await?;
+            let pool = postgres::connect(&database).await?.pool;
             api_key::revoke(&pool, &name).await?;
             println!("Revoked: no api takes it any more in two seconds.");
         }

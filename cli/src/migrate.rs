@@ -16,9 +16,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let _telemetry = telemetry::init(&args.log, "ticketing-migrate")?;
-    let pool = postgres::connect(&args.database).await?;
-    postgres::migrate(&pool).await?;
-    pool.close().await;
+    let database = postgres::connect(&args.database).await?;
+    postgres::migrate(&database).await?;
+    database.pool.close().await;
     println!("The schema is up to date.");
     Ok(())
 }

@@ -16,7 +16,7 @@ use shared::{
     audit,
     booking::expire,
     local_postgres::{LocalPostgres, Mode as ServerMode},
-    postgres::usage,
+    postgres::{Database, usage},
     shutdown,
 };
 use sqlx::PgPool;
@@ -139,7 +139,7 @@ struct System {
     api: Program,
     api_url: String,
     worker: Program,
-    pool: PgPool,
+    database: Database,
     /// The last to go.
     _server: LocalPostgres,
 }
@@ -166,13 +166,13 @@ impl System {
             api,
             api_url: format!("http://{}", addresses.api),
             worker,
-            pool: server.connect("soak").await?,
+            database: server.connect("soak").await?,
             _server: server,
         })
     }
 
     async fn sample(&self, began: Instant, outcome: &Outcome) -> anyhow::Result<Sample> {
-        let usage = usage::usage(&self.pool).await?;
+        let usage = usage::usage(&self.database).await?;
         let table = |name: &str| usage.tables.iter().find(|table| table.name == name);
         let mb = |name: &str| table(name).map_or(0.0, |table| number(table.bytes) / 1e6);
         let bookings = table("bookings").context("no table of bookings")?;
@@ -233,7 +233,10 @@ async fn soak(args: &Args, dir: &Path) -> anyhow::Result<Report> {
             sample.expiry_lag_p99_seconds = report.add(before.await??);
         }
         report.samples.push(sample);
-        verifying = Some(tokio::spawn(verify_round(outcome, system.pool.clone())));
+        verifying = Some(tokio::spawn(verify_round(
+            outcome,
+            system.database.pool.clone(),
+        )));
     }
     if let Some(last) = verifying {
         report.add(last.await??);
@@ -241,13 +244,13 @@ async fn soak(args: &Args, dir: &Path) -> anyhow::Result<Report> {
     // The first one has none before it.
     report.samples.remove(0);
     report.wrong.extend(trend::find_growth(&report.samples));
-    let audit = audit::audit(&system.pool, audit::DEFAULT_HOLD_LIMIT).await?;
+    let audit = audit::audit(&system.database, audit::DEFAULT_HOLD_LIMIT).await?;
     for invariant in audit.invariants.iter().filter(|found| found.broken > 0) {
         let wrong = format!("{}: {:?}", invariant.name, invariant.examples);
         report.wrong.push(wrong);
     }
     bar.finish_and_clear();
-    system.pool.close().await;
+    system.database.pool.close().await;
     system.api.stop().await?;
     system.worker.stop().await?;
     Ok(report)

@@ -90,7 +90,7 @@ impl<'a> Stage<'a> {
 }
 
 async fn make_key(server: &LocalPostgres) -> anyhow::Result<String> {
-    let pool = server.connect(DATABASE).await?;
+    let pool = server.connect(DATABASE).await?.pool;
     let new = NewApiKey {
         name: "bench",
         scopes: Scope::value_variants(),

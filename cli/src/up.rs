@@ -79,9 +79,9 @@ async fn serve(
     worker: &worker::config::Config,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let api_pool = postgres::connect(database).await?;
-    postgres::migrate(&api_pool).await?;
-    let worker_pool = postgres::connect(database).await?;
+    let api_database = postgres::connect(database).await?;
+    postgres::migrate(&api_database).await?;
+    let worker_database = postgres::connect(database).await?;
     let listeners = api::bind(api)?;
     say(&banner(&listeners, server)?);
 
@@ -91,11 +91,11 @@ async fn serve(
     let results = tokio::join!(
         async {
             let _ends = api_ends;
-            api::serve(listeners, api_pool, api, stop.clone()).await
+            api::serve(listeners, api_database, api, stop.clone()).await
         },
         async {
             let _ends = worker_ends;
-            worker::run(worker_pool, worker, stop.clone()).await
+            worker::run(worker_database, worker, stop.clone()).await
         },
         async {
             let _ends = server_ends;

@@ -14,7 +14,7 @@ use shared::{
     },
     idempotency::{Claim, Key},
     jobs::ExpireBookings,
-    postgres::{self, Engine, Session},
+    postgres::{self, Database, Engine, Session},
     show::{self, Creation, NewShow},
     testing::{self, create, eventually, now},
 };
@@ -28,6 +28,7 @@ use crate::system::{
 /// The database, for one test at a time.
 struct Citus {
     url: String,
+    database: Database,
     pool: PgPool,
     _alone: MutexGuard<'static, ()>,
 }
@@ -40,17 +41,18 @@ impl Citus {
             return None;
         };
         let alone = ALONE.lock().await;
-        let pool = connect(&url).await;
-        postgres::migrate(&pool).await.unwrap();
+        let database = connect(&url).await;
+        postgres::migrate(&database).await.unwrap();
         Some(Self {
             url,
-            pool,
+            pool: database.pool.clone(),
+            database,
             _alone: alone,
         })
     }
 
     /// The same, where a statement fails that asks more than one server.
-    async fn to_one_server(&self) -> PgPool {
+    async fn to_one_server(&self) -> Database {
         let separator = if self.url.contains('?') { '&' } else { '?' };
         let setting = "options[citus.multi_task_query_log_level]=error";
         connect(&format!("{}{separator}{setting}", self.url)).await
@@ -61,10 +63,10 @@ impl Citus {
     }
 }
 
-async fn connect(url: &str) -> PgPool {
-    let pool = testing::connect(url, 4).await.unwrap();
-    assert_eq!(Engine::of(&pool), Engine::Citus);
-    pool
+async fn connect(url: &str) -> Database {
+    let database = testing::connect(url, 4).await.unwrap();
+    assert_eq!(database.engine, Engine::Citus);
+    database
 }
 
 #[tokio::test]
@@ -73,7 +75,7 @@ async fn shows_and_their_bookings_are_spread_together() {
         return;
     };
     // It is safe to repeat.
-    postgres::migrate(&citus.pool).await.unwrap();
+    postgres::migrate(&citus.database).await.unwrap();
     let spread = citus
         .count(
             "SELECT count(*) FROM citus_tables WHERE citus_table_type = 'distributed'
@@ -128,13 +130,13 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
         },
     )
     .await;
-    let pool = citus.to_one_server().await;
+    let database = citus.to_one_server().await;
     let all = sqlx::query("SELECT count(*) FROM bookings")
-        .fetch_one(&pool)
+        .fetch_one(&database.pool)
         .await;
     assert!(all.is_err(), "more than one server can't be asked");
 
-    let mut session = Session::chained(&pool);
+    let mut session = Session::chained(&database);
     let requests = [1, 2, 3, 1].map(|number| request(show.id, number));
     let mut batch = Batch::of(requests.clone());
     let answers = reserve::reserve(&mut session, &mut batch).await.unwrap();
@@ -167,7 +169,9 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
     let mut batch = Batch::of([change(ids[2])]);
     let cancelled = cancel::cancel(&mut session, &mut batch).await.unwrap();
     assert!(cancelled[0].is_ok());
-    let found = query::find(&pool, ids[2], Some(show.id)).await.unwrap();
+    let found = query::find(&database.pool, ids[2], Some(show.id))
+        .await
+        .unwrap();
     assert_eq!(found.unwrap().status, BookingStatus::Cancelled);
     let other = Change {
         show_id: Some(show.id + 1),
@@ -193,10 +197,10 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
         show_id: Some(show.id),
         booking_ids: vec![last],
     };
-    let mut session = Session::new(&pool);
+    let mut session = Session::new(&database);
     let outcome = expire::expire(&mut session, &job).await.unwrap();
     assert!(outcome.expired >= 1, "{outcome:?}");
-    let show = show::find(&pool, show.id).await.unwrap().unwrap();
+    let show = show::find(&database.pool, show.id).await.unwrap().unwrap();
     assert_eq!(show.available_seats, 3, "one is confirmed");
 }
 
@@ -212,7 +216,7 @@ async fn what_is_written_on_the_coordinator_too_is_committed_in_two_phases() {
         NewShow::new("Evening Show", DateTime::UNIX_EPOCH, 1_000_000),
     )
     .await;
-    let mut session = Session::new(&citus.pool);
+    let mut session = Session::new(&citus.database);
     let newest = async || -> i64 {
         // Its rows are not updated.
         citus
@@ -237,7 +241,7 @@ async fn what_is_written_on_the_coordinator_too_is_committed_in_two_phases() {
             new: NewShow::new("Evening Show", DateTime::UNIX_EPOCH, 10),
             claim: request(show.id, number).claim,
         };
-        let created = show::create(&mut Session::new(&citus.pool), creation).await;
+        let created = show::create(&mut Session::new(&citus.database), creation).await;
         assert!(created.unwrap().is_ok());
         newest().await > before
     })

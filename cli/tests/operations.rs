@@ -3,7 +3,7 @@
 
 mod system;
 
-use std::{fmt::Write, fs, path::Path, process::Stdio};
+use std::{fmt::Write, fs, path::Path, process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -16,7 +16,10 @@ use shared::{
     testing::{DataDir, TestDatabase, count, eventually},
 };
 use sqlx::{Connection, PgConnection, PgPool};
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
 
 use crate::system::{
     ADMIN_PATHS, Program, assert_all_is_well, build_programs, find_program, pgbouncer::PgBouncer,
@@ -128,27 +131,29 @@ async fn a_rolling_restart_fails_no_request_and_loses_no_job() {
     );
 }
 
-#[tokio::test]
-async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
-    let Some(pgbouncer) = find_program("pgbouncer") else {
-        return;
-    };
-    let db = TestDatabase::new().await;
+/// How a pooler reaches the server of a test's database.
+fn server_of(db: &TestDatabase) -> String {
     let (_, server) = db.url.split_once("host=").unwrap();
-    let server = server.split('&').next().unwrap();
-    let pooler = PgBouncer::start(&pgbouncer, &format!("host={server} user=postgres")).await;
-    let url = pooler.url(&db.name);
+    let (server, _) = server.split_once('&').unwrap();
+    format!("host={server} user=postgres")
+}
 
+/// Worker and `migrate` refuse to work through this pooler, and say what to do.
+async fn assert_only_an_api_starts(url: &str, environment: &[(&str, &str)]) {
     build_programs();
     for (program, args) in [("worker", &[][..]), ("ticketing", &["migrate"])] {
         let refused =
             Command::new(Path::new(env!("CARGO_BIN_EXE_ticketing")).with_file_name(program))
                 .args(args)
-                .env("DATABASE_URL", &url)
+                .env("DATABASE_URL", url)
                 .env("RUST_BACKTRACE", "0")
-                .output()
-                .await
-                .unwrap();
+                .envs(environment.iter().copied())
+                .kill_on_drop(true)
+                .output();
+        let refused = timeout(Duration::from_secs(30), refused)
+            .await
+            .expect("it ends")
+            .unwrap();
         let said = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(1), "{said}");
         assert!(
@@ -156,6 +161,38 @@ async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
             "{said}"
         );
     }
+}
+
+/// What somebody asks of sessions, and the pooler ignores, says nothing about what is between.
+#[tokio::test]
+async fn a_pooler_is_noticed_whatever_options_the_url_and_the_environment_have() {
+    let Some(pgbouncer) = find_program("pgbouncer") else {
+        return;
+    };
+    let db = TestDatabase::new().await;
+    let ignores = "ignore_startup_parameters = options,extra_float_digits";
+    let pooler = PgBouncer::start_with(&pgbouncer, &server_of(&db), ignores).await;
+    let url = pooler.url(&db.name);
+    let with_options = format!("{url}&options=-c%20work_mem%3D8MB");
+    assert_only_an_api_starts(&with_options, &[]).await;
+    assert_only_an_api_starts(&url, &[("PGOPTIONS", "-c work_mem=8MB")]).await;
+
+    let api = Program::api(&with_options, "127.0.0.1:0", &[]).await;
+    let args = ["hot", "--connections", "8", "--duration", "1"];
+    let (code, report) = stress(&api.url(), &args).await;
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(report["errors"], serde_json::json!({}), "{report}");
+}
+
+#[tokio::test]
+async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
+    let Some(pgbouncer) = find_program("pgbouncer") else {
+        return;
+    };
+    let db = TestDatabase::new().await;
+    let pooler = PgBouncer::start(&pgbouncer, &server_of(&db)).await;
+    let url = pooler.url(&db.name);
+    assert_only_an_api_starts(&url, &[]).await;
 
     let _worker = Program::worker(&db.url).await;
     let apis = [
@@ -210,8 +247,9 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     fs::create_dir(&dir.0).unwrap();
     let (first, second) = (dir.0.join("one"), dir.0.join("two"));
     let primary = LocalPostgres::start(&first, Mode::Durable).unwrap();
-    let pool = primary.connect(DATABASE).await.unwrap();
-    postgres::migrate(&pool).await.unwrap();
+    let database = primary.connect(DATABASE).await.unwrap();
+    postgres::migrate(&database).await.unwrap();
+    let pool = database.pool;
     let standby = primary.start_standby(&second).unwrap();
     // A commit is acknowledged when the standby has it too.
     for command in [
@@ -256,7 +294,7 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
             .execute(&mut connection)
             .await
             .unwrap();
-        standby.connect(DATABASE).await.unwrap()
+        standby.connect(DATABASE).await.unwrap().pool
     };
     let (errors, pool) = tokio::join!(load("15"), fail_over);
     let errors = errors.as_object().unwrap();

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::AssertSqlSafe;
 
-use crate::postgres::{Error, OpenTransaction};
+use crate::postgres::{Database, Error, OpenTransaction};
 
 /// How long a hold may be overdue where nobody says otherwise: its job, and after it the janitor, need a moment.
 pub const DEFAULT_HOLD_LIMIT: Duration = Duration::from_mins(1);
@@ -150,8 +150,8 @@ const LIVE_JOBS: &str = r#"SELECT jobs.id AS job_id, named::bigint AS booking_id
 /// # Errors
 ///
 /// [`Error`].
-pub async fn audit(pool: &PgPool, hold_limit: Duration) -> Result<Audit, Error> {
-    let mut snapshot = OpenTransaction::snapshot(pool).await?;
+pub async fn audit(database: &Database, hold_limit: Duration) -> Result<Audit, Error> {
+    let mut snapshot = OpenTransaction::snapshot(database).await?;
     let tx = snapshot.connection();
     // Unlike all other statements, these read whole tables.
     sqlx::raw_sql(

@@ -15,10 +15,10 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 
 use crate::{
-    postgres::{self, DatabaseArgs},
+    postgres::{self, Database, DatabaseArgs},
     process,
 };
 
@@ -162,9 +162,9 @@ impl LocalPostgres {
     /// When it exists already, or the server fails.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<String> {
         self.execute(&format!("CREATE DATABASE {name}")).await?;
-        let pool = self.connect(name).await?;
-        postgres::migrate(&pool).await?;
-        pool.close().await;
+        let database = self.connect(name).await?;
+        postgres::migrate(&database).await?;
+        database.pool.close().await;
         Ok(self.url(name))
     }
 
@@ -173,7 +173,7 @@ impl LocalPostgres {
     /// # Errors
     ///
     /// When it can't be connected to.
-    pub async fn connect(&self, database: &str) -> anyhow::Result<PgPool> {
+    pub async fn connect(&self, database: &str) -> anyhow::Result<Database> {
         postgres::connect(&DatabaseArgs {
             database_url: self.url(database),
             database_password_file: None,

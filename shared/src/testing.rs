@@ -17,14 +17,16 @@ use crate::{
     booking::{Booking, Change, Refusal, reserve},
     jobs::ExpireBookings,
     local_postgres::{LocalPostgres, Mode},
-    postgres::{self, DatabaseArgs, Session},
+    postgres::{self, Database, DatabaseArgs, Engine, Session},
     show::{self, Creation, NewShow, Show},
 };
 
 /// A database of one test's own, with all migrations, on a server that this process starts at its first use and
 /// that ends with it.
 pub struct TestDatabase {
-    /// A pool on it.
+    /// It, as the programs connect to it.
+    pub database: Database,
+    /// Its pool.
     pub pool: PgPool,
     /// Its URL, for processes that the test starts.
     pub url: String,
@@ -42,7 +44,7 @@ impl TestDatabase {
     /// A session on a connection of its pool.
     #[must_use]
     pub fn session(&self) -> Session {
-        Session::new(&self.pool)
+        Session::new(&self.database)
     }
 
     /// Makes one.
@@ -76,8 +78,14 @@ impl TestDatabase {
             ))
             .await?;
         let url = server.url(&name);
-        let pool = connect(&url, 16).await?;
-        Ok(Self { pool, url, name })
+        let database = connect(&url, 16).await?;
+        let pool = database.pool.clone();
+        Ok(Self {
+            database,
+            pool,
+            url,
+            name,
+        })
     }
 }
 
@@ -92,18 +100,28 @@ async fn start_server() -> anyhow::Result<LocalPostgres> {
     Ok(server)
 }
 
-/// A pool as the programs have it, with so many connections.
+/// A database as the programs connect to it, with so many connections.
 ///
 /// # Errors
 ///
 /// As [`postgres::connect`].
-pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
+pub async fn connect(url: &str, connections: u32) -> anyhow::Result<Database> {
     postgres::connect(&DatabaseArgs {
         database_url: url.to_owned(),
         database_password_file: None,
         database_connections: connections,
     })
     .await
+}
+
+/// A plain PostgreSQL, which this pool reaches directly.
+#[must_use]
+pub fn direct(pool: &PgPool) -> Database {
+    Database {
+        pool: pool.clone(),
+        engine: Engine::Postgres,
+        is_pooled: false,
+    }
 }
 
 /// A show with this many seats and holds of two minutes.
@@ -138,7 +156,7 @@ pub async fn a_show_with_hold(pool: &PgPool, seats: i32, hold_seconds: i32) -> S
 /// When the database fails.
 pub async fn create(pool: &PgPool, new: NewShow) -> Show {
     let creation = Creation { new, claim: None };
-    let made = show::create(&mut Session::new(pool), creation).await;
+    let made = show::create(&mut Session::new(&direct(pool)), creation).await;
     made.expect("created").expect("not refused").thing
 }
 
@@ -154,7 +172,7 @@ pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking
         number_of_seats,
         claim: None,
     };
-    let mut answers = reserve::reserve(&mut Session::new(pool), &mut Batch::of([request]))
+    let mut answers = reserve::reserve(&mut Session::new(&direct(pool)), &mut Batch::of([request]))
         .await
         .expect("reserved");
     answers.remove(0).expect("enough seats").thing
@@ -260,7 +278,7 @@ pub async fn available_seats(pool: &PgPool, show_id: i64) -> i32 {
 ///
 /// When it is broken.
 pub async fn assert_seats_conserved(pool: &PgPool) {
-    let audit = audit(pool, Duration::ZERO).await.expect("checked");
+    let audit = audit(&direct(pool), Duration::ZERO).await.expect("checked");
     let seats = audit
         .invariants
         .iter()

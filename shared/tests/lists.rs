@@ -106,7 +106,7 @@ async fn costs(bookings: i64) -> Vec<(&'static str, i64)> {
     let db = TestDatabase::new().await;
     fill(&db.pool, bookings).await;
     // One connection, whose counters are told before the next question.
-    let pool = connect(&db.url, 1).await.unwrap();
+    let pool = connect(&db.url, 1).await.unwrap().pool;
     let read = async || -> i64 {
         execute(&pool, "SELECT pg_stat_force_next_flush()").await;
         sqlx::query_scalar(

@@ -96,9 +96,10 @@ fn requests(show: &Show, run: i64) -> Vec<reserve::Request> {
 async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
     let db = TestDatabase::new().await;
     let show = a_sale(&db.pool).await;
-    let pool = connect(&db.url, 1).await.unwrap();
+    let database = connect(&db.url, 1).await.unwrap();
+    let pool = database.pool.clone();
 
-    let session = || Session::new(&pool);
+    let session = || Session::new(&database);
     let mut costs = Vec::new();
     let cost = pages_for_each(&pool, async |run| {
         let answers = reserve::reserve(&mut session(), &mut Batch::of(requests(&show, run))).await;

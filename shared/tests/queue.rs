@@ -177,7 +177,7 @@ async fn an_action_changes_jobs_in_its_states_and_no_others() {
                 target: state.name(),
             };
             let ids: Vec<String> = before.iter().map(|job| job.id.clone()).collect();
-            let changed = steer::act(&db.pool, action, &ids, note).await.unwrap();
+            let changed = steer::act(&db.database, action, &ids, note).await.unwrap();
             if !action.allowed_in().contains(&state) {
                 assert_eq!(changed, 0, "{action:?} {state:?}");
                 assert_eq!(
@@ -235,7 +235,7 @@ async fn an_action_on_a_filter_changes_all_that_match() {
         target: "all dead",
     };
     let dead = filter(Some(JobState::Dead));
-    let changed = steer::act_on_all(&db.pool, Action::Retry, &dead, note)
+    let changed = steer::act_on_all(&db.database, Action::Retry, &dead, note)
         .await
         .unwrap();
     assert_eq!(changed, 1200, "in more than one part");
@@ -261,9 +261,13 @@ async fn a_paused_queue_hands_nothing_out_until_it_is_resumed() {
         .await
     };
 
-    assert!(steer::pause(&db.pool, QUEUE, true, "tester").await.unwrap());
     assert!(
-        !steer::pause(&db.pool, QUEUE, true, "another")
+        steer::pause(&db.database, QUEUE, true, "tester")
+            .await
+            .unwrap()
+    );
+    assert!(
+        !steer::pause(&db.database, QUEUE, true, "another")
             .await
             .unwrap(),
         "it is already"
@@ -278,7 +282,7 @@ async fn a_paused_queue_hands_nothing_out_until_it_is_resumed() {
     assert_eq!(paused.by, "tester");
 
     assert!(
-        steer::pause(&db.pool, QUEUE, false, "another")
+        steer::pause(&db.database, QUEUE, false, "another")
             .await
             .unwrap()
     );
@@ -308,7 +312,7 @@ async fn queues_that_nobody_consumes_are_seen_too() {
         "UPDATE apalis.jobs SET job_type = 'letters' WHERE status = 'Pending'",
     )
     .await;
-    steer::pause(&db.pool, "parcels", true, "tester")
+    steer::pause(&db.database, "parcels", true, "tester")
         .await
         .unwrap();
     let queues = inspect::queues(&db.pool).await.unwrap();
@@ -322,7 +326,7 @@ async fn costs(of_each: i32) -> Vec<(JobState, i64)> {
     let db = TestDatabase::new().await;
     fill(&db.pool, of_each).await;
     // One connection, whose counters are told before the next question.
-    let pool = connect(&db.url, 1).await.unwrap();
+    let pool = connect(&db.url, 1).await.unwrap().pool;
     let read = async || -> i64 {
         execute(&pool, "SELECT pg_stat_force_next_flush()").await;
         count(

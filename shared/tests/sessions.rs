@@ -58,7 +58,7 @@ async fn a_chained_session_that_rests_leaves_no_transaction_open() {
         .await
         .unwrap()
     };
-    let mut session = Session::chained(&db.pool);
+    let mut session = Session::chained(&db.database);
     for _ in 0..2 {
         session.transact(&mut (), nothing).await.unwrap();
         eventually("one is open", async || open().await == 1).await;
@@ -74,7 +74,7 @@ async fn a_chained_session_that_rests_leaves_no_transaction_open() {
 #[tokio::test]
 async fn a_chained_session_commits_each_of_its_transactions_by_itself() {
     let db = TestDatabase::new().await;
-    let mut session = Session::chained(&db.pool);
+    let mut session = Session::chained(&db.database);
     for fails in [false, true, false] {
         let result: Result<(), Error> = session
             .transact(&mut { fails }, |tx, fails| {
@@ -105,8 +105,8 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
     let db = TestDatabase::new().await;
     let way = Way::to(&db);
     // One connection, so that each transaction would get the silent one, if it were kept.
-    let pool = connect(&way.url, 1).await.unwrap();
-    for mut session in [Session::new(&pool), Session::chained(&pool)] {
+    let database = connect(&way.url, 1).await.unwrap();
+    for mut session in [Session::new(&database), Session::chained(&database)] {
         session.transact(&mut (), nothing).await.unwrap();
 
         let result = session.transact(&mut &way.silent, silence_then_look).await;
@@ -125,7 +125,7 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
         session.transact(&mut (), nothing).await.unwrap();
     }
 
-    let mut session = Session::chained(&pool);
+    let mut session = Session::chained(&database);
     session.transact(&mut (), nothing).await.unwrap();
     fall_silent(&way.silent).await;
     session.rest().await;
@@ -139,10 +139,10 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
 async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
     let db = TestDatabase::new().await;
     let way = Way::to(&db);
-    let pool = connect(&way.url, 1).await.unwrap();
-    let session = Session::new(&pool);
+    let database = connect(&way.url, 1).await.unwrap();
+    let session = Session::new(&database);
     let locate = async || query::locate(&session, &[1]).await;
-    let is_back = async || eventually("it is back", async || pool.num_idle() == 1).await;
+    let is_back = async || eventually("it is back", async || database.pool.num_idle() == 1).await;
     assert_eq!(locate().await.unwrap(), [None]);
     is_back().await;
     fall_silent(&way.silent).await;
@@ -155,19 +155,24 @@ async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
     is_back().await;
     fall_silent(&way.silent).await;
     let patience = Duration::from_millis(100);
-    let result = time::timeout(patience, query::find(&pool, 1, None)).await;
+    let result = time::timeout(patience, query::find(&database.pool, 1, None)).await;
     assert!(result.is_err(), "{result:?}");
     way.silent.send_replace(false);
     time::resume();
-    assert!(query::find(&pool, 1, None).await.unwrap().is_none());
+    assert!(
+        query::find(&database.pool, 1, None)
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 /// What it kept for too long does not stand in the way of what it takes instead.
 #[tokio::test]
 async fn a_chained_session_that_waited_begins_again_with_the_only_connection() {
     let db = TestDatabase::new().await;
-    let pool = connect(&db.url, 1).await.unwrap();
-    let mut session = Session::chained(&pool);
+    let database = connect(&db.url, 1).await.unwrap();
+    let mut session = Session::chained(&database);
     session.transact(&mut (), nothing).await.unwrap();
     time::pause();
     time::advance(Duration::from_secs(2)).await;

@@ -14,8 +14,8 @@ use shared::{
     show::{self, Creation, NewShow},
     testing::{
         TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
-        change, count, create, eventually, job, let_pass, lock_show, now, stored_status, things,
-        until_one_waits_for_a_lock,
+        change, count, create, direct, eventually, job, let_pass, lock_show, now, stored_status,
+        things, until_one_waits_for_a_lock,
     },
 };
 use sqlx::PgPool;
@@ -32,7 +32,7 @@ fn request(show_id: i64, number_of_seats: i32) -> reserve::Request {
 
 async fn reserve_one(pool: &PgPool, show_id: i64, seats: i32) -> Result<Booking, Refusal> {
     let answers = reserve::reserve(
-        &mut Session::new(pool),
+        &mut Session::new(&direct(pool)),
         &mut Batch::of([request(show_id, seats)]),
     )
     .await
@@ -153,21 +153,21 @@ impl Act {
     async fn run(self, pool: &PgPool, booking_id: i64) -> bool {
         match self {
             Self::Confirm => confirm::confirm(
-                &mut Session::new(pool),
+                &mut Session::new(&direct(pool)),
                 &mut Batch::of([change(booking_id)]),
             )
             .await
             .unwrap()[0]
                 .is_ok(),
             Self::Cancel => cancel::cancel(
-                &mut Session::new(pool),
+                &mut Session::new(&direct(pool)),
                 &mut Batch::of([change(booking_id)]),
             )
             .await
             .unwrap()[0]
                 .is_ok(),
             Self::Expire => {
-                expire::expire(&mut Session::new(pool), &job(&[booking_id]))
+                expire::expire(&mut Session::new(&direct(pool)), &job(&[booking_id]))
                     .await
                     .unwrap()
                     .expired
@@ -701,7 +701,7 @@ async fn the_same_key_at_the_same_moment_books_once_and_everybody_gets_that_book
             let own = keyed(0, &format!("{client}"), request(show.id, 1));
             barrier.wait().await;
             let mut batch = Batch::of([own, key.clone(), key]);
-            let answers = reserve::reserve(&mut Session::new(&pool), &mut batch).await;
+            let answers = reserve::reserve(&mut Session::new(&direct(&pool)), &mut batch).await;
             answers.unwrap()
         });
     }
@@ -730,7 +730,7 @@ async fn the_same_key_for_two_shows_at_the_same_moment_books_one_of_them() {
             clients.spawn(async move {
                 let request = keyed(0, &format!("{round}"), request(show_id, 1));
                 barrier.wait().await;
-                reserve_with(&mut Session::new(&pool), request).await
+                reserve_with(&mut Session::new(&direct(&pool)), request).await
             });
         }
         let answers = clients.join_all().await;

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use shared::{
     booking::expire::{self, Overdue},
     idempotency,
-    postgres::{self, Leadership, Session, in_time},
+    postgres::{self, Database, Leadership, Session, in_time},
     queue::{housekeeping, steer},
     telemetry,
 };
@@ -26,7 +26,7 @@ const STUCK_AFTER: Duration = Duration::from_mins(2);
 const WORKERS_KEPT: Duration = Duration::from_hours(24);
 
 /// Does a round now and then until `stop`, whenever this process leads.
-pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
+pub async fn run(database: Database, config: &Config, stop: CancellationToken) {
     // Not at once: after a time without workers, the jobs that waited should come first.
     let every = config.janitor_interval();
     let mut rounds = interval_at(Instant::now() + every, every);
@@ -34,7 +34,7 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
     let mut leadership = None;
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
         // A stop in the middle of a sweep rolls its last batch back.
-        let round = Box::pin(round(&pool, config, &mut leadership));
+        let round = Box::pin(round(&database, config, &mut leadership));
         if let Some(Err(error)) = stop.run_until_cancelled(round).await {
             leadership = None;
             tracing::warn!(
@@ -46,18 +46,18 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) {
 }
 
 async fn round(
-    pool: &PgPool,
+    database: &Database,
     config: &Config,
     leadership: &mut Option<Leadership>,
 ) -> Result<(), postgres::Error> {
     match leadership {
         Some(leadership) => leadership.check().await?,
-        None => *leadership = in_time(Leadership::try_take(pool, LEADER_KEY)).await?,
+        None => *leadership = in_time(Leadership::try_take(&database.pool, LEADER_KEY)).await?,
     }
     if leadership.is_some() {
         let mut cleaned = Cleaned::default();
-        let result = clean(pool, config, &mut cleaned).await;
-        cleaned.tell(pool).await?;
+        let result = clean(database, config, &mut cleaned).await;
+        cleaned.tell(&database.pool).await?;
         result?;
     }
     Ok(())
@@ -128,14 +128,14 @@ impl Cleaned {
 /// [`postgres::Error`]; what was done before stays done. Where the sweep fails, as with a server of Citus away, the others are
 /// done all the same.
 pub async fn clean(
-    pool: &PgPool,
+    database: &Database,
     config: &Config,
     cleaned: &mut Cleaned,
 ) -> Result<(), postgres::Error> {
-    let swept = sweep(pool, config.overdue_grace()).await;
+    let swept = sweep(database, config.overdue_grace()).await;
     let swept = swept.map(|count| cleaned.swept += count);
-    rescue(pool, cleaned).await?;
-    prune(pool, config, cleaned).await?;
+    rescue(&database.pool, cleaned).await?;
+    prune(&database.pool, config, cleaned).await?;
     swept
 }
 
@@ -184,10 +184,10 @@ async fn prune(
 /// # Errors
 ///
 /// [`postgres::Error`]; what was swept before stays swept.
-pub async fn sweep(pool: &PgPool, grace: TimeDelta) -> Result<usize, postgres::Error> {
-    let mut session = Session::new(pool);
+pub async fn sweep(database: &Database, grace: TimeDelta) -> Result<usize, postgres::Error> {
+    let mut session = Session::new(database);
     let mut expired = 0;
-    for show_id in in_time(expire::find_overdue_shows(pool, grace)).await? {
+    for show_id in in_time(expire::find_overdue_shows(&database.pool, grace)).await? {
         let overdue = Overdue {
             show_ids: vec![show_id],
             grace,

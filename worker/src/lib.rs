@@ -18,10 +18,9 @@ use apalis_postgres::PostgresStorage;
 use serde::de::DeserializeOwned;
 use shared::{
     jobs::ExpireBookings,
-    postgres::{self, pooler},
+    postgres::{Database, pooler},
     queue::engine,
 };
-use sqlx::PgPool;
 use tokio::time::{Instant, Interval, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -57,10 +56,14 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(15);
 ///
 /// When the pool has too few connections for the jobs that may run at the same time, or its address can't be listened on. After a database error, work
 /// begins again; after a bounded time of nothing but errors, that is an error too.
-pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
-    pooler::ensure_none(&pool, "A worker")?;
+pub async fn run(
+    database: Database,
+    config: &Config,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    pooler::ensure_none(&database, "A worker")?;
     let (connections, needed) = (
-        pool.options().get_max_connections(),
+        database.pool.options().get_max_connections(),
         u32::from(config.concurrency) + OTHER_CONNECTIONS,
     );
     ensure!(
@@ -69,7 +72,7 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyh
         config.concurrency,
     );
     ensure!(
-        engine::is_applied(&pool).await?,
+        engine::is_applied(&database.pool).await?,
         "the database's function apalis.get_jobs is not the one that this worker needs: run `ticketing migrate` of this version",
     );
     let listener = listener::bind(config.worker_listen)
@@ -77,11 +80,11 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyh
     tracing::info!(concurrency = config.concurrency, "worker started");
     // The end of either is the end of both.
     let stop = stop.child_token();
-    let janitor = janitor::run(pool.clone(), config, stop.clone());
-    let watched = listener::serve(listener, pool.clone(), stop.clone());
+    let janitor = janitor::run(database.clone(), config, stop.clone());
+    let watched = listener::serve(listener, database.pool.clone(), stop.clone());
     let consumer = async {
         let _ends_janitor = stop.clone().drop_guard();
-        consume(&pool, config, &stop).await
+        consume(&database, config, &stop).await
     };
     let ((), watched, result) = tokio::join!(janitor, watched, consumer);
     tracing::info!("worker stopped");
@@ -90,16 +93,20 @@ pub async fn run(pool: PgPool, config: &Config, stop: CancellationToken) -> anyh
 
 /// Runs the monitor, again after an error. Each time every worker gets a new name: under its old one, apalis
 /// would never give the jobs that it left behind to anybody.
-async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn consume(
+    database: &Database,
+    config: &Config,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     // Of its own, so that jobs that wait for a lock do not keep the worker from its heartbeat.
-    let engine = postgres::for_queue_engine(pool);
+    let engine = database.for_queue_engine();
     let process = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     let mut failing_since = None;
     let mut delay = RESTART_DELAY;
     for restart in 0.. {
         let (stopped, began) = (stop.clone(), Instant::now());
         let queues = Queues {
-            pool,
+            database,
             engine: &engine,
             config,
             name: &format!("{process}-{restart}"),
@@ -134,7 +141,7 @@ async fn consume(pool: &PgPool, config: &Config, stop: &CancellationToken) -> an
         }
         delay = (delay * 2).min(MAX_RESTART_DELAY);
     }
-    engine.close().await;
+    engine.pool.close().await;
     Ok(())
 }
 
@@ -147,9 +154,9 @@ fn monitor(queues: &Queues<'_>) -> Monitor {
 /// How every queue is consumed.
 struct Queues<'a> {
     /// For the jobs.
-    pool: &'a PgPool,
+    database: &'a Database,
     /// For apalis.
-    engine: &'a PgPool,
+    engine: &'a Database,
     config: &'a Config,
     /// Of this start of the workers.
     name: &'a str,
@@ -161,7 +168,7 @@ impl Queues<'_> {
         &self,
         monitor: Monitor,
         queue: &'static str,
-        run: fn(PgPool, Job) -> Running,
+        run: fn(Database, Job) -> Running,
     ) -> Monitor
     where
         Job: DeserializeOwned + 'static,
@@ -169,7 +176,7 @@ impl Queues<'_> {
     {
         let concurrency = usize::from(self.config.concurrency);
         let name = format!("{queue}-{}", self.name);
-        let (pool, engine) = (self.pool.clone(), self.engine.clone());
+        let (database, engine) = (self.database.clone(), self.engine.clone());
         let handler = supervise::handler(queue, run);
         let config = apalis_postgres::Config::default()
             .queue(queue)
@@ -181,13 +188,13 @@ impl Queues<'_> {
             .lock_tasks(false);
         monitor.register(move |_| {
             // A string always decodes: a payload that does not would end the worker each time it is fetched.
-            let backend = PostgresStorage::<String>::new(&engine)
+            let backend = PostgresStorage::<String>::new(&engine.pool)
                 .with_config(config.clone())
                 .poll_with_strategy(PollEvery(interval(POLL_INTERVAL)));
             WorkerBuilder::new(name.as_str())
                 .backend(backend)
                 .concurrency(concurrency)
-                .data(pool.clone())
+                .data(database.clone())
                 .data(handler.clone())
                 // Inline, a worker would look for jobs at each step of those in hand, 70 times a second.
                 .parallelize(tokio::spawn)
@@ -211,10 +218,10 @@ impl PollStrategy for PollEvery {
 async fn run_job(
     payload: String,
     execution: Execution,
-    pool: Data<PgPool>,
+    database: Data<Database>,
     handler: Data<Handler>,
 ) -> Result<(), BoxDynError> {
-    supervise::supervise(&handler, PgPool::clone(&pool), &execution, payload).await
+    supervise::supervise(&handler, Database::clone(&database), &execution, payload).await
 }
 
 #[cfg(test)]
@@ -246,15 +253,15 @@ mod tests {
             .await
             .unwrap();
         // Whose connections count their calls.
-        let pool = connect(&db.url, 8).await.unwrap();
+        let database = connect(&db.url, 8).await.unwrap();
         let show = a_show(&db.pool, 10).await;
         a_hold(&db.pool, &show, 1).await;
         let_pass(&db.pool, 200).await;
 
         let Args { config, .. } = Args::parse_from(["worker", "--database-url", ""]);
         let queues = Queues {
-            pool: &pool,
-            engine: &pool,
+            database: &database,
+            engine: &database,
             config: &config,
             name: "test",
         };
@@ -280,7 +287,7 @@ mod tests {
         });
         ran.unwrap();
         let intervals = began.elapsed().as_millis() / POLL_INTERVAL.as_millis();
-        pool.close().await;
+        database.pool.close().await;
         let polls = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_user_functions WHERE funcname = 'get_jobs'";
         let polls: i64 = sqlx::query_scalar(polls).fetch_one(&db.pool).await.unwrap();
         assert!(polls > 0, "they are counted");

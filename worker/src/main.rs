@@ -10,8 +10,8 @@ async fn main() -> anyhow::Result<()> {
     let _telemetry = telemetry::init(&args.log, "ticketing-worker")?;
     let stop = shutdown::on_signal()?;
     let connecting = postgres::connect(&args.database);
-    let Some(pool) = stop.run_until_cancelled(connecting).await else {
+    let Some(database) = stop.run_until_cancelled(connecting).await else {
         return Ok(());
     };
-    worker::run(pool?, &args.config, stop).await
+    worker::run(database?, &args.config, stop).await
 }

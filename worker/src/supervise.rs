@@ -13,6 +13,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use serde::de::DeserializeOwned;
 use shared::{
     jobs::{self, RunAt},
+    postgres::Database,
     telemetry::traces::{self, TRACEPARENT},
 };
 use sqlx::PgPool;
@@ -39,19 +40,19 @@ pub struct Handler {
 }
 
 /// Runs one payload: JSON, as bytes in hexadecimal.
-type Run = Arc<dyn Fn(PgPool, String) -> BoxFuture<'static, Result<(), JobError>> + Send + Sync>;
+type Run = Arc<dyn Fn(Database, String) -> BoxFuture<'static, Result<(), JobError>> + Send + Sync>;
 
 /// Turns the function that runs one kind of job into a [`Handler`]. A payload that does not decode is dead at
 /// once, with the reason.
-pub fn handler<Job, Running>(queue: &'static str, run: fn(PgPool, Job) -> Running) -> Handler
+pub fn handler<Job, Running>(queue: &'static str, run: fn(Database, Job) -> Running) -> Handler
 where
     Job: DeserializeOwned + 'static,
     Running: Future<Output = Result<(), JobError>> + Send + 'static,
 {
-    let run = move |pool, payload: String| match decode(&payload)
+    let run = move |database, payload: String| match decode(&payload)
         .context("the payload does not decode")
     {
-        Ok(job) => run(pool, job).boxed(),
+        Ok(job) => run(database, job).boxed(),
         Err(error) => std::future::ready(Err(JobError::Fail(error))).boxed(),
     };
     Handler {
@@ -106,7 +107,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(15);
 /// As above.
 pub async fn supervise(
     handler: &Handler,
-    pool: PgPool,
+    database: Database,
     execution: &Execution,
     payload: String,
 ) -> Result<(), BoxDynError> {
@@ -115,14 +116,14 @@ pub async fn supervise(
     } = execution;
     let span = tracing::info_span!("job", job_id, attempt, queue = handler.queue);
     traces::continue_with(&span, execution.traceparent.as_deref());
-    run(handler, pool, execution, payload)
+    run(handler, database, execution, payload)
         .instrument(span)
         .await
 }
 
 async fn run(
     handler: &Handler,
-    pool: PgPool,
+    database: Database,
     Execution {
         job_id,
         attempt,
@@ -139,7 +140,7 @@ async fn run(
         let _timer = JOB_SECONDS
             .with_label_values(&[handler.queue])
             .start_timer();
-        run_limited(handler, pool.clone(), payload).await
+        run_limited(handler, database.clone(), payload).await
     };
     let outcome = match &result {
         Ok(()) => "done",
@@ -151,7 +152,7 @@ async fn run(
     match result {
         Ok(()) => Ok(()),
         Err(JobError::Snooze(until)) => {
-            reschedule(&pool, job_id, RunAt::Instant(until)).await?;
+            reschedule(&database.pool, job_id, RunAt::Instant(until)).await?;
             Err(DeferredError::new("not yet due").into())
         }
         Err(JobError::Retry(error)) => {
@@ -161,7 +162,7 @@ async fn run(
                 error = format!("{error:#}"),
                 "job failed, will be retried"
             );
-            reschedule(&pool, job_id, RunAt::After(delay)).await?;
+            reschedule(&database.pool, job_id, RunAt::After(delay)).await?;
             Err(error.into())
         }
         Err(JobError::Fail(error)) => {
@@ -177,8 +178,12 @@ async fn reschedule(pool: &PgPool, job_id: &str, run_at: RunAt) -> Result<(), Bo
     Ok(())
 }
 
-async fn run_limited(handler: &Handler, pool: PgPool, payload: String) -> Result<(), JobError> {
-    let running = AssertUnwindSafe(async { (handler.run)(pool, payload).await }).catch_unwind();
+async fn run_limited(
+    handler: &Handler,
+    database: Database,
+    payload: String,
+) -> Result<(), JobError> {
+    let running = AssertUnwindSafe(async { (handler.run)(database, payload).await }).catch_unwind();
     match tokio::time::timeout(TIME_LIMIT, running).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(JobError::Retry(anyhow!("panic: {}", panic_text(&*panic)))),
@@ -205,16 +210,17 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
+    use shared::testing::direct;
 
     use super::*;
 
     /// Runs a job of this kind in paused time. Its pool is never used.
-    async fn run_one<Running>(run: fn(PgPool, Value) -> Running) -> Result<(), JobError>
+    async fn run_one<Running>(run: fn(Database, Value) -> Running) -> Result<(), JobError>
     where
         Running: Future<Output = Result<(), JobError>> + Send + 'static,
     {
         let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
-        run_limited(&handler("test", run), pool, hex::encode("null")).await
+        run_limited(&handler("test", run), direct(&pool), hex::encode("null")).await
     }
 
     #[tokio::test(start_paused = true)]

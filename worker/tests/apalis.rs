@@ -40,7 +40,7 @@ async fn a_row_that_apalis_cannot_read_is_dead_and_the_queue_goes_on() {
     .await;
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 200).await;
-    let worker = Worker::start(&db.pool, CONFIG);
+    let worker = Worker::start(&db.database, CONFIG);
     eventually("the good one is done", async || {
         available_seats(&db.pool, show.id).await == 10
     })
@@ -78,7 +78,7 @@ async fn a_worker_that_starts_again_has_a_new_name_and_runs_what_the_old_one_lef
     let show = a_show(&db.pool, 10).await;
     a_hold(&db.pool, &show, 1).await;
     let workers = async || count(&db.pool, "SELECT count(*) FROM apalis.workers").await;
-    let worker = Worker::start(&db.pool, CONFIG);
+    let worker = Worker::start(&db.database, CONFIG);
     eventually("it has registered", async || workers().await == 1).await;
     worker.stop().await;
     let_pass(&db.pool, 200).await;
@@ -93,7 +93,7 @@ async fn a_worker_that_starts_again_has_a_new_name_and_runs_what_the_old_one_lef
         "UPDATE apalis.workers SET last_seen = now() - interval '31 s'",
     )
     .await;
-    let worker = Worker::start(&db.pool, CONFIG);
+    let worker = Worker::start(&db.database, CONFIG);
     eventually("the job is run", async || {
         available_seats(&db.pool, show.id).await == 10
     })
@@ -118,7 +118,7 @@ async fn a_worker_whose_jobs_all_wait_says_that_it_lives() {
         concurrency: 1,
         ..CONFIG
     };
-    let worker = Worker::start(&db.pool, config);
+    let worker = Worker::start(&db.database, config);
     until_one_waits_for_a_lock(&db.pool).await;
     let began = now(&db.pool).await;
     eventually("a heartbeat", async || {
@@ -151,7 +151,7 @@ async fn a_worker_that_ran_many_jobs_stops_at_once() {
         concurrency: 2,
         ..CONFIG
     };
-    let worker = Worker::start(&db.pool, config);
+    let worker = Worker::start(&db.database, config);
     eventually("all are done", async || {
         count(
             &db.pool,

@@ -22,15 +22,15 @@ const ANOTHER: &str = "CREATE OR REPLACE FUNCTION apalis.get_jobs(worker_id text
 async fn a_worker_refuses_a_function_that_is_not_ours_until_it_is_put_back() {
     let db = TestDatabase::new().await;
     execute(&db.pool, ANOTHER).await;
-    let refused = Worker::start(&db.pool, CONFIG).running.await.unwrap();
+    let refused = Worker::start(&db.database, CONFIG).running.await.unwrap();
     let error = refused.expect_err("it is not ours").to_string();
     assert!(error.contains("ticketing migrate"), "{error}");
 
-    postgres::migrate(&db.pool).await.unwrap();
+    postgres::migrate(&db.database).await.unwrap();
     let show = a_show(&db.pool, 10).await;
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 200).await;
-    let worker = Worker::start(&db.pool, CONFIG);
+    let worker = Worker::start(&db.database, CONFIG);
     eventually("the seat is back", async || {
         available_seats(&db.pool, show.id).await == 10
     })
@@ -69,7 +69,7 @@ async fn a_column_that_apalis_adds_changes_nothing() {
     let show = a_show(&db.pool, 10).await;
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 200).await;
-    let worker = Worker::start(&db.pool, CONFIG);
+    let worker = Worker::start(&db.database, CONFIG);
     eventually("the job is done", async || {
         let done = "SELECT count(*) FROM apalis.jobs WHERE status = 'Done'";
         count(&db.pool, done).await == 1
@@ -110,7 +110,7 @@ async fn the_engine_reads_few_pages_whatever_the_planner_knows() {
     )
     .await;
     // Whose plans are made at the first run, and kept.
-    let options = postgres::for_queue_engine(&db.pool).connect_options();
+    let options = db.database.for_queue_engine().pool.connect_options();
     let one = PgPoolOptions::new().max_connections(1);
     let pool = one.connect_with((*options).clone()).await.unwrap();
     let mut ids = (0..).map(|n| format!("01ARZ3NDEKTSV4RRFFQ69{n:05}"));

@@ -35,7 +35,7 @@ async fn the_handler_run_late_and_twice_expires_once() {
     let hold = a_hold(&db.pool, &show, 3).await;
     let_pass(&db.pool, 500).await;
     for _ in 0..2 {
-        expire_bookings::run(db.pool.clone(), job(&[&hold]))
+        expire_bookings::run(db.database.clone(), job(&[&hold]))
             .await
             .unwrap();
         assert_eq!(stored_status(&db.pool, hold.id).await, "FAILED");
@@ -52,7 +52,7 @@ async fn the_handler_run_early_expires_what_is_due_and_waits_for_the_rest() {
     let_pass(&db.pool, 500).await;
     let held = a_hold(&db.pool, &show, 4).await;
 
-    let result = expire_bookings::run(db.pool.clone(), job(&[&held, &due])).await;
+    let result = expire_bookings::run(db.database.clone(), job(&[&held, &due])).await;
     let Err(JobError::Snooze(until)) = result else {
         panic!("{result:?}");
     };
@@ -76,7 +76,9 @@ async fn the_handler_leaves_unknown_and_confirmed_bookings_alone() {
     let_pass(&db.pool, 500).await;
     let mut job = job(&[&sold]);
     job.booking_ids.push(sold.id + 1000);
-    expire_bookings::run(db.pool.clone(), job).await.unwrap();
+    expire_bookings::run(db.database.clone(), job)
+        .await
+        .unwrap();
     assert_eq!(stored_status(&db.pool, sold.id).await, "CONFIRMED");
     assert_eq!(available_seats(&db.pool, show.id).await, 7);
     assert_seats_conserved(&db.pool).await;
@@ -109,8 +111,8 @@ async fn two_workers_have_each_jobs_effect_exactly_once() {
         .await
         .unwrap();
     let workers = [
-        Worker::start(&db.pool, config.clone()),
-        Worker::start(&db.pool, config),
+        Worker::start(&db.database, config.clone()),
+        Worker::start(&db.database, config),
     ];
     eventually("both workers have jobs in hand", async || {
         sqlx::query_scalar("SELECT count(DISTINCT lock_by) = 2 FROM apalis.jobs")
@@ -140,7 +142,7 @@ async fn two_workers_have_each_jobs_effect_exactly_once() {
 async fn holds_expire_by_themselves_and_never_before_their_deadline() {
     let db = TestDatabase::new().await;
     let show = a_show_with_hold(&db.pool, 100, 1).await;
-    let worker = Worker::start(&db.pool, CONFIG);
+    let worker = Worker::start(&db.database, CONFIG);
     for _ in 0..100 {
         a_hold(&db.pool, &show, 1).await;
     }
@@ -167,7 +169,7 @@ async fn a_job_that_comes_too_early_is_put_back_until_the_deadline() {
         .execute(&db.pool)
         .await
         .unwrap();
-    let worker = Worker::start(&db.pool, CONFIG);
+    let worker = Worker::start(&db.database, CONFIG);
     eventually("it is put back", async || {
         sqlx::query_scalar("SELECT status = 'Pending' AND attempts = 1 FROM apalis.jobs")
             .fetch_one(&db.pool)
@@ -210,7 +212,7 @@ async fn a_payload_that_does_not_decode_is_dead_and_the_queue_goes_on() {
         .unwrap();
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 500).await;
-    let worker = Worker::start(&db.pool, CONFIG);
+    let worker = Worker::start(&db.database, CONFIG);
     eventually("both jobs are finished", async || {
         jobs_in(&db.pool, "Killed").await == 1 && jobs_in(&db.pool, "Done").await == 1
     })
@@ -241,12 +243,12 @@ async fn the_sweep_returns_seats_whose_job_was_lost() {
 
     let grace = chrono::TimeDelta::seconds;
     assert_eq!(
-        janitor::sweep(&db.pool, grace(60)).await.unwrap(),
+        janitor::sweep(&db.database, grace(60)).await.unwrap(),
         0,
         "their jobs may still come"
     );
-    assert_eq!(janitor::sweep(&db.pool, grace(0)).await.unwrap(), 600);
-    assert_eq!(janitor::sweep(&db.pool, grace(0)).await.unwrap(), 0);
+    assert_eq!(janitor::sweep(&db.database, grace(0)).await.unwrap(), 600);
+    assert_eq!(janitor::sweep(&db.database, grace(0)).await.unwrap(), 0);
     assert_eq!(stored_status(&db.pool, fresh.id).await, "PENDING");
     assert_eq!(available_seats(&db.pool, show.id).await, 1999);
     assert_seats_conserved(&db.pool).await;
@@ -260,7 +262,7 @@ async fn a_show_that_somebody_keeps_locked_does_not_keep_others_from_the_sweep()
     a_hold(&db.pool, &other, 2).await;
     let_pass(&db.pool, 125).await;
     let _blocker = lock_show(&db.pool, locked.id).await;
-    let swept = janitor::sweep(&db.pool, chrono::TimeDelta::zero()).await;
+    let swept = janitor::sweep(&db.database, chrono::TimeDelta::zero()).await;
     assert_eq!(swept.unwrap(), 1);
     assert_eq!(available_seats(&db.pool, other.id).await, 10);
     assert_eq!(stored_status(&db.pool, held.id).await, "PENDING");
@@ -281,7 +283,7 @@ async fn a_worker_sweeps_by_itself() {
         overdue_grace_seconds: 1,
         ..CONFIG
     };
-    let worker = Worker::start(&db.pool, config);
+    let worker = Worker::start(&db.database, config);
     eventually("the seat is back", async || {
         available_seats(&db.pool, show.id).await == 10
     })
@@ -303,7 +305,7 @@ async fn a_worker_with_too_few_connections_says_so_at_once() {
         concurrency: 200,
         ..CONFIG
     };
-    let error = worker::run(db.pool.clone(), &config, CancellationToken::new())
+    let error = worker::run(db.database.clone(), &config, CancellationToken::new())
         .await
         .unwrap_err();
     assert!(error.to_string().contains("202 connections"), "{error}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shared::{
-    postgres::Leadership,
+    postgres::{Database, Leadership},
     queue::housekeeping::{self, Retention},
     testing::{
         TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, count, eventually,
@@ -26,8 +26,8 @@ const CONFIG: Config = Config {
 };
 
 /// Runs a worker until the condition holds.
-async fn work_until(pool: &PgPool, what: &str, condition: impl AsyncFnMut() -> bool) {
-    let worker = Worker::start(pool, CONFIG);
+async fn work_until(database: &Database, what: &str, condition: impl AsyncFnMut() -> bool) {
+    let worker = Worker::start(database, CONFIG);
     eventually(what, condition).await;
     worker.stop().await;
 }
@@ -49,7 +49,7 @@ async fn a_failing_job_waits_before_it_is_run_again_and_keeps_its_error() {
     // By the row's own times, since it may be seen late. It waits for 0.75 s or longer after it failed, which is a moment
     // after it was taken.
     let mut failed: Option<(bool, Value)> = None;
-    work_until(&db.pool, "both jobs were run", async || {
+    work_until(&db.database, "both jobs were run", async || {
         failed = sqlx::query_as(
             "SELECT run_at >= lock_at + interval '0.75 s', last_result FROM apalis.jobs WHERE status = 'Failed'",
         )
@@ -80,7 +80,7 @@ async fn a_job_that_takes_its_worker_down_is_not_run_for_ever() {
         "UPDATE apalis.jobs SET attempts = max_attempts WHERE id = (SELECT min(id) FROM apalis.jobs)",
     )
     .await;
-    work_until(&db.pool, "one is dead and one is done", async || {
+    work_until(&db.database, "one is dead and one is done", async || {
         count(
             &db.pool,
             "SELECT count(*) FROM apalis.jobs WHERE status IN ('Done', 'Killed')",
@@ -101,9 +101,9 @@ async fn a_job_that_takes_its_worker_down_is_not_run_for_ever() {
 }
 
 /// A round of the janitor.
-async fn clean(pool: &PgPool) -> Cleaned {
+async fn clean(database: &Database) -> Cleaned {
     let mut cleaned = Cleaned::default();
-    let clean = janitor::clean(pool, &CONFIG, &mut cleaned);
+    let clean = janitor::clean(database, &CONFIG, &mut cleaned);
     clean.await.unwrap();
     cleaned
 }
@@ -125,7 +125,7 @@ async fn the_janitor_rescues_what_lost_workers_had_in_hand() {
          WHERE id = numbered",
     )
     .await;
-    let cleaned = clean(&db.pool).await;
+    let cleaned = clean(&db.database).await;
     let expected = Cleaned {
         rescued: 2,
         died: 1,
@@ -144,7 +144,7 @@ async fn the_janitor_rescues_what_lost_workers_had_in_hand() {
         ("Running", 0),
     ];
     assert_eq!(states, expected.map(|(status, n)| (status.to_owned(), n)));
-    let again = clean(&db.pool).await;
+    let again = clean(&db.database).await;
     assert_eq!(again, Cleaned::default());
 }
 
@@ -161,7 +161,7 @@ async fn the_janitor_rescues_also_when_it_cannot_sweep() {
     .await;
     execute(&db.pool, "ALTER TABLE bookings RENAME TO elsewhere").await;
     let mut cleaned = Cleaned::default();
-    let clean = janitor::clean(&db.pool, &CONFIG, &mut cleaned).await;
+    let clean = janitor::clean(&db.database, &CONFIG, &mut cleaned).await;
     assert!(clean.is_err(), "it is told");
     assert_eq!(cleaned.rescued, 1);
 }
@@ -193,7 +193,7 @@ async fn the_janitor_prunes_what_is_over_by_age_and_by_number() {
          VALUES (0, 'old', '', 1, now() - interval '61 minutes'), (0, 'young', '', 1, now() - interval '59 minutes')",
     )
     .await;
-    let cleaned = clean(&db.pool).await;
+    let cleaned = clean(&db.database).await;
     assert_eq!((cleaned.pruned_jobs, cleaned.pruned_workers), (4, 1));
     assert_eq!(cleaned.pruned_keys, 1);
     let left: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs ORDER BY id")
@@ -258,7 +258,7 @@ async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_ba
         give_up_seconds: 20,
         ..CONFIG
     };
-    let worker = Worker::start(&db.pool, config);
+    let worker = Worker::start(&db.database, config);
     eventually("it has registered", async || {
         count(&db.pool, "SELECT count(*) FROM apalis.workers").await == 1
     })

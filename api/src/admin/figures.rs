@@ -110,7 +110,7 @@ pub(super) async fn metrics(
         GAUGES.set(&look);
     }
     observe_pool("api", &state.api_pool);
-    observe_pool("admin", &state.pool);
+    observe_pool("admin", &state.database.pool);
     let text = metrics::render().map_err(|error| Problem::Panicked(error.to_string()))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

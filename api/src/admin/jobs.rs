@@ -116,7 +116,7 @@ pub(super) async fn list(
     if after.is_some_and(|cursor| !filter.has(cursor)) {
         return Err(page::of_another_list());
     }
-    let jobs = inspect::jobs(&state.pool, &filter, after, limit + 1).await?;
+    let jobs = inspect::jobs(&state.database.pool, &filter, after, limit + 1).await?;
     Ok(Page::new(jobs, limit, "jobs", place, |last| {
         query.after = Some(Cursor(filter.cursor(last)));
         query
@@ -140,7 +140,7 @@ pub(super) async fn count(
     Query(query): Query<ListJobs>,
 ) -> Result<Json<Count>, Problem> {
     let filter = query.filter(known(&state, queue).await?);
-    let counted = inspect::count(&state.pool, &filter, MAX_CHANGED + 1).await?;
+    let counted = inspect::count(&state.database.pool, &filter, MAX_CHANGED + 1).await?;
     Ok(Json(Count {
         count: counted.min(MAX_CHANGED),
         has_more: counted > MAX_CHANGED,
@@ -152,7 +152,7 @@ pub(super) async fn find(
     State(state): State<Arc<AdminState>>,
     Path(id): Path<String>,
 ) -> Result<Json<Details>, Problem> {
-    let found = inspect::find(&state.pool, &storable(id)?).await?;
+    let found = inspect::find(&state.database.pool, &storable(id)?).await?;
     found.map(Json).ok_or(Problem::JobNotFound)
 }
 
@@ -178,7 +178,7 @@ pub(super) async fn of_booking(
     State(state): State<Arc<AdminState>>,
     Id(booking_id): Id,
 ) -> Result<Json<BookingWithJobs>, Problem> {
-    let booking = query::find(&state.pool, booking_id, None)
+    let booking = query::find(&state.database.pool, booking_id, None)
         .await?
         .ok_or(Refusal::BookingNotFound { booking_id })?;
     let filter = Filter {
@@ -187,7 +187,7 @@ pub(super) async fn of_booking(
         booking_id: Some(booking_id),
         show_id: None,
     };
-    let jobs = inspect::jobs(&state.pool, &filter, None, DEFAULT_LIMIT).await?;
+    let jobs = inspect::jobs(&state.database.pool, &filter, None, DEFAULT_LIMIT).await?;
     Ok(Json(BookingWithJobs { booking, jobs }))
 }
 
@@ -209,12 +209,12 @@ pub(super) async fn act(
         target: &format!("job {id}"),
     };
     let ids = [id];
-    let Some(job) = inspect::find(&state.pool, &ids[0]).await? else {
+    let Some(job) = inspect::find(&state.database.pool, &ids[0]).await? else {
         return Err(Problem::JobNotFound);
     };
-    let changed = steer::act(&state.pool, action, &ids, note).await?;
+    let changed = steer::act(&state.database, action, &ids, note).await?;
     state.watch.look_now();
-    match inspect::find(&state.pool, &ids[0]).await? {
+    match inspect::find(&state.database.pool, &ids[0]).await? {
         Some(job) if changed > 0 => Ok(Json(job)),
         now => Err(Problem::JobState {
             action,
@@ -249,7 +249,7 @@ pub(super) async fn act_on_all(
             ),
         }));
     }
-    let changed = steer::act_on_all(&state.pool, action, &filter, note).await?;
+    let changed = steer::act_on_all(&state.database, action, &filter, note).await?;
     state.watch.look_now();
     Ok(Json(Changed { changed }))
 }

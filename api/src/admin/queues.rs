@@ -24,7 +24,7 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<Queue>>, Problem> {
     match state.watch.last() {
         Some(look) => Ok(Json(look.queues.clone())),
-        None => Ok(Json(inspect::queues(&state.pool).await?)),
+        None => Ok(Json(inspect::queues(&state.database.pool).await?)),
     }
 }
 
@@ -32,7 +32,8 @@ pub(super) async fn list(
 pub(super) async fn known(state: &AdminState, name: String) -> Result<String, Problem> {
     let has_it = |queues: &[Queue]| queues.iter().any(|queue| queue.name == name);
     let seen = state.watch.last();
-    if seen.is_some_and(|look| has_it(&look.queues)) || has_it(&inspect::queues(&state.pool).await?)
+    if seen.is_some_and(|look| has_it(&look.queues))
+        || has_it(&inspect::queues(&state.database.pool).await?)
     {
         return Ok(name);
     }
@@ -72,7 +73,7 @@ async fn set(
     is_paused: bool,
 ) -> Result<Json<Steered>, Problem> {
     let queue = known(state, queue).await?;
-    let changed = steer::pause(&state.pool, &queue, is_paused, &caller.name()).await?;
+    let changed = steer::pause(&state.database, &queue, is_paused, &caller.name()).await?;
     state.watch.look_now();
     Ok(Json(Steered {
         queue,
@@ -85,7 +86,7 @@ pub(super) async fn workers(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<Vec<Worker>>, Problem> {
-    Ok(Json(inspect::workers(&state.pool).await?))
+    Ok(Json(inspect::workers(&state.database.pool).await?))
 }
 
 #[derive(Debug, Serialize, Deserialize, Validate)]
@@ -108,7 +109,7 @@ pub(super) async fn interventions(
     Query(mut query): Query<ListInterventions>,
 ) -> Result<Page<Intervention>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    let found = steer::interventions(&state.pool, query.before, limit + 1).await?;
+    let found = steer::interventions(&state.database.pool, query.before, limit + 1).await?;
     Ok(Page::new(found, limit, "interventions", place, |last| {
         query.before = Some(last.id);
         query

@@ -17,7 +17,6 @@ use shared::{
     sales::{self, ShowSeats},
     telemetry::chain,
 };
-use sqlx::PgPool;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 use super::{AdminState, watch::SHARE_OF_TIME};
@@ -34,13 +33,13 @@ pub(super) struct System {
 }
 
 impl System {
-    pub(super) fn new(pool: &PgPool) -> Self {
+    pub(super) fn new(database: &postgres::Database) -> Self {
         Self {
-            sales: Cached::new(pool, |pool| {
-                Box::pin(async move { sales::shows(&pool, SHOWS).await })
+            sales: Cached::new(database, |database| {
+                Box::pin(async move { sales::shows(&database.pool, SHOWS).await })
             }),
-            database: Cached::new(pool, |pool| {
-                Box::pin(async move { usage::usage(&pool).await })
+            database: Cached::new(database, |database| {
+                Box::pin(async move { usage::usage(&database).await })
             }),
             audit: Arc::default(),
         }
@@ -55,18 +54,18 @@ const KEPT: Duration = Duration::from_secs(1);
 
 /// An answer of the database that is kept for a while: the longer it took, the longer.
 struct Cached<T> {
-    pool: PgPool,
-    load: fn(PgPool) -> BoxFuture<'static, Result<T, postgres::Error>>,
+    source: postgres::Database,
+    load: fn(postgres::Database) -> BoxFuture<'static, Result<T, postgres::Error>>,
     last: AsyncMutex<Option<(Arc<T>, Instant)>>,
 }
 
 impl<T> Cached<T> {
     fn new(
-        pool: &PgPool,
-        load: fn(PgPool) -> BoxFuture<'static, Result<T, postgres::Error>>,
+        source: &postgres::Database,
+        load: fn(postgres::Database) -> BoxFuture<'static, Result<T, postgres::Error>>,
     ) -> Self {
         Self {
-            pool: pool.clone(),
+            source: source.clone(),
             load,
             last: AsyncMutex::default(),
         }
@@ -81,7 +80,7 @@ impl<T> Cached<T> {
             return Ok(answer.clone());
         }
         let began = Instant::now();
-        let answer = Arc::new((self.load)(self.pool.clone()).await?);
+        let answer = Arc::new((self.load)(self.source.clone()).await?);
         let kept = KEPT.max(began.elapsed() * SHARE_OF_TIME);
         *last = Some((answer.clone(), Instant::now() + kept));
         Ok(answer)
@@ -157,9 +156,9 @@ pub(super) async fn start_audit(
     let mut current = last(&state.system.audit);
     if !current.is_running {
         current.is_running = true;
-        let (pool, audit) = (state.pool.clone(), state.system.audit.clone());
+        let (database, audit) = (state.database.clone(), state.system.audit.clone());
         tokio::spawn(async move {
-            let result = audit::audit(&pool, audit::DEFAULT_HOLD_LIMIT).await;
+            let result = audit::audit(&database, audit::DEFAULT_HOLD_LIMIT).await;
             *last(&audit) = ended(result);
         });
     }

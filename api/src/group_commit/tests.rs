@@ -1,3 +1,5 @@
+use shared::testing::direct;
+use sqlx::PgPool;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -93,6 +95,8 @@ fn start_sharing(
     batch_max: usize,
     queue_max: usize,
 ) -> Arc<GroupCommit<Request, i64>> {
+    let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
+    let database = direct(&pool);
     // On the test's own thread, so that it knows what the lanes have done.
     let lanes = Lanes {
         limits: Limits {
@@ -100,8 +104,8 @@ fn start_sharing(
             lanes: 1,
             queue_max,
         },
-        pool: PgPool::connect_lazy("postgres:///never-connected").unwrap(),
-        direct: PgPool::connect_lazy("postgres:///never-connected").unwrap(),
+        database: database.clone(),
+        direct: database,
         thread: Handle::current(),
         runtime: None,
     };

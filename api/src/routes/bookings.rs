@@ -226,7 +226,7 @@ pub(crate) async fn find(
     Query(OfShow { show_id }): Query<OfShow>,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let booking = query::find(&state.pool, booking_id, show_id)
+    let booking = query::find(&state.database.pool, booking_id, show_id)
         .await?
         .ok_or(Refusal::BookingNotFound { booking_id })?;
     Ok(Tagged::from(booking).unless(&known))
@@ -327,7 +327,7 @@ pub(crate) async fn list(
     if after.is_some_and(|cursor| !filter.has(cursor)) {
         return Err(page::of_another_list());
     }
-    let bookings = query::list(&state.pool, &filter, after, limit + 1).await?;
+    let bookings = query::list(&state.database.pool, &filter, after, limit + 1).await?;
     Ok(Page::new(bookings, limit, "/bookings", place, |last| {
         query.after = Some(page::Cursor(filter.cursor(last)));
         query

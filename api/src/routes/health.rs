@@ -45,6 +45,6 @@ pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Hea
     if state.stop.is_cancelled() {
         return Err(Problem::Stopping);
     }
-    postgres::ping(&state.pool).await?;
+    postgres::ping(&state.database.pool).await?;
     Ok(Json(Health { status: "ready" }))
 }

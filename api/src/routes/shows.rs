@@ -143,7 +143,7 @@ pub(crate) async fn create(
             ..NewShow::new(&body.name, body.start_time, body.seats)
         },
     };
-    let made = show::create(&mut Session::new(&state.pool), creation).await??;
+    let made = show::create(&mut Session::new(&state.database), creation).await??;
     let location = [(LOCATION, format!("/shows/{}", made.thing.id))];
     Ok((
         StatusCode::CREATED,
@@ -173,7 +173,7 @@ pub(crate) async fn find(
     Id(show_id): Id,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let show = show::find(&state.pool, show_id)
+    let show = show::find(&state.database.pool, show_id)
         .await?
         .ok_or(Refusal::ShowNotFound { show_id })?;
     Ok(Tagged::from(show).unless(&known))
@@ -216,7 +216,7 @@ pub(crate) async fn list(
     Query(query): Query<ListShows>,
 ) -> Result<Page<Show>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    let shows = show::list(&state.pool, query.after.unwrap_or(0), limit + 1).await?;
+    let shows = show::list(&state.database.pool, query.after.unwrap_or(0), limit + 1).await?;
     Ok(Page::new(shows, limit, "/shows", place, |last| ListShows {
         after: Some(last.id),
         ..query

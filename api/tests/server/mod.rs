@@ -44,8 +44,8 @@ impl Api {
         let base = format!("http://{}", listeners.api.local_addr().unwrap());
         let admin = format!("http://{}", listeners.admin.local_addr().unwrap());
         let stop = tokio_util::sync::CancellationToken::new();
-        let (pool, stopped) = (db.pool.clone(), stop.clone());
-        tokio::spawn(async move { api::serve(listeners, pool, &config, stopped).await });
+        let (database, stopped) = (db.database.clone(), stop.clone());
+        tokio::spawn(async move { api::serve(listeners, database, &config, stopped).await });
         Self {
             db,
             base,
@@ -101,8 +101,8 @@ pub(crate) fn config(set: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
-/// Connections of its own to the same database: an api that stops closes them.
-pub(crate) async fn own_pool(api: &Api) -> sqlx::PgPool {
+/// The same database, with connections of its own: an api that stops closes them.
+pub(crate) async fn own_connections(api: &Api) -> shared::postgres::Database {
     let args = shared::postgres::DatabaseArgs {
         database_url: api.db.url.clone(),
         database_password_file: None,

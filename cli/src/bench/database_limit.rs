@@ -14,13 +14,13 @@ use crate::stage::DATABASE;
 /// Bookings of one show in a second.
 pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Result<f64> {
     let url = server.create_database(DATABASE).await?;
-    let pool = server.connect(DATABASE).await?;
+    let database = server.connect(DATABASE).await?;
     let creation = Creation {
         new: NewShow::new("Limit", chrono::DateTime::UNIX_EPOCH, MAX_SEATS),
         claim: None,
     };
-    show::create(&mut Session::new(&pool), creation).await??;
-    pool.close().await;
+    show::create(&mut Session::new(&database), creation).await??;
+    database.pool.close().await;
 
     let script = server.data_dir().join("reserve.pgbench.sql");
     std::fs::write(&script, reserve::PGBENCH_BATCH_OF_100)?;

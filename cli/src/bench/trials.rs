@@ -95,7 +95,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         ..stress::Args::quiet(Mode::Sellout)
     };
     stage.put_load(&load).await?;
-    let pool = server.connect(DATABASE).await?;
+    let pool = server.connect(DATABASE).await?.pool;
     stage::holds_have_run_out(&pool).await?;
 
     let began = Instant::now();
@@ -127,7 +127,7 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
             ..stress::Args::quiet(Mode::Hot)
         })
         .await?;
-    let pool = server.connect(DATABASE).await?;
+    let pool = server.connect(DATABASE).await?.pool;
     let shows = show::list(&pool, 0, 1).await?;
     let show_ids: Vec<i64> = shows.iter().map(|show| show.id).collect();
     let lag = expire::lag(&pool, &show_ids)

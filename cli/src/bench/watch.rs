@@ -79,7 +79,7 @@ const TIMES: usize = 25;
 /// A million jobs in all states and a million bookings, and everything that can be asked about them.
 pub(super) async fn measure(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Admin> {
     let stage = Stage::set(server, batch_max).await?;
-    let pool = server.connect(DATABASE).await?;
+    let pool = server.connect(DATABASE).await?.pool;
     fill(&pool).await?;
     let job: String = sqlx::query_scalar("SELECT id FROM apalis.jobs ORDER BY id DESC LIMIT 1")
         .fetch_one(&pool)

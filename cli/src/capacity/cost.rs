@@ -130,7 +130,7 @@ async fn of_load(
     stage: &Stage<'_>,
     load: stress::Args,
 ) -> anyhow::Result<Cost> {
-    let pool = server.connect(DATABASE).await?;
+    let pool = server.connect(DATABASE).await?.pool;
     let load = stage.load(&load);
     let crowd = stress::gather(&load).await?;
     let before = Reading::take(server, &pool, Some(&stage.api), None).await?;
@@ -147,7 +147,7 @@ async fn of_load(
 
 /// What it takes to expire each hold that the database has, once they have all run out.
 async fn of_expiring(server: &LocalPostgres, stage: &Stage<'_>) -> anyhow::Result<Cost> {
-    let pool = server.connect(DATABASE).await?;
+    let pool = server.connect(DATABASE).await?.pool;
     stage::holds_have_run_out(&pool).await?;
     let overdue = count_holds(&pool).await?;
     let worker = stage.start_worker()?;

@@ -15,9 +15,9 @@ use nix::{
 };
 use shared::{
     local_postgres::{DATABASE, LocalPostgres, Mode},
-    postgres, process,
+    postgres::{self, Database},
+    process,
 };
-use sqlx::PgPool;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
@@ -59,9 +59,9 @@ impl System {
     pub(super) async fn start(dir: &Path) -> anyhow::Result<Self> {
         let postgres = start_postgres(dir).await?;
         let database_url = postgres.default_url();
-        let pool = postgres.connect(DATABASE).await?;
-        postgres::migrate(&pool).await?;
-        pool.close().await;
+        let database = postgres.connect(DATABASE).await?;
+        postgres::migrate(&database).await?;
+        database.pool.close().await;
         let mut system = Self {
             dir: dir.to_owned(),
             database_url,
@@ -83,7 +83,7 @@ impl System {
         self.apis.iter().map(url).collect()
     }
 
-    pub(super) async fn connect(&self) -> anyhow::Result<PgPool> {
+    pub(super) async fn connect(&self) -> anyhow::Result<Database> {
         self.postgres()?.connect(DATABASE).await
     }
 

@@ -15,7 +15,12 @@ impl PgBouncer {
     /// In front of this server, such as `host=/tmp user=postgres`, and with few connections to it, so that transactions
     /// change places all the time.
     pub(crate) async fn start(program: &Path, server: &str) -> Self {
-        let dir = DataDir::new("pgbouncer");
+        Self::start_with(program, server, "").await
+    }
+
+    /// With this setting, too.
+    pub(crate) async fn start_with(program: &Path, server: &str, setting: &str) -> Self {
+        let dir = DataDir::new(&format!("pgbouncer-{}", setting.len()));
         fs::create_dir(&dir.0).unwrap();
         let config = format!(
             "[databases]
@@ -26,7 +31,8 @@ impl PgBouncer {
              unix_socket_dir = {}
              auth_type = any
              pool_mode = transaction
-             default_pool_size = 4",
+             default_pool_size = 4
+             {setting}",
             dir.0.display(),
         );
         let file = dir.0.join("pgbouncer.ini");

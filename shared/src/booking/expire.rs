@@ -48,7 +48,7 @@ pub async fn expire(
         .filter(|show| show.is_due)
         .map(|show| show.show_id)
         .collect();
-    let shows_at_once = match Engine::of(session.pool()) {
+    let shows_at_once = match session.engine() {
         Engine::Postgres => usize::MAX,
         Engine::Citus => 1,
     };

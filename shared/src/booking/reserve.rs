@@ -46,7 +46,7 @@ pub async fn reserve(
     session: &mut Session,
     batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Answer>, postgres::Error> {
-    let engine = Engine::of(session.pool());
+    let engine = session.engine();
     let answers = session
         .transact(&mut (batch, engine), |tx, (batch, engine)| {
             Box::pin(reserve_in(tx, batch, *engine))

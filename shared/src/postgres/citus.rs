@@ -10,16 +10,7 @@
 //!
 //! The queue, API keys and idempotency keys stay ordinary tables of the coordinator.
 
-use sqlx::{
-    PgConnection, PgPool, Row,
-    postgres::{PgConnectOptions, PgDatabaseError},
-};
-
-use super::settings;
-
-/// How our sessions call themselves where Citus is, also through a pooler, which takes no other setting: by this
-/// a pool knows.
-const APPLICATION_NAME: &str = "ticketing on citus";
+use sqlx::{PgConnection, PgPool, Row, postgres::PgDatabaseError};
 
 /// What a database is kept by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,33 +21,17 @@ pub enum Engine {
     Citus,
 }
 
-impl Engine {
-    /// Of this pool's database.
-    #[must_use]
-    pub fn of(pool: &PgPool) -> Self {
-        Self::meant_by(&pool.connect_options())
-    }
-
-    /// Of the database that these lead to.
-    pub(super) fn meant_by(options: &PgConnectOptions) -> Self {
-        if options.get_application_name() == Some(APPLICATION_NAME) {
-            Self::Citus
-        } else {
-            Self::Postgres
-        }
-    }
-}
-
-/// The options for a database with Citus, of those for any.
-pub(super) fn adapt(options: PgConnectOptions) -> PgConnectOptions {
-    let takes_settings = options.get_options().is_some();
-    let options = options.application_name(APPLICATION_NAME);
-    if takes_settings {
-        // The last one counts.
-        options.options(settings::CITUS)
+/// What keeps the database that this connection leads to.
+///
+/// # Errors
+///
+/// When it can't be asked.
+pub(super) async fn engine(connection: &mut PgConnection) -> Result<Engine, sqlx::Error> {
+    Ok(if is_installed(connection).await? {
+        Engine::Citus
     } else {
-        options
-    }
+        Engine::Postgres
+    })
 }
 
 /// Whether the coordinator lost the connection to another server in the middle of a statement. It has no code for that but
@@ -88,7 +63,7 @@ pub(super) const INTERNAL_ERROR: &str = "XX000";
 /// # Errors
 ///
 /// When the database can't be asked.
-pub(super) async fn is_installed(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+async fn is_installed(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     // Not prepared: a pooler may be between.
     sqlx::raw_sql("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")
         .fetch_one(connection)

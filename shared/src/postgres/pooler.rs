@@ -11,11 +11,11 @@ use std::sync::LazyLock;
 
 use anyhow::ensure;
 use sqlx::{
-    Connection, Executor, PgConnection, PgPool, Row,
+    Connection, Executor, PgConnection, Row,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Engine, Error, PING_TIMEOUT, settings, within};
+use super::{Database, Engine, Error, PING_TIMEOUT, settings, within};
 
 /// Whether the server, or what is before it, takes no settings for a session. PgBouncer: `unsupported startup parameter`.
 pub(super) fn refuses_settings(error: &sqlx::Error) -> bool {
@@ -54,24 +54,14 @@ async fn session(connection: &mut PgConnection) -> Result<(String, bool), sqlx::
     Ok((row.try_get(0)?, lock_timeout == settings::LOCK_TIMEOUT.1))
 }
 
-/// Whether there is one between this pool and the server.
-pub(super) fn is_before(pool: &PgPool) -> bool {
-    !takes_settings(&pool.connect_options())
-}
-
-/// Whether these lead to a server that takes settings for a session.
-pub(super) fn takes_settings(options: &PgConnectOptions) -> bool {
-    options.get_options().is_some()
-}
-
-/// Fails when there is one between this pool and the server. `who` can't work with it.
+/// Fails when there is one between this process and the server. `who` can't work with it.
 ///
 /// # Errors
 ///
 /// What to do about it.
-pub fn ensure_none(pool: &PgPool, who: &str) -> anyhow::Result<()> {
+pub fn ensure_none(database: &Database, who: &str) -> anyhow::Result<()> {
     ensure!(
-        !is_before(pool),
+        !database.is_pooled,
         "DATABASE_URL leads to a connection pooler that does not keep sessions, such as PgBouncer in transaction mode. \
          {who} needs sessions of its own, for locks that outlive transactions: give it the address of the server itself. \
          Only api works through a pooler"
@@ -127,12 +117,12 @@ impl Texts {
         }
     }
 
-    /// For the server that these lead to.
-    pub(super) fn of(options: &PgConnectOptions) -> &'static Self {
+    /// For a database of this engine.
+    pub(super) fn of(engine: Engine) -> &'static Self {
         static USUAL: LazyLock<Texts> = LazyLock::new(|| Texts::new(settings::ALL.into_iter()));
         static CITUS: LazyLock<Texts> =
             LazyLock::new(|| Texts::new(settings::ALL.into_iter().chain(settings::CITUS)));
-        match Engine::meant_by(options) {
+        match engine {
             Engine::Postgres => &USUAL,
             Engine::Citus => &CITUS,
         }

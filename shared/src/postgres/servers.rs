@@ -5,10 +5,10 @@ use std::{borrow::Cow, io, time::Duration};
 use anyhow::{Context, anyhow, bail, ensure};
 use form_urlencoded::Serializer;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 
-use super::{Error, PING_TIMEOUT, citus, pooler, settings, within};
+use super::{Database, Engine, Error, PING_TIMEOUT, citus, pooler, settings, within};
 use crate::telemetry;
 
 /// A server, or a way to one.
@@ -118,6 +118,15 @@ pub(super) struct Primary {
     pub(super) place: String,
     /// With our settings, unless there is a pooler between that does not take them.
     pub(super) options: PgConnectOptions,
+    pub(super) engine: Engine,
+    pub(super) is_pooled: bool,
+}
+
+impl Primary {
+    /// Whether it is reached as this process reached the first one, by which it decided how to ask.
+    fn is_like(&self, database: &Database) -> bool {
+        (self.engine, self.is_pooled) == (database.engine, database.is_pooled)
+    }
 }
 
 /// Finds the one that takes writes. Its connection is open.
@@ -154,27 +163,26 @@ pub(super) async fn find_primary(
 async fn try_server(server: &Server, limit: Duration) -> anyhow::Result<(Primary, PgConnection)> {
     let place = server.place();
     timeout(limit, async {
-        let (options, mut connection) = open(server)
+        let (primary, mut connection) = open(server)
             .await
             .with_context(|| format!("cannot connect to PostgreSQL at {place}"))?;
         ensure!(
             takes_writes(&mut connection).await?,
             "PostgreSQL at {place} takes no writes: it is a standby, or read-only"
         );
-        let place = place.clone();
-        Ok((Primary { place, options }, connection))
+        Ok((primary, connection))
     })
     .await
     .with_context(|| format!("no answer from PostgreSQL at {place}"))?
 }
 
-async fn open(server: &Server) -> Result<(PgConnectOptions, PgConnection), sqlx::Error> {
+async fn open(server: &Server) -> Result<(Primary, PgConnection), sqlx::Error> {
     let plain = server.options.clone().application_name("ticketing");
     let with_settings = plain.clone().options(settings::ALL);
     match PgConnection::connect_with(&with_settings).await {
         Ok(mut connection) => {
             if pooler::keeps_sessions(&mut connection, &with_settings).await? {
-                return for_engine(with_settings, connection).await;
+                return describe(server, with_settings, connection, false).await;
             }
         }
         Err(error) if pooler::refuses_settings(&error) => {}
@@ -182,19 +190,28 @@ async fn open(server: &Server) -> Result<(PgConnectOptions, PgConnection), sqlx:
     }
     let plain = plain.statement_cache_capacity(0).extra_float_digits(None);
     let connection = PgConnection::connect_with(&plain).await?;
-    for_engine(plain, connection).await
+    describe(server, plain, connection, true).await
 }
 
-async fn for_engine(
+async fn describe(
+    server: &Server,
     options: PgConnectOptions,
     mut connection: PgConnection,
-) -> Result<(PgConnectOptions, PgConnection), sqlx::Error> {
-    let options = if citus::is_installed(&mut connection).await? {
-        citus::adapt(options)
-    } else {
-        options
+    is_pooled: bool,
+) -> Result<(Primary, PgConnection), sqlx::Error> {
+    let engine = citus::engine(&mut connection).await?;
+    let options = match engine {
+        // The last one counts.
+        Engine::Citus if !is_pooled => options.options(settings::CITUS),
+        Engine::Citus | Engine::Postgres => options,
     };
-    Ok((options, connection))
+    let primary = Primary {
+        place: server.place(),
+        options,
+        engine,
+        is_pooled,
+    };
+    Ok((primary, connection))
 }
 
 /// # Errors
@@ -228,7 +245,7 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Leads new connections of this pool to the server that takes writes, until the pool is closed: those to the last one
 /// break by themselves. `connection` is to the one that does now.
-pub(super) async fn follow(pool: PgPool, servers: Vec<Server>, mut connection: PgConnection) {
+pub(super) async fn follow(database: Database, servers: Vec<Server>, mut connection: PgConnection) {
     let following = async {
         loop {
             while matches!(
@@ -242,18 +259,23 @@ pub(super) async fn follow(pool: PgPool, servers: Vec<Server>, mut connection: P
             }
             tracing::warn!("the database's server takes no writes any more");
             let primary;
-            (primary, connection) = find_again(&servers).await;
+            (primary, connection) = find_again(&servers, &database).await;
             tracing::info!(server = primary.place, "the database's server is found");
-            pool.set_connect_options(primary.options);
+            database.pool.set_connect_options(primary.options);
         }
     };
-    pool.close_event().do_until(following).await.ok();
+    database.pool.close_event().do_until(following).await.ok();
 }
 
-async fn find_again(servers: &[Server]) -> (Primary, PgConnection) {
+async fn find_again(servers: &[Server], database: &Database) -> (Primary, PgConnection) {
     loop {
         match find_primary(servers, TRY_TIMEOUT).await {
-            Ok(found) => return found,
+            Ok(found) if found.0.is_like(database) => return found,
+            Ok((primary, _)) => tracing::error!(
+                server = primary.place,
+                "the database's server is reached in another way than the one before, such as through a connection pooler: \
+                 start this program again"
+            ),
             Err(error) => tracing::warn!(
                 error = telemetry::chain(error.as_ref()),
                 "no server is found for the database"

@@ -6,13 +6,13 @@ use futures_util::future::BoxFuture;
 use sqlx::{Executor, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::time::Instant;
 
-use super::{Error, PING_TIMEOUT, TRUSTED_WHEN_IDLE, citus, pooler, within};
+use super::{Database, Engine, Error, PING_TIMEOUT, TRUSTED_WHEN_IDLE, citus, pooler, within};
 use crate::telemetry;
 
 /// Runs transactions, one after the other.
 #[derive(Debug)]
 pub struct Session {
-    pool: PgPool,
+    database: Database,
     is_chained: bool,
     /// The next transaction, and when it was begun.
     next: Option<(OpenTransaction, Instant)>,
@@ -23,11 +23,11 @@ pub type Work<In, Out> =
     for<'t> fn(&'t mut PgConnection, &'t mut In) -> BoxFuture<'t, Result<Out, Error>>;
 
 impl Session {
-    /// A session that takes a connection of this pool for each transaction.
+    /// A session that takes a connection of this database's pool for each transaction.
     #[must_use]
-    pub fn new(pool: &PgPool) -> Self {
+    pub fn new(database: &Database) -> Self {
         Self {
-            pool: pool.clone(),
+            database: database.clone(),
             is_chained: false,
             next: None,
         }
@@ -39,10 +39,10 @@ impl Session {
     /// So `now()`, when the transaction began, may be long ago. It is to be [rested](Self::rest) when there is nothing
     /// to do.
     #[must_use]
-    pub fn chained(pool: &PgPool) -> Self {
+    pub fn chained(database: &Database) -> Self {
         Self {
             is_chained: true,
-            ..Self::new(pool)
+            ..Self::new(database)
         }
     }
 
@@ -55,7 +55,11 @@ impl Session {
 
     /// For reads that need no transaction.
     pub(crate) fn pool(&self) -> &PgPool {
-        &self.pool
+        &self.database.pool
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.database.engine
     }
 
     /// Does this work in a transaction, again when the database aborted it for a transient reason.
@@ -124,7 +128,7 @@ impl Session {
             .filter(|(_, since)| since.elapsed() < TRUSTED_WHEN_IDLE);
         let mut open = match next {
             Some((open, _)) => open,
-            None => OpenTransaction::begin(&self.pool).await?,
+            None => OpenTransaction::begin(&self.database).await?,
         };
         match work(&mut open.connection, input).await {
             Ok(out) => Ok((open, out)),
@@ -179,26 +183,26 @@ impl Commands {
 }
 
 impl OpenTransaction {
-    async fn begin(pool: &PgPool) -> Result<Self, sqlx::Error> {
-        Self::begin_with(pool, |commands| commands.begin).await
+    async fn begin(database: &Database) -> Result<Self, sqlx::Error> {
+        Self::begin_with(database, |commands| commands.begin).await
     }
 
     /// One that reads only, and sees the database as it is now until its end.
-    pub(crate) async fn snapshot(pool: &PgPool) -> Result<Self, sqlx::Error> {
-        Self::begin_with(pool, |commands| commands.begin_snapshot).await
+    pub(crate) async fn snapshot(database: &Database) -> Result<Self, sqlx::Error> {
+        Self::begin_with(database, |commands| commands.begin_snapshot).await
     }
 
     async fn begin_with(
-        pool: &PgPool,
+        database: &Database,
         command: fn(&Commands) -> &'static str,
     ) -> Result<Self, sqlx::Error> {
-        let commands = if pooler::is_before(pool) {
-            Commands::through_pooler(pooler::Texts::of(&pool.connect_options()))
+        let commands = if database.is_pooled {
+            Commands::through_pooler(pooler::Texts::of(database.engine))
         } else {
             Commands::DIRECT
         };
         let mut open = Self {
-            connection: pool.acquire().await?,
+            connection: database.pool.acquire().await?,
             commands,
             has_ended: false,
         };

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::{Engine, Error};
+use super::{Database, Engine, Error};
 
 /// The database as a whole.
 #[derive(Debug, Clone, Serialize)]
@@ -45,7 +45,8 @@ pub struct Table {
 /// # Errors
 ///
 /// [`Error`].
-pub async fn usage(pool: &PgPool) -> Result<Usage, Error> {
+pub async fn usage(database: &Database) -> Result<Usage, Error> {
+    let pool = &database.pool;
     let mut tables = sqlx::query_as!(
         Table,
         r#"SELECT CASE schemaname WHEN 'apalis' THEN 'apalis.' ELSE '' END || relname AS "name!",
@@ -59,7 +60,7 @@ pub async fn usage(pool: &PgPool) -> Result<Usage, Error> {
     )
     .fetch_all(pool)
     .await?;
-    if Engine::of(pool) == Engine::Citus {
+    if database.engine == Engine::Citus {
         for table in &mut tables {
             add_shards(pool, table).await?;
         }

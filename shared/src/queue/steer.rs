@@ -8,7 +8,7 @@ use super::{
     JobState,
     inspect::{self, Filter},
 };
-use crate::postgres::{Error, Session};
+use crate::postgres::{Database, Error, Session};
 
 /// The most jobs that one action on a filter changes.
 pub const MAX_CHANGED: i64 = 10_000;
@@ -75,7 +75,7 @@ pub struct Note<'a> {
 ///
 /// [`Error`]; nothing was done, but for [`Error::OutcomeUnknown`].
 pub async fn act(
-    pool: &PgPool,
+    database: &Database,
     action: Action,
     ids: &[String],
     note: Note<'_>,
@@ -90,7 +90,7 @@ pub async fn act(
         action.changes(),
         allowed.join(" OR ")
     );
-    Session::new(pool)
+    Session::new(database)
         .transact(
             &mut (sql, ids, action, note),
             |tx, (sql, ids, action, note)| {
@@ -113,16 +113,16 @@ pub async fn act(
 ///
 /// [`Error`]; what was done in earlier transactions stays done.
 pub async fn act_on_all(
-    pool: &PgPool,
+    database: &Database,
     action: Action,
     filter: &Filter,
     note: Note<'_>,
 ) -> Result<u64, Error> {
-    let ids = inspect::ids(pool, filter, MAX_CHANGED).await?;
+    let ids = inspect::ids(&database.pool, filter, MAX_CHANGED).await?;
     let mut changed = 0;
     // In parts, so that none of them holds its locks for long.
     for ids in ids.chunks(1000) {
-        changed += act(pool, action, ids, note).await?;
+        changed += act(database, action, ids, note).await?;
     }
     Ok(changed)
 }
@@ -134,7 +134,7 @@ pub async fn act_on_all(
 ///
 /// [`Error`]; nothing was done, but for [`Error::OutcomeUnknown`].
 pub async fn pause(
-    pool: &PgPool,
+    database: &Database,
     queue: &str,
     is_paused: bool,
     actor: &str,
@@ -143,7 +143,7 @@ pub async fn pause(
         actor,
         target: queue,
     };
-    let changed = Session::new(pool)
+    let changed = Session::new(database)
         .transact(&mut (is_paused, note), |tx, (is_paused, note)| {
             Box::pin(pause_in(tx, *is_paused, *note))
         })

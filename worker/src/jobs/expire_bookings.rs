@@ -1,7 +1,10 @@
 //! Fails the holds that have run out and restores their seats.
 
-use shared::{booking::expire, jobs::ExpireBookings, postgres::Session};
-use sqlx::PgPool;
+use shared::{
+    booking::expire,
+    jobs::ExpireBookings,
+    postgres::{Database, Session},
+};
 
 use crate::supervise::JobError;
 
@@ -11,8 +14,8 @@ use crate::supervise::JobError;
 ///
 /// [`JobError::Snooze`] until the next deadline while some of the bookings are still held;
 /// [`JobError::Retry`] when the database fails.
-pub async fn run(pool: PgPool, job: ExpireBookings) -> Result<(), JobError> {
-    let outcome = expire::expire(&mut Session::new(&pool), &job)
+pub async fn run(database: Database, job: ExpireBookings) -> Result<(), JobError> {
+    let outcome = expire::expire(&mut Session::new(&database), &job)
         .await
         .map_err(|error| JobError::Retry(error.into()))?;
     if outcome.expired > 0 {

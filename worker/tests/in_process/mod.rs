@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use sqlx::PgPool;
+use shared::postgres::Database;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use worker::config::Config;
@@ -27,10 +27,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn start(pool: &PgPool, config: Config) -> Self {
+    pub(crate) fn start(database: &Database, config: Config) -> Self {
         let stop = CancellationToken::new();
-        let (pool, stopped) = (pool.clone(), stop.clone());
-        let running = tokio::spawn(async move { worker::run(pool, &config, stopped).await });
+        let (database, stopped) = (database.clone(), stop.clone());
+        let running = tokio::spawn(async move { worker::run(database, &config, stopped).await });
         Self { stop, running }
     }
 

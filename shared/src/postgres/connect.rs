@@ -1,0 +1,222 @@
+//! Connections: where the database is, how it is reached, and pools on it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use futures_util::TryFutureExt;
+use sqlx::{
+    Connection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::time::sleep;
+
+use super::{Engine, PING_TIMEOUT, TRUSTED_WHEN_IDLE, pooler, servers, settings, within};
+
+/// Where the database is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DatabaseArgs {
+    /// The PostgreSQL database, such as `postgres://user:password@host/ticketing`
+    ///
+    /// Of several servers, as in `postgres://user:password@one,two/ticketing`, the one that takes writes is used, and
+    /// another one when that changes.
+    #[arg(long, env, value_name = "URL", hide_env_values = true)]
+    pub database_url: String,
+
+    /// A file with the password, so that it need not be in the URL; a newline at its end is no part of it
+    #[arg(long, env, value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
+
+    /// The most connections that this process opens to it
+    ///
+    /// An api has four more for each of its lanes (on Citus five), a worker one more while it leads the janitors; with several servers each
+    /// process has one more to watch the one in use.
+    #[arg(long, env, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_connections: u32,
+}
+
+/// A database, and what was found out about it when it was connected to.
+///
+/// Both are decided once. A server to which this process fails over later must be reached in the same way.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Connections to it.
+    pub pool: PgPool,
+    /// Whether it is spread over several servers.
+    pub engine: Engine,
+    /// Whether the connections lead through a [pooler] that does not keep sessions.
+    pub is_pooled: bool,
+}
+
+impl Database {
+    /// Another pool on the same database, whichever server that is in the course of time. Its connections are opened when
+    /// they are needed.
+    #[must_use]
+    pub fn beside(&self, connections: u32) -> Self {
+        self.open_beside(connections, PgConnectOptions::clone)
+    }
+
+    /// As [`beside`](Self::beside), for those who watch: a few connections, so that looking takes none from selling, whose
+    /// statements give up soon.
+    #[must_use]
+    pub fn watching(&self) -> Self {
+        if self.is_pooled {
+            // Which takes no settings: each transaction brings its own.
+            return self.beside(WATCHING_CONNECTIONS);
+        }
+        self.open_beside(WATCHING_CONNECTIONS, |options| {
+            options.clone().options([("statement_timeout", "5s")])
+        })
+    }
+
+    /// As [`beside`](Self::beside), for the queue's engine: polls, heartbeats and acknowledgements.
+    #[must_use]
+    pub fn for_queue_engine(&self) -> Self {
+        self.open_beside(QUEUE_ENGINE_CONNECTIONS, |options| {
+            options.clone().options(settings::QUEUE_ENGINE)
+        })
+    }
+
+    fn open_beside(
+        &self,
+        connections: u32,
+        adapt: fn(&PgConnectOptions) -> PgConnectOptions,
+    ) -> Self {
+        let followed = self.pool.connect_options();
+        let options = self.pool.options().clone().max_connections(connections);
+        let opened = options.connect_lazy_with(adapt(&followed));
+        tokio::spawn(keep_beside(
+            self.pool.clone(),
+            opened.clone(),
+            followed,
+            adapt,
+        ));
+        Self {
+            pool: opened,
+            engine: self.engine,
+            is_pooled: self.is_pooled,
+        }
+    }
+}
+
+const WATCHING_CONNECTIONS: u32 = 3;
+
+/// How many connections a worker has for the queue's engine.
+const QUEUE_ENGINE_CONNECTIONS: u32 = 3;
+
+/// How soon other pools follow one to another server.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Leads new connections of one pool to where those of another one lead, until that one is closed.
+async fn keep_beside(
+    pool: PgPool,
+    beside: PgPool,
+    mut followed: Arc<PgConnectOptions>,
+    adapt: fn(&PgConnectOptions) -> PgConnectOptions,
+) {
+    let mut closed = pool.close_event();
+    let follow = async {
+        loop {
+            sleep(FOLLOW_INTERVAL).await;
+            let current = pool.connect_options();
+            if !Arc::ptr_eq(&current, &followed) {
+                beside.set_connect_options(adapt(&current));
+                followed = current;
+            }
+        }
+    };
+    closed.do_until(follow).await.ok();
+}
+
+/// How long a request waits for a free connection before the database counts as not available.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens a pool, after one connection that shows that the address is right.
+///
+/// Where the URL names several servers, it is the one that takes writes, whichever that is in the course of time.
+///
+/// A statement gives up after 10 s and a wait for a lock after 2 s, so that no request outlives its client for
+/// long and no lock is waited for without end.
+///
+/// # Errors
+///
+/// When the URL is malformed, the password can't be read, or no database that takes writes can be connected to.
+pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
+    let password = args.database_password_file.as_deref().map(read_password);
+    let servers = servers::parse(&args.database_url, password.transpose()?.as_deref())?;
+    // A pool would try again and again, and in the end not tell why.
+    let (primary, connection) = servers::find_primary(&servers, CONNECT_TIMEOUT).await?;
+    let options = PgPoolOptions::new()
+        .max_connections(args.database_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false);
+    let options = if primary.is_pooled {
+        pooler::pool_options(options, pooler::Texts::of(primary.engine))
+    } else {
+        direct_options(options)
+    };
+    let database = Database {
+        pool: options.connect_lazy_with(primary.options),
+        engine: primary.engine,
+        is_pooled: primary.is_pooled,
+    };
+    if servers.len() > 1 {
+        tokio::spawn(servers::follow(database.clone(), servers, connection));
+    } else {
+        connection.close().await?;
+    }
+    Ok(database)
+}
+
+fn read_password(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file).with_context(|| {
+        format!(
+            "cannot read the database's password from {}",
+            file.display()
+        )
+    })?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
+    options
+        .after_connect(|connection, _| Box::pin(servers::ensure_takes_writes(connection)))
+        // A ping for every acquisition would cost a busy process a round trip; a connection that was idle for a
+        // while may have gone bad, though, such as by a restart of the database.
+        .before_acquire(|connection, usage| {
+            Box::pin(async move {
+                Ok(usage.idle_for < TRUSTED_WHEN_IDLE
+                    || within(PING_TIMEOUT, connection.ping()).await.is_ok())
+            })
+        })
+        // Whoever asked may have gone away before the answer came. The pool would wait for it, without end if the server's
+        // host vanished, and lend no other connection in its place. With nothing to wait for, this does nothing.
+        .after_release(|connection, _| {
+            Box::pin(within(PING_TIMEOUT, connection.flush()).map_ok(|()| true))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_file_has_no_newline_at_its_end() {
+        let file = std::env::temp_dir().join(format!("ticketing-password-{}", std::process::id()));
+        for written in ["p w", "p w\n", "p w\r\n"] {
+            fs::write(&file, written).unwrap();
+            assert_eq!(read_password(&file).unwrap(), "p w");
+        }
+        fs::remove_file(&file).unwrap();
+        let error = read_password(&file).unwrap_err().to_string();
+        assert!(error.contains("ticketing-password-"), "{error}");
+    }
+}

@@ -1,0 +1,70 @@
+//! Brings the schema up to date.
+
+use anyhow::{Context, ensure};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+
+use super::{Database, citus, pooler};
+use crate::{jobs, queue::engine};
+
+/// The oldest server that the statements of this program are tested with.
+const MIN_VERSION: i32 = 15;
+
+/// Brings the schema up to date: apalis's tables first, then ours. Where the database has [Citus](citus), shows and bookings
+/// are spread over its servers. Safe to run again, and by several processes at once, because each migrator holds an
+/// advisory lock.
+///
+/// # Errors
+///
+/// When the server is too old, lacks an extension that apalis needs, or a migration fails.
+pub async fn migrate(database: &Database) -> anyhow::Result<()> {
+    pooler::ensure_none(database, "Migrating")?;
+    check_server(&database.pool).await?;
+    let pool = &without_time_limits(&database.pool).await?;
+    jobs::migrate(pool)
+        .await
+        .context("cannot migrate the queue's tables (schema apalis)")?;
+    sqlx::migrate!("../migrations")
+        .run(pool)
+        .await
+        .context("cannot migrate the tables of ticketing")?;
+    citus::spread(pool)
+        .await
+        .context("cannot spread the tables over the servers of Citus")?;
+    // Last, since apalis's own migrations may have defined again what we replace.
+    engine::apply(pool)
+        .await
+        .context("cannot adapt the queue's tables (schema apalis)")?;
+    pool.close().await;
+    Ok(())
+}
+
+/// A migration of a big table takes its time, and one process waits for another's to end.
+async fn without_time_limits(pool: &PgPool) -> anyhow::Result<PgPool> {
+    let options = pool.connect_options().as_ref().clone();
+    Ok(PgPoolOptions::new()
+        .max_connections(2)
+        .connect_with(options.options([("statement_timeout", "0"), ("lock_timeout", "0")]))
+        .await?)
+}
+
+async fn check_server(pool: &PgPool) -> anyhow::Result<()> {
+    let server = sqlx::query!(
+        r#"SELECT current_setting('server_version_num')::integer / 10000 AS "version!",
+                  ARRAY(SELECT wanted FROM unnest(ARRAY['hstore', 'pgcrypto']) AS wanted
+                        EXCEPT SELECT name FROM pg_available_extensions) AS "missing!: Vec<String>""#
+    )
+    .fetch_one(pool)
+    .await
+    .context("cannot ask the PostgreSQL server for its version")?;
+    ensure!(
+        server.version >= MIN_VERSION,
+        "PostgreSQL {MIN_VERSION} or newer is needed, this server is {}",
+        server.version,
+    );
+    ensure!(
+        server.missing.is_empty(),
+        "the PostgreSQL server lacks the extensions {}; they are in its contrib package (Debian: postgresql-contrib)",
+        server.missing.join(", "),
+    );
+    Ok(())
+}
