@@ -196,7 +196,7 @@ async fn a_transaction_that_somebody_forgot_does_not_make_a_hot_show_slow() {
     let reserve = async |first| {
         // Plans of its own.
         let pool = connect(&db.url, 1).await.unwrap();
-        pages_for_each(&pool, async |run| {
+        pages_for_each(&pool.pool, async |run| {
             let request = requests(&show, first + run).remove(0);
             let mut batch = Batch::of([request]);
             let answers = reserve::reserve(&mut Session::new(&pool), &mut batch).await;
