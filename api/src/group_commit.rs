@@ -6,20 +6,26 @@
 //!
 //! Measured: batches feed on each other, so few lanes with big batches are faster than many lanes.
 //!
+//! A batch that can't have one of its locks soon, because somebody keeps it, goes on without the requests for it: they wait apart,
+//! on a [detour].
+//!
 //! On [Citus](shared::postgres::citus) the requests of a transaction are for one show.
+
+mod arrivals;
+mod detour;
+pub(crate) mod kinds;
+mod lane;
 
 use std::{
     collections::VecDeque,
-    io, iter, mem,
-    panic::AssertUnwindSafe,
+    io, iter,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use prometheus::{Histogram, IntGauge};
 use shared::{
     batch::Batch,
@@ -28,12 +34,26 @@ use shared::{
 };
 use tokio::{
     runtime::{self, Handle, Runtime},
-    sync::{Mutex, mpsc, oneshot},
-    time::{Instant, timeout},
+    sync::{Mutex, Semaphore, mpsc, oneshot},
+    time::Instant,
 };
-use tracing::{Instrument, Span};
+use tracing::Span;
 
+pub(crate) use self::detour::FindMissing;
+use self::{
+    arrivals::Arrivals,
+    detour::{DETOURS_MAX, Detours},
+    lane::{Rules, run_lane},
+};
 use crate::metrics::{BATCH_SECONDS, BATCH_SIZE, WAITING};
+
+/// What is done with requests of one kind.
+pub(crate) struct Kind<Request, Answer> {
+    /// In metrics and traces.
+    pub(crate) name: &'static str,
+    pub(crate) transaction: Transaction<Request, Answer>,
+    pub(crate) find_missing: FindMissing<Request>,
+}
 
 /// Runs a batch in one transaction and answers each member, in their order. An error means that none was done, but
 /// for [`postgres::Error::OutcomeUnknown`].
@@ -75,6 +95,8 @@ pub(crate) struct Lanes {
     direct: Database,
     thread: Handle,
     runtime: Option<Runtime>,
+    /// For requests of all kinds that wait for a lock.
+    detours: Arc<Semaphore>,
 }
 
 impl Lanes {
@@ -87,13 +109,14 @@ impl Lanes {
             .build()?;
         let thread = runtime.handle().clone();
         let _entered = thread.enter();
-        let connections = u32::try_from(limits.lanes * KINDS).unwrap_or(u32::MAX);
+        let connections = u32::try_from(limits.lanes * KINDS + DETOURS_MAX).unwrap_or(u32::MAX);
         Ok(Self {
             limits,
             database: direct.beside(connections),
             direct: direct.clone(),
             thread: thread.clone(),
             runtime: Some(runtime),
+            detours: Arc::new(Semaphore::new(DETOURS_MAX)),
         })
     }
 
@@ -126,12 +149,54 @@ pub(crate) enum Unanswered {
     Lost,
 }
 
+/// A request, and who waits for its answer.
 struct Member<Request, Answer> {
-    key: i64,
     request: Request,
+    caller: Caller<Answer>,
+}
+
+struct Caller<Answer> {
+    key: i64,
     /// Of the request; none where no traces are made.
     span: Span,
-    answer: oneshot::Sender<Result<Answer, Unanswered>>,
+    answer: oneshot::Sender<Answered<Answer>>,
+}
+
+/// What becomes of a request.
+type Answered<Answer> = Result<Answer, Unanswered>;
+
+impl<Request, Answer> Member<Request, Answer> {
+    /// For the caller whose span is the current one.
+    fn new(key: i64, request: Request) -> (Self, oneshot::Receiver<Answered<Answer>>) {
+        let (answer, answered) = oneshot::channel();
+        let span = if traces::are_made() {
+            Span::current()
+        } else {
+            Span::none()
+        };
+        let caller = Caller { key, span, answer };
+        (Self { request, caller }, answered)
+    }
+
+    /// Parts them, for a transaction with this span: the traces of each lead to it, and back.
+    fn join(self, span: &Span) -> (Request, Caller<Answer>) {
+        span.follows_from(&self.caller.span);
+        self.caller.span.follows_from(span);
+        (self.request, self.caller)
+    }
+
+    fn put_together(requests: Vec<Request>, callers: Vec<Caller<Answer>>) -> Vec<Self> {
+        iter::zip(requests, callers)
+            .map(|(request, caller)| Self { request, caller })
+            .collect()
+    }
+}
+
+impl<Answer> Caller<Answer> {
+    /// Whether nobody waits for the answer any more.
+    fn is_gone(&self) -> bool {
+        self.answer.is_closed()
+    }
 }
 
 /// What is told of the transactions of one kind.
@@ -167,9 +232,11 @@ pub(crate) struct GroupCommit<Request, Answer> {
     transaction: Transaction<Request, Answer>,
     /// None when every request has its own transaction.
     lanes: Vec<Lane<Request, Answer>>,
+    detours: Arc<Detours<Request, Answer>>,
     queue_max: usize,
 }
 
+/// The way to a lane.
 struct Lane<Request, Answer> {
     queue: mpsc::UnboundedSender<Member<Request, Answer>>,
     turn: Arc<Turn>,
@@ -191,57 +258,50 @@ where
     Answer: Send + 'static,
 {
     /// Starts the lanes. They end when this is dropped.
-    pub(crate) fn start(
-        kind: &'static str,
-        Lanes {
-            limits,
-            database,
-            direct,
-            thread,
+    pub(crate) fn start(kind: Kind<Request, Answer>, lanes: &Lanes, sharing: Sharing) -> Self {
+        let Limits {
+            batch_max,
+            queue_max,
             ..
-        }: &Lanes,
-        sharing: Sharing,
-        transaction: Transaction<Request, Answer>,
-    ) -> Self {
-        let count = if limits.batch_max == 1 {
+        } = lanes.limits;
+        let detours = Arc::new(Detours::new(&kind, lanes, sharing));
+        let figures = Figures::of(kind.name);
+        let count = if batch_max == 1 {
             0
         } else {
-            limits.lanes
+            lanes.limits.lanes
         };
-        let figures = Figures::of(kind);
-        let lanes = (0..count)
-            .map(|_| {
-                let (sender, queue) = mpsc::unbounded_channel();
-                let turn = Arc::new(Turn::default());
-                let arrivals = Arrivals {
-                    queue,
-                    front: VecDeque::new(),
-                    passed: VecDeque::new(),
-                    turn: turn.clone(),
-                    figures: figures.clone(),
-                };
-                thread.spawn(run_lane(
-                    arrivals,
-                    Rules {
-                        batch_max: limits.batch_max,
-                        sharing,
-                    },
-                    Session::chained(database),
-                    transaction,
-                    Handle::current(),
-                ));
-                Lane {
-                    queue: sender,
-                    turn,
-                }
-            })
-            .collect();
+        let start_lane = |_| {
+            let (sender, queue) = mpsc::unbounded_channel();
+            let turn = Arc::new(Turn::default());
+            let arrivals = Arrivals {
+                queue,
+                front: VecDeque::new(),
+                passed: VecDeque::new(),
+                turn: turn.clone(),
+                figures: figures.clone(),
+            };
+            let rules = Rules {
+                batch_max,
+                sharing,
+                transaction: kind.transaction,
+                detours: detours.clone(),
+                callers: Handle::current(),
+            };
+            let session = Session::chained(&lanes.database).impatient();
+            lanes.thread.spawn(run_lane(arrivals, rules, session));
+            Lane {
+                queue: sender,
+                turn,
+            }
+        };
         Self {
-            direct: direct.clone(),
+            direct: lanes.direct.clone(),
+            lanes: (0..count).map(start_lane).collect(),
             figures,
-            transaction,
-            lanes,
-            queue_max: limits.queue_max,
+            transaction: kind.transaction,
+            detours,
+            queue_max,
         }
     }
 
@@ -253,34 +313,30 @@ where
     /// # Errors
     ///
     /// [`Unanswered`].
-    pub(crate) async fn submit(&self, key: i64, request: Request) -> Result<Answer, Unanswered> {
+    pub(crate) async fn submit(&self, key: i64, request: Request) -> Answered<Answer> {
         if self.lanes.is_empty() {
-            return self.run_here(request).await;
+            return self.run_here(Session::new(&self.direct), request).await;
         }
         let Lane { queue, turn } = &self.lanes[lane_of(key, self.lanes.len())];
         // Who is alone spares itself the way to the lane's thread and back, which is as long as two round trips.
         if !turn.is_busy.load(SeqCst)
             && turn.waiting.load(SeqCst) == 0
-            && let Ok(_running) = turn.running.try_lock()
+            && !self.detours.are_under_way()
+            && let Ok(running) = turn.running.try_lock()
         {
-            return self.run_here(request).await;
+            let session = Session::new(&self.direct).impatient();
+            match self.run_here(session, request.clone()).await {
+                // Whoever came meanwhile waits for the turn, and not for the lock.
+                Err(Unanswered::Failed(error)) if matches!(*error, postgres::Error::Locked(_)) => {}
+                answered => return answered,
+            }
+            drop(running);
         }
         if turn.waiting.fetch_add(1, SeqCst) >= self.queue_max {
             turn.waiting.fetch_sub(1, SeqCst);
             return Err(Unanswered::Overloaded);
         }
-        let (answer, answered) = oneshot::channel();
-        let span = if traces::are_made() {
-            Span::current()
-        } else {
-            Span::none()
-        };
-        let member = Member {
-            key,
-            request,
-            span,
-            answer,
-        };
+        let (member, answered) = Member::new(key, request);
         self.figures.waiting.inc();
         if queue.send(member).is_err() {
             return Err(Unanswered::Lost);
@@ -289,11 +345,11 @@ where
     }
 
     /// On the caller's thread, with a connection that belongs there.
-    async fn run_here(&self, request: Request) -> Result<Answer, Unanswered> {
+    async fn run_here(&self, mut session: Session, request: Request) -> Answered<Answer> {
         let began = Instant::now();
-        let answer = alone(&mut Session::new(&self.direct), self.transaction, request).await;
+        let answered = alone(&mut session, self.transaction, request).await;
         self.figures.observe(1, began);
-        answer
+        answered
     }
 }
 
@@ -301,169 +357,51 @@ fn lane_of(key: i64, lanes: usize) -> usize {
     usize::try_from(key.unsigned_abs()).unwrap_or_default() % lanes
 }
 
-/// What a batch is made by.
-struct Rules {
-    batch_max: usize,
-    sharing: Sharing,
-}
-
-async fn run_lane<Request, Answer>(
-    mut arrivals: Arrivals<Request, Answer>,
-    rules: Rules,
-    mut session: Session,
-    transaction: Transaction<Request, Answer>,
-    callers: Handle,
-) where
-    Request: Clone + Send + Sync + 'static,
-    Answer: Send + 'static,
-{
-    let turn = arrivals.turn.clone();
-    while arrivals.wait(&mut session).await {
-        let running = turn.running.lock().await;
-        let began = Instant::now();
-        let mut answers = Vec::new();
-        let span = arrivals.begin_span();
-        let key = arrivals.key();
-        let mut next_if = |fits: &dyn Fn(&Request) -> bool| {
-            if answers.len() == rules.batch_max {
-                return None;
-            }
-            let member = arrivals.next_if(&|member| {
-                (rules.sharing == Sharing::Any || Some(member.key) == key) && fits(&member.request)
-            })?;
-            answers.push(member.answer);
-            // Traces of the others lead to the one that this transaction is in, and back.
-            span.follows_from(&member.span);
-            member.span.follows_from(&span);
-            Some(member.request)
-        };
-        // Those too that came while another one had the turn.
-        let first = iter::from_fn(|| next_if(&|_| true)).collect();
-        let mut batch = Batch::joined_by(first, &mut next_if);
-        let batch = run_batch(&mut session, transaction, &mut batch).instrument(span.clone());
-        // A panic loses this batch, whose callers see that nobody will answer, and not the lane.
-        let results = AssertUnwindSafe(batch).catch_unwind().await;
-        turn.is_busy.store(answers.len() > 1, SeqCst);
-        drop(running);
-        arrivals.go_back();
-        arrivals.figures.observe(answers.len(), began);
-        if let Ok(results) = results {
-            answer(answers, results, &callers);
-        }
-    }
-}
-
-/// Those who wait in front of a lane, in the order in which they came.
-struct Arrivals<Request, Answer> {
-    queue: mpsc::UnboundedReceiver<Member<Request, Answer>>,
-    /// Those at its front, whom an earlier batch passed.
-    front: VecDeque<Member<Request, Answer>>,
-    /// Whom this batch passed, since they did not fit: the next one begins with them.
-    passed: VecDeque<Member<Request, Answer>>,
-    turn: Arc<Turn>,
-    figures: Figures,
-}
-
-/// How long nobody asks for anything before the lane gives its connection back.
-const RESTS_AFTER: Duration = Duration::from_millis(100);
-
-impl<Request, Answer> Arrivals<Request, Answer> {
-    /// Waits until somebody is there; false when nobody will come any more.
-    async fn wait(&mut self, session: &mut Session) -> bool {
-        if self.front.is_empty() {
-            let first = match timeout(RESTS_AFTER, self.queue.recv()).await {
-                Ok(first) => first,
-                Err(_) => {
-                    session.rest().await;
-                    self.queue.recv().await
-                }
-            };
-            self.front.extend(first);
-        }
-        !self.front.is_empty()
-    }
-
-    /// Of the first one that has not gone away.
-    fn key(&self) -> Option<i64> {
-        let first = self.front.iter().find(|member| !member.answer.is_closed());
-        first.map(|first| first.key)
-    }
-
-    /// The span of a transaction, in the trace of the first one.
-    fn begin_span(&self) -> Span {
-        match self.front.front() {
-            Some(first) if traces::are_made() => {
-                tracing::info_span!(parent: &first.span, "transaction", kind = self.figures.kind)
-            }
-            _ => Span::none(),
-        }
-    }
-
-    /// The next one that fits. Those that went away meanwhile are left out.
-    fn next_if(
-        &mut self,
-        fits: &dyn Fn(&Member<Request, Answer>) -> bool,
-    ) -> Option<Member<Request, Answer>> {
-        loop {
-            let next = self
-                .front
-                .pop_front()
-                .or_else(|| self.queue.try_recv().ok())?;
-            let is_gone = next.answer.is_closed();
-            if !is_gone && !fits(&next) {
-                self.passed.push_back(next);
-                continue;
-            }
-            self.turn.waiting.fetch_sub(1, SeqCst);
-            self.figures.waiting.dec();
-            if !is_gone {
-                return Some(next);
-            }
-        }
-    }
-
-    /// Lets those whom a batch passed be the first again.
-    fn go_back(&mut self) {
-        self.passed.append(&mut self.front);
-        mem::swap(&mut self.passed, &mut self.front);
-    }
-}
-
-/// Gives each caller its answer. One that went away meanwhile does not want it.
+/// Gives each caller its answer, or all of them the error. One that went away meanwhile does not want it.
 fn answer<Answer: Send + 'static>(
-    answers: Vec<oneshot::Sender<Result<Answer, Unanswered>>>,
-    results: Vec<Result<Answer, Unanswered>>,
-    callers: &Handle,
+    callers: Vec<Caller<Answer>>,
+    result: Result<Vec<Answered<Answer>>, postgres::Error>,
+    callers_thread: &Handle,
 ) {
-    let alone = answers.len() == 1;
+    let answered = result.unwrap_or_else(|error| {
+        let error = Arc::new(error);
+        let failed = |_: &Caller<Answer>| Err(Unanswered::Failed(error.clone()));
+        callers.iter().map(failed).collect()
+    });
+    let alone = callers.len() == 1;
     let deliver = move || {
-        for (answer, result) in answers.into_iter().zip(results) {
-            let _ = answer.send(result);
+        for (caller, answered) in callers.into_iter().zip(answered) {
+            let _ = caller.answer.send(answered);
         }
     };
     // Many callers are woken from their own threads, since each wake across threads costs more than one task.
     if alone {
         deliver();
     } else {
-        callers.spawn(async move { deliver() });
+        callers_thread.spawn(async move { deliver() });
     }
 }
 
+/// Runs a batch, and where one of its members may be at fault each of them by itself.
+///
+/// # Errors
+///
+/// When none was done.
 async fn run_batch<Request, Answer>(
     session: &mut Session,
     transaction: Transaction<Request, Answer>,
     batch: &mut Batch<'_, Request>,
-) -> Vec<Result<Answer, Unanswered>>
+) -> Result<Vec<Answered<Answer>>, postgres::Error>
 where
     Request: Clone,
 {
     if batch.members().is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let result = transaction(session, batch).await;
     let requests = batch.members();
     match result {
-        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Ok(answers) => Ok(answers.into_iter().map(Ok).collect()),
         Err(error) if requests.len() > 1 && may_be_one_members_fault(&error) => {
             tracing::warn!(
                 members = requests.len(),
@@ -474,15 +412,9 @@ where
             for request in requests {
                 results.push(alone(session, transaction, request.clone()).await);
             }
-            results
+            Ok(results)
         }
-        Err(error) => {
-            let error = Arc::new(error);
-            requests
-                .iter()
-                .map(|_| Err(Unanswered::Failed(error.clone())))
-                .collect()
-        }
+        Err(error) => Err(error),
     }
 }
 
@@ -493,6 +425,7 @@ fn may_be_one_members_fault(error: &postgres::Error) -> bool {
     match error {
         postgres::Error::Unexpected(_) | postgres::Error::Drift { .. } => true,
         postgres::Error::Conflict(_)
+        | postgres::Error::Locked(_)
         | postgres::Error::Unavailable(_)
         | postgres::Error::OutcomeUnknown(_) => false,
     }

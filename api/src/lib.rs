@@ -26,7 +26,7 @@ use anyhow::Context;
 use axum::{Router, extract::DefaultBodyLimit};
 use shared::{
     api_key::Scope,
-    booking::{Booking, Change, Refusal, cancel, confirm, extend, query, reserve},
+    booking::{Booking, Change, Refusal, extend, reserve},
     postgres::{Database, Engine},
     process,
 };
@@ -40,7 +40,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{Access, Door},
     config::Config,
-    group_commit::{GroupCommit, Lanes, Sharing},
+    group_commit::{
+        GroupCommit, Lanes, Sharing,
+        kinds::{CANCEL, CONFIRM, EXTEND, LOCATE, RESERVE},
+    },
     guard::Guard,
     limits::Limits,
     problem::Problem,
@@ -81,23 +84,12 @@ impl AppState {
             Engine::Citus => Sharing::SameKey,
         };
         Self {
-            reserve: GroupCommit::start("reserve", lanes, sharing, |session, batch| {
-                Box::pin(reserve::reserve(session, batch))
-            }),
-            confirm: GroupCommit::start("confirm", lanes, sharing, |session, batch| {
-                Box::pin(confirm::confirm(session, batch))
-            }),
-            cancel: GroupCommit::start("cancel", lanes, sharing, |session, batch| {
-                Box::pin(cancel::cancel(session, batch))
-            }),
-            extend: GroupCommit::start("extend", lanes, sharing, |session, batch| {
-                Box::pin(extend::extend(session, batch))
-            }),
-            locate: (engine == Engine::Citus).then(|| {
-                GroupCommit::start("locate", lanes, Sharing::Any, |session, batch| {
-                    Box::pin(query::locate(session, batch.members()))
-                })
-            }),
+            reserve: GroupCommit::start(RESERVE, lanes, sharing),
+            confirm: GroupCommit::start(CONFIRM, lanes, sharing),
+            cancel: GroupCommit::start(CANCEL, lanes, sharing),
+            extend: GroupCommit::start(EXTEND, lanes, sharing),
+            locate: (engine == Engine::Citus)
+                .then(|| GroupCommit::start(LOCATE, lanes, Sharing::Any)),
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
             stop: stop.clone(),
             database,

@@ -100,9 +100,9 @@ impl From<postgres::Error> for Problem {
 impl From<Arc<postgres::Error>> for Problem {
     fn from(error: Arc<postgres::Error>) -> Self {
         match *error {
-            postgres::Error::Conflict(_) | postgres::Error::Unavailable(_) => {
-                Self::Unavailable(error)
-            }
+            postgres::Error::Conflict(_)
+            | postgres::Error::Locked(_)
+            | postgres::Error::Unavailable(_) => Self::Unavailable(error),
             postgres::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
             postgres::Error::Unexpected(_) | postgres::Error::Drift { .. } => Self::Internal(error),
         }

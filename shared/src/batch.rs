@@ -30,6 +30,12 @@ impl<'w, Request> Batch<'w, Request> {
         }
     }
 
+    /// All that were in it at last.
+    #[must_use]
+    pub fn into_members(self) -> Vec<Request> {
+        self.members
+    }
+
     /// All that are in it by now.
     #[must_use]
     pub fn members(&self) -> &[Request] {

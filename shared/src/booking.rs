@@ -5,6 +5,7 @@ mod change;
 pub mod confirm;
 pub mod expire;
 pub mod extend;
+pub mod locks;
 pub mod query;
 mod refusal;
 pub mod reserve;

@@ -9,6 +9,7 @@
 //! | the rules of a booking, pure | [`booking`] |
 //! | the transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::extend`], [`booking::expire`] |
 //! | requests that share a transaction | [`batch`] |
+//! | locks that others keep | [`booking::locks`] |
 //! | requests that can be repeated | [`idempotency`] |
 //! | who may use the API | [`api_key`] |
 //! | reading bookings | [`booking::query`] |

@@ -198,7 +198,8 @@ pub async fn sweep(database: &Database, grace: TimeDelta) -> Result<usize, postg
             Err(
                 error @ (postgres::Error::Drift { .. }
                 | postgres::Error::Unexpected(_)
-                | postgres::Error::Conflict(_)),
+                | postgres::Error::Conflict(_)
+                | postgres::Error::Locked(_)),
             ) => {
                 tracing::error!(
                     show_id,

@@ -268,6 +268,79 @@ async fn a_show_that_somebody_keeps_locked_does_not_keep_others_from_the_sweep()
     assert_eq!(stored_status(&db.pool, held.id).await, "PENDING");
 }
 
+/// Not even the holds that were made together with its own.
+#[tokio::test]
+async fn a_show_that_somebody_keeps_locked_keeps_its_own_holds_only() {
+    let db = TestDatabase::new().await;
+    let (locked, other) = (a_show(&db.pool, 10).await, a_show(&db.pool, 10).await);
+    let held = a_hold(&db.pool, &locked, 1).await;
+    let free = a_hold(&db.pool, &other, 2).await;
+    let_pass(&db.pool, 125).await;
+    let blocker = lock_show(&db.pool, locked.id).await;
+    let run = async || expire_bookings::run(db.database.clone(), job(&[&held, &free])).await;
+    let result = run().await;
+    assert!(matches!(result, Err(JobError::Retry(_))), "{result:?}");
+    assert_eq!(available_seats(&db.pool, other.id).await, 10);
+    assert_eq!(stored_status(&db.pool, held.id).await, "PENDING");
+    blocker.rollback().await.unwrap();
+    run().await.unwrap();
+    assert_eq!(available_seats(&db.pool, locked.id).await, 10);
+    assert_seats_conserved(&db.pool).await;
+}
+
+/// Its show, which everybody waits for, is not kept locked meanwhile.
+#[tokio::test]
+async fn a_booking_that_somebody_keeps_locked_stays_for_the_next_time() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 10).await;
+    let kept = a_hold(&db.pool, &show, 1).await;
+    let free = a_hold(&db.pool, &show, 2).await;
+    let_pass(&db.pool, 125).await;
+    let mut blocker = db.pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM bookings WHERE id = $1 FOR UPDATE")
+        .bind(kept.id)
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    let run = async || expire_bookings::run(db.database.clone(), job(&[&kept, &free])).await;
+    let before = testing::now(&db.pool).await;
+    let result = run().await;
+    assert!(
+        matches!(result, Err(JobError::Snooze(until)) if until > before),
+        "{result:?}"
+    );
+    assert_eq!(available_seats(&db.pool, show.id).await, 9);
+    blocker.rollback().await.unwrap();
+    run().await.unwrap();
+    assert_eq!(available_seats(&db.pool, show.id).await, 10);
+    assert_seats_conserved(&db.pool).await;
+}
+
+/// More jobs need it than a worker runs at the same time, and the lock is kept until the other show's job is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_locked_show_leave_their_places_to_others() {
+    let db = TestDatabase::new().await;
+    let (locked, other) = (a_show(&db.pool, 100).await, a_show(&db.pool, 10).await);
+    for _ in 0..60 {
+        a_hold(&db.pool, &locked, 1).await;
+    }
+    a_hold(&db.pool, &other, 1).await;
+    let_pass(&db.pool, 125).await;
+    let blocker = lock_show(&db.pool, locked.id).await;
+    let worker = Worker::start(&db.database, CONFIG);
+    eventually("the other show's seat is back", async || {
+        available_seats(&db.pool, other.id).await == 10
+    })
+    .await;
+    blocker.rollback().await.unwrap();
+    eventually("its own seats are back", async || {
+        available_seats(&db.pool, locked.id).await == 100
+    })
+    .await;
+    worker.stop().await;
+    assert_seats_conserved(&db.pool).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_sweeps_by_itself() {
     let db = TestDatabase::new().await;

@@ -1,3 +1,5 @@
+use futures_util::FutureExt;
+use shared::booking::locks::Missing;
 use shared::testing::direct;
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
@@ -82,6 +84,14 @@ fn transaction<'t>(
     })
 }
 
+/// There are no locks.
+fn find_missing<'t>(
+    _: &'t mut Session,
+    requests: &'t [Request],
+) -> BoxFuture<'t, Result<Missing, postgres::Error>> {
+    Box::pin(std::future::ready(Ok(vec![None; requests.len()])))
+}
+
 fn numbers(batch: &Batch<'_, Request>) -> Vec<i64> {
     batch.members().iter().map(|request| request.1).collect()
 }
@@ -108,8 +118,14 @@ fn start_sharing(
         direct: database,
         thread: Handle::current(),
         runtime: None,
+        detours: Arc::new(Semaphore::new(DETOURS_MAX)),
     };
-    Arc::new(GroupCommit::start("test", &lanes, sharing, transaction))
+    let kind = Kind {
+        name: "test",
+        transaction,
+        find_missing,
+    };
+    Arc::new(GroupCommit::start(kind, &lanes, sharing))
 }
 
 /// Its last digit.

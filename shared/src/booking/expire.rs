@@ -22,7 +22,8 @@ const MAX_AT_ONCE: usize = 1000;
 pub struct Outcome {
     /// How many bookings failed.
     pub expired: usize,
-    /// The earliest deadline of the named bookings that are still held; none if there are none.
+    /// When to look again: at the earliest deadline of the named bookings that are still held, or in a second if that one has
+    /// passed, since somebody keeps it locked. None if there are none.
     pub next_deadline: Option<DateTime<Utc>>,
 }
 
@@ -54,11 +55,7 @@ pub async fn expire(
     };
     let mut expired = 0;
     for show_ids in due.chunks(shows_at_once) {
-        let overdue = Overdue {
-            show_ids: show_ids.to_vec(),
-            grace: TimeDelta::zero(),
-        };
-        expired += expire_overdue(session, &overdue).await?;
+        expired += expire_shows(session, show_ids).await?;
     }
     // What was due may have been extended at the last moment.
     let left = if due.is_empty() {
@@ -72,10 +69,31 @@ pub async fn expire(
     })
 }
 
+/// Together; where that fails because somebody keeps one of them locked, one by one, so that the others do not wait for it.
+async fn expire_shows(session: &mut Session, show_ids: &[i64]) -> Result<usize, postgres::Error> {
+    let overdue = |show_ids: &[i64]| Overdue {
+        show_ids: show_ids.to_vec(),
+        grace: TimeDelta::zero(),
+    };
+    match expire_overdue(session, &overdue(show_ids)).await {
+        Err(postgres::Error::Locked(_)) if show_ids.len() > 1 => {}
+        result => return result,
+    }
+    let (mut expired, mut locked) = (0, None);
+    for show_id in show_ids {
+        match expire_overdue(session, &overdue(&[*show_id])).await {
+            Ok(count) => expired += count,
+            Err(error @ postgres::Error::Locked(_)) => locked = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    locked.map_or(Ok(expired), Err)
+}
+
 /// A show with named bookings.
 struct Look {
     show_id: i64,
-    /// Of the named bookings that are held.
+    /// Of the named bookings that are held; a second from now if that has passed.
     next_deadline: Option<DateTime<Utc>>,
     /// Whether it has something to expire.
     is_due: bool,
@@ -86,7 +104,8 @@ async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres
     let shows = sqlx::query_as!(
         Look,
         r#"SELECT show_id,
-                  min(expires_at) FILTER (WHERE status = 'PENDING') AS next_deadline,
+                  CASE WHEN min(expires_at) FILTER (WHERE status = 'PENDING') <= now() THEN now() + interval '1 second'
+                       ELSE min(expires_at) FILTER (WHERE status = 'PENDING') END AS next_deadline,
                   bool_or(status = 'PENDING' AND expires_at <= now())
                   OR EXISTS (SELECT FROM bookings AS hold
                              WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
@@ -235,7 +254,8 @@ pub(super) async fn reclaim(
 }
 
 /// Fails those of the bookings of these locked shows that are overdue, gives their seats back, and returns how many they are.
-/// They themselves are locked here, all at once, so that it happens in the order of their ids.
+/// They themselves are locked here, all at once, so that it happens in the order of their ids. One that somebody else has locked
+/// stays for the next time: everybody waits for the shows meanwhile.
 async fn fail_overdue(
     tx: &mut PgConnection,
     shows: &mut show::Locked,
@@ -246,7 +266,7 @@ async fn fail_overdue(
         return Ok(0);
     }
     let show_id = shows.only();
-    let mut bookings = query::lock(tx, ids, show_id).await?.bookings;
+    let mut bookings = query::lock_free(tx, ids, show_id).await?;
     let overdue = expire_each(&mut bookings, now);
     let ids: Vec<i64> = overdue.iter().map(|booking| booking.id).collect();
     let updated = sqlx::query!(

@@ -114,10 +114,9 @@ pub(super) async fn find_all(
         show_id,
     )
     .fetch_all(tx)
-    .await?
-    .into_iter()
-    .map(|row| Ok((row.id, Booking::try_from(row)?)))
-    .collect()
+    .await
+    .map_err(postgres::Error::from)
+    .and_then(by_id)
 }
 
 /// Which bookings to list. What is `None` does not restrict.
@@ -316,11 +315,34 @@ pub(super) async fn lock(
     .await?;
     Ok(Locked {
         locked_at: rows.iter().map(|row| row.read_at).max().unwrap_or_default(),
-        bookings: rows
-            .into_iter()
-            .map(|row| Ok((row.id, Booking::try_from(row)?)))
-            .collect::<Result<_, postgres::Error>>()?,
+        bookings: by_id(rows)?,
     })
+}
+
+/// As [`lock`], but that bookings which somebody else has locked are left out.
+pub(super) async fn lock_free(
+    tx: &mut PgConnection,
+    ids: &[i64],
+    show_id: Option<i64>,
+) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at,
+                  now() AS "read_at!"
+           FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
+           ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"#,
+        ids,
+        show_id,
+    )
+    .fetch_all(tx)
+    .await?;
+    by_id(rows)
+}
+
+fn by_id(rows: Vec<Row>) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
+    rows.into_iter()
+        .map(|row| Ok((row.id, Booking::try_from(row)?)))
+        .collect()
 }
 
 /// The show of each of these bookings; none where there is no such booking. No lock is needed: a booking never moves.

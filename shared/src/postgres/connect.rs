@@ -15,7 +15,11 @@ use sqlx::{
 };
 use tokio::time::sleep;
 
-use super::{Engine, PING_TIMEOUT, TRUSTED_WHEN_IDLE, pooler, servers, settings, within};
+use super::{
+    Engine, PING_TIMEOUT, TRUSTED_WHEN_IDLE, pooler, servers,
+    settings::{self, Patience},
+    within,
+};
 
 /// Where the database is.
 #[derive(Debug, Clone, clap::Args)]
@@ -158,7 +162,7 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false);
     let options = if primary.is_pooled {
-        pooler::pool_options(options, pooler::Texts::of(primary.engine))
+        pooler::pool_options(options, pooler::Texts::of(primary.engine, Patience::Usual))
     } else {
         direct_options(options)
     };

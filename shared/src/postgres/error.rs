@@ -7,10 +7,13 @@ use super::citus;
 /// How a database call failed, by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another transaction was in the way (serialization failure, deadlock, lock timeout, same unique key). Nothing was
-    /// done; the same transaction may well succeed when it is run again.
+    /// Another transaction was in the way (serialization failure, deadlock, same unique key). Nothing was done; the same
+    /// transaction may well succeed when it is run again.
     #[error("the transaction collided with another one")]
     Conflict(#[source] sqlx::Error),
+    /// Somebody else kept a lock for longer than it was waited for. Nothing was done.
+    #[error("another transaction keeps a lock")]
+    Locked(#[source] sqlx::Error),
     /// The database can't be reached, is starting or stopping, or has no connection left. Nothing was done.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
@@ -42,7 +45,8 @@ impl From<sqlx::Error> for Error {
             .and_then(sqlx::error::DatabaseError::code);
         match (&error, code.as_deref()) {
             // 23505: another transaction wrote the same unique key at the same moment.
-            (_, Some("40001" | "40P01" | "55P03" | "23505")) => Self::Conflict(error),
+            (_, Some("40001" | "40P01" | "23505")) => Self::Conflict(error),
+            (_, Some("55P03")) => Self::Locked(error),
             // 57014: took too long; 25P03: was idle for too long, as when its host was suspended; 25006: the server takes
             // no writes any more; 57P01..57P03: shut down, crashed, starting; 53300: too many connections.
             (
@@ -67,12 +71,15 @@ impl From<sqlx::Error> for Error {
 
 impl Error {
     /// Whether running the same transaction again can help and can do no harm. A pool without a connection to
-    /// give and a statement that took too long have already made their caller wait, and are not waited for twice.
+    /// give, a lock and a statement that took too long have already made their caller wait, and are not waited for twice.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Conflict(_) => true,
             Self::Unavailable(error) => !has_waited(error),
-            Self::OutcomeUnknown(_) | Self::Unexpected(_) | Self::Drift { .. } => false,
+            Self::Locked(_)
+            | Self::OutcomeUnknown(_)
+            | Self::Unexpected(_)
+            | Self::Drift { .. } => false,
         }
     }
 }

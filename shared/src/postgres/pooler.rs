@@ -15,7 +15,11 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Database, Engine, Error, PING_TIMEOUT, settings, within};
+use super::{
+    Database, Engine, Error, PING_TIMEOUT,
+    settings::{self, Patience},
+    within,
+};
 
 /// Whether the server, or what is before it, takes no settings for a session. PgBouncer: `unsupported startup parameter`.
 pub(super) fn refuses_settings(error: &sqlx::Error) -> bool {
@@ -117,14 +121,16 @@ impl Texts {
         }
     }
 
-    /// For a database of this engine.
-    pub(super) fn of(engine: Engine) -> &'static Self {
-        static USUAL: LazyLock<Texts> = LazyLock::new(|| Texts::new(settings::ALL.into_iter()));
-        static CITUS: LazyLock<Texts> =
-            LazyLock::new(|| Texts::new(settings::ALL.into_iter().chain(settings::CITUS)));
-        match engine {
-            Engine::Postgres => &USUAL,
-            Engine::Citus => &CITUS,
-        }
+    /// For a database of this engine, and for statements with this patience.
+    pub(super) fn of(engine: Engine, patience: Patience) -> &'static Self {
+        static TEXTS: LazyLock<[[Texts; 2]; 2]> = LazyLock::new(|| {
+            [&[][..], &settings::CITUS].map(|engine| {
+                [&[][..], &settings::IMPATIENT].map(|patience| {
+                    let of_all = settings::ALL.iter().chain(engine).chain(patience);
+                    Texts::new(of_all.copied())
+                })
+            })
+        });
+        &TEXTS[usize::from(engine == Engine::Citus)][usize::from(patience == Patience::Short)]
     }
 }

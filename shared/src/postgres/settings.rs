@@ -22,6 +22,9 @@ pub(super) const ALL: [(&str, &str); 10] = [
 /// By which it is seen whether they arrived.
 pub(super) const LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "2s");
 
+/// On top of these behind a pooler for those who have other work to do than to wait for a lock.
+pub(super) const IMPATIENT: [(&str, &str); 1] = [("lock_timeout", "50ms")];
+
 /// On top of these for the statements of the queue's engine, which are not ours.
 pub(super) const QUEUE_ENGINE: [(&str, &str); 4] = [
     // What is left are plans that find rows, by way of a bitmap, by a value which the statement names. Made while the tables are empty, and kept,
@@ -40,3 +43,12 @@ pub(super) const CITUS: [(&str, &str); 2] = [
     // What has to ask all servers needs no second connection to any of them, which costs more to open than it saves.
     ("citus.max_adaptive_executor_pool_size", "1"),
 ];
+
+/// How long a statement waits for a lock before it fails with [`Locked`](super::Error::Locked).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// 2 s.
+    Usual,
+    /// 50 ms: longer than transactions of ours hold a lock, as a rule.
+    Short,
+}

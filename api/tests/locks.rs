@@ -1,0 +1,150 @@
+//! Rows that somebody keeps locked, as with `BEGIN; SELECT … FOR UPDATE` in psql: whoever needs one waits for it and is told
+//! when it can't be had, and nobody else waits.
+//!
+//! Each test keeps its lock until all answers are there.
+
+mod server;
+
+use std::sync::Arc;
+
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use shared::testing::{assert_seats_conserved, lock_show, until_one_waits_for_a_lock};
+use sqlx::{Postgres, Transaction};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::server::{Api, parse, the_show};
+
+/// An api with three shows, and booking n of show n for two seats.
+async fn three_shows() -> Arc<Api> {
+    let api = Arc::new(Api::start().await);
+    for show in 1..=3 {
+        api.post("/shows", &the_show()).await;
+        assert_eq!(book(&api, show).await.status(), StatusCode::CREATED);
+    }
+    api
+}
+
+async fn book(api: &Api, show: i64) -> Response {
+    let body = json!({"showId": show, "userName": "Alice", "numberOfSeats": 2});
+    let request = api.request(Method::POST, "/bookings").json(&body);
+    request.send().await.unwrap()
+}
+
+async fn change(api: &Api, booking: i64, action: &str) -> Response {
+    let request = api.request(Method::POST, &format!("/bookings/{booking}/{action}"));
+    request.json(&json!({"seconds": 300})).send().await.unwrap()
+}
+
+async fn lock_booking(api: &Api, id: i64) -> Transaction<'static, Postgres> {
+    let mut lock = api.db.pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM bookings WHERE id = $1 FOR UPDATE")
+        .bind(id)
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    lock
+}
+
+/// What is answered when a lock can't be had.
+async fn assert_told(answer: JoinHandle<Response>) {
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().contains_key("retry-after"));
+    let (_, problem): (_, Value) = parse(answer).await;
+    assert_eq!(problem["type"], "/problems/unavailable");
+}
+
+fn spawn<F>(future: F) -> JoinHandle<Response>
+where
+    F: Future<Output = Response> + Send + 'static,
+{
+    tokio::spawn(future)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_show_keeps_nobody_from_booking_others() {
+    let api = three_shows().await;
+    let lock = lock_show(&api.db.pool, 1).await;
+    let of = |show| {
+        let api = api.clone();
+        spawn(async move { book(&api, show).await })
+    };
+    let waits = of(1);
+    until_one_waits_for_a_lock(&api.db.pool).await;
+    // In one batch with others for the same show, and after it.
+    let others: Vec<_> = [2, 3].into_iter().cycle().take(30).map(of).collect();
+    let wait_too = [of(1), of(1)];
+    for other in others {
+        assert_eq!(other.await.unwrap().status(), StatusCode::CREATED);
+    }
+    assert_eq!(book(&api, 2).await.status(), StatusCode::CREATED);
+    assert_told(waits).await;
+    for waits in wait_too {
+        assert_told(waits).await;
+    }
+    lock.rollback().await.unwrap();
+    assert_eq!(book(&api, 1).await.status(), StatusCode::CREATED);
+    assert_seats_conserved(&api.db.pool).await;
+}
+
+/// Who waits gets it, as soon as it is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_show_that_was_locked_for_a_moment_is_booked() {
+    let api = three_shows().await;
+    let lock = lock_show(&api.db.pool, 1).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..10 {
+        let api = api.clone();
+        waiting.spawn(async move { book(&api, 1).await.status() });
+    }
+    until_one_waits_for_a_lock(&api.db.pool).await;
+    lock.rollback().await.unwrap();
+    assert_eq!(waiting.join_all().await, [StatusCode::CREATED; 10]);
+    assert_seats_conserved(&api.db.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_booking_keeps_nobody_from_changing_others_or_booking() {
+    for action in ["confirm", "extend", "cancel"] {
+        let api = three_shows().await;
+        let lock = lock_booking(&api, 1).await;
+        let of = |booking| {
+            let api = api.clone();
+            spawn(async move { change(&api, booking, action).await })
+        };
+        let waits = of(1);
+        until_one_waits_for_a_lock(&api.db.pool).await;
+        let (waits_too, others) = (of(1), [of(2), of(3)]);
+        for other in others {
+            assert_eq!(other.await.unwrap().status(), StatusCode::OK, "{action}");
+        }
+        // Its show is not kept meanwhile.
+        assert_eq!(book(&api, 1).await.status(), StatusCode::CREATED);
+        assert_told(waits).await;
+        assert_told(waits_too).await;
+        lock.rollback().await.unwrap();
+        assert_eq!(change(&api, 1, action).await.status(), StatusCode::OK);
+        assert_seats_conserved(&api.db.pool).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_show_keeps_nobody_from_cancelling_bookings_of_others() {
+    let api = three_shows().await;
+    let lock = lock_show(&api.db.pool, 1).await;
+    let of = |booking| {
+        let api = api.clone();
+        spawn(async move { change(&api, booking, "cancel").await })
+    };
+    let waits = of(1);
+    until_one_waits_for_a_lock(&api.db.pool).await;
+    for other in [of(2), of(3)] {
+        assert_eq!(other.await.unwrap().status(), StatusCode::OK);
+    }
+    // Nor from confirming its own, which needs no lock of the show.
+    assert_eq!(change(&api, 1, "confirm").await.status(), StatusCode::OK);
+    assert_told(waits).await;
+    lock.rollback().await.unwrap();
+    assert_seats_conserved(&api.db.pool).await;
+}
