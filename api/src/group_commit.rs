@@ -258,13 +258,13 @@ where
     Answer: Send + 'static,
 {
     /// Starts the lanes. They end when this is dropped.
-    pub(crate) fn start(kind: Kind<Request, Answer>, lanes: &Lanes, sharing: Sharing) -> Self {
+    pub(crate) fn start(kind: &Kind<Request, Answer>, lanes: &Lanes, sharing: Sharing) -> Self {
         let Limits {
             batch_max,
             queue_max,
             ..
         } = lanes.limits;
-        let detours = Arc::new(Detours::new(&kind, lanes, sharing));
+        let detours = Arc::new(Detours::new(kind, lanes, sharing));
         let figures = Figures::of(kind.name);
         let count = if batch_max == 1 {
             0

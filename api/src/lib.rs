@@ -84,12 +84,12 @@ impl AppState {
             Engine::Citus => Sharing::SameKey,
         };
         Self {
-            reserve: GroupCommit::start(RESERVE, lanes, sharing),
-            confirm: GroupCommit::start(CONFIRM, lanes, sharing),
-            cancel: GroupCommit::start(CANCEL, lanes, sharing),
-            extend: GroupCommit::start(EXTEND, lanes, sharing),
+            reserve: GroupCommit::start(&RESERVE, lanes, sharing),
+            confirm: GroupCommit::start(&CONFIRM, lanes, sharing),
+            cancel: GroupCommit::start(&CANCEL, lanes, sharing),
+            extend: GroupCommit::start(&EXTEND, lanes, sharing),
             locate: (engine == Engine::Citus)
-                .then(|| GroupCommit::start(LOCATE, lanes, Sharing::Any)),
+                .then(|| GroupCommit::start(&LOCATE, lanes, Sharing::Any)),
             lists: Arc::new(Semaphore::new(LISTS_MAX)),
             stop: stop.clone(),
             database,

@@ -125,7 +125,7 @@ fn start_sharing(
         transaction,
         find_missing,
     };
-    Arc::new(GroupCommit::start(kind, &lanes, sharing))
+    Arc::new(GroupCommit::start(&kind, &lanes, sharing))
 }
 
 /// Its last digit.

@@ -37,7 +37,7 @@ pub struct DatabaseArgs {
 
     /// The most connections that this process opens to it
     ///
-    /// An api has four more for each of its lanes (on Citus five), a worker three more for the queue and one more while it leads
+    /// An api has four more for each of its lanes (on Citus five) and up to eight while requests wait for locks, a worker three more for the queue and one more while it leads
     /// the janitors; with several servers each process has one more to watch the one in use.
     #[arg(long, env, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
