@@ -256,6 +256,32 @@ async fn bad_requests_get_clear_problems() {
     );
 }
 
+/// While it is open, dead rows stay.
+#[tokio::test]
+async fn a_transaction_that_somebody_left_open_is_named() {
+    let api = Api::start().await;
+    let mut left_open = api.db.pool.begin().await.unwrap();
+    let session: i32 = sqlx::query_scalar("SELECT pg_backend_pid() FROM pg_current_xact_id()")
+        .fetch_one(&mut *left_open)
+        .await
+        .unwrap();
+    let named = format!("session {session}, role postgres");
+    eventually("it is named", async || {
+        let oldest = &get(&api, "/overview").await["now"]["oldestTransaction"];
+        oldest["seconds"].as_f64() > Some(0.0)
+            && oldest["holder"]
+                .as_str()
+                .is_some_and(|holder| holder.starts_with(&named))
+    })
+    .await;
+    left_open.rollback().await.unwrap();
+    eventually("it is gone", async || {
+        let oldest = &get(&api, "/overview").await["now"]["oldestTransaction"];
+        !oldest.to_string().contains(&named)
+    })
+    .await;
+}
+
 /// The figures are this process's, of which other tests have a part: they are compared before and after.
 #[tokio::test]
 async fn figures_tell_of_requests_bookings_and_the_queue() {

@@ -27,6 +27,7 @@ struct Gauges {
     overdue_holds: IntGauge,
     longest_overdue: Gauge,
     holds_ending_soon: IntGauge,
+    oldest_transaction: Gauge,
     looked_at: Gauge,
 }
 
@@ -66,6 +67,11 @@ static GAUGES: LazyLock<Gauges> = LazyLock::new(|| {
             "Holds in the database that run out within 30 s, counted up to 10,000."
         )
         .expect(once),
+        oldest_transaction: register_gauge!(
+            "ticketing_oldest_transaction_seconds",
+            "How long the oldest open transaction of the database has been open; dead rows are kept for it."
+        )
+        .expect(once),
         looked_at: register_gauge!(
             "ticketing_database_looked_at_timestamp_seconds",
             "When the database was last asked for what the ticketing_queue_ and _holds figures tell."
@@ -97,6 +103,9 @@ impl Gauges {
         self.overdue_holds.set(look.pulse.overdue_holds);
         self.longest_overdue.set(look.pulse.longest_overdue_seconds);
         self.holds_ending_soon.set(look.pulse.holds_ending_soon);
+        let oldest = look.oldest_transaction.as_ref();
+        self.oldest_transaction
+            .set(oldest.map_or(0.0, |oldest| oldest.seconds));
         #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact")]
         self.looked_at.set(look.at.timestamp() as f64);
     }

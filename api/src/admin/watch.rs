@@ -11,7 +11,10 @@ use chrono::{DateTime, Utc};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use shared::{
-    postgres,
+    postgres::{
+        self,
+        usage::{self, OldestTransaction},
+    },
     queue::{
         JobState,
         inspect::{self, Queue},
@@ -72,6 +75,8 @@ pub(super) struct Look {
     pub(super) pulse: Pulse,
     /// The queues.
     pub(super) queues: Vec<Queue>,
+    /// The oldest open transaction of the database.
+    pub(super) oldest_transaction: Option<OldestTransaction>,
     /// What rates are made from.
     #[serde(skip)]
     refusals: u64,
@@ -182,6 +187,7 @@ impl Watch {
 async fn look(pool: &PgPool, before: Option<&Look>) -> Result<Look, postgres::Error> {
     let pulse = sales::pulse(pool).await?;
     let queues = inspect::queues(pool).await?;
+    let oldest_transaction = usage::oldest_transaction(pool).await?;
     let refusals = metrics::refusals();
     let per_second = |now: i64, then: i64| {
         let seconds = before.map_or(0.0, |before| (pulse.at - before.at).as_seconds_f64());
@@ -201,6 +207,7 @@ async fn look(pool: &PgPool, before: Option<&Look>) -> Result<Look, postgres::Er
         refusals_per_second: per_second(refusals.cast_signed(), refused.cast_signed()),
         pulse,
         queues,
+        oldest_transaction,
         refusals,
     })
 }

@@ -40,6 +40,46 @@ pub struct Table {
     pub vacuumed_at: Option<DateTime<Utc>>,
 }
 
+/// A transaction that is open.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OldestTransaction {
+    /// For how long, in seconds.
+    pub seconds: f64,
+    /// The session or the prepared transaction, in words.
+    pub holder: String,
+}
+
+/// The transaction that has been open for the longest time in this database; none when none is. While it is, no version of a
+/// row that it could still see is removed, wherever it is: tables that are written to grow, and lookups read more of them.
+///
+/// Sessions of other roles are seen by members of `pg_read_all_stats` only. Replication slots hold rows as well, and are not
+/// seen here: they do not tell since when.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn oldest_transaction(pool: &PgPool) -> Result<Option<OldestTransaction>, Error> {
+    let oldest = sqlx::query_as!(
+        OldestTransaction,
+        r#"SELECT seconds AS "seconds!", holder AS "holder!" FROM (
+               SELECT extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds,
+                      concat_ws(', ', 'session ' || pid, 'role ' || usename, nullif(application_name, ''),
+                                'from ' || host(client_addr), state) AS holder
+               FROM pg_stat_activity
+               WHERE datname = current_database() AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+                 AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+               UNION ALL
+               SELECT extract(epoch FROM clock_timestamp() - prepared)::float8,
+                      concat_ws(', ', 'prepared transaction ' || gid, 'role ' || owner)
+               FROM pg_prepared_xacts WHERE database = current_database()) AS open
+           WHERE seconds IS NOT NULL ORDER BY seconds DESC LIMIT 1"#
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(oldest)
+}
+
 /// Asks for it.
 ///
 /// # Errors

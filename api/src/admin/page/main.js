@@ -29,6 +29,8 @@ function troubles() {
   for (const { name } of look.queues.filter((one) => one.paused)) attention(`${name} is paused`);
   if (look.expiryLagP99Seconds > 5) attention(`holds fail ${seconds(look.expiryLagP99Seconds)} late`);
   if (lag > 5) attention(`jobs wait for ${seconds(lag)}`);
+  const open = look.oldestTransaction;
+  if (open?.seconds > 60) attention(`a transaction has been open for ${seconds(open.seconds)} (${open.holder}): dead rows can't be removed`);
   if (look.longestOverdueSeconds > 15) alarm(`holds are overdue for ${seconds(look.longestOverdueSeconds)}`);
   if (!workers.some(queue.isAlive)) alarm("no worker runs");
   if (failure) alarm(`no news: ${failure}`);
