@@ -3,20 +3,24 @@
 //! A small shell script is the server's keeper: it starts the server, then reads from a pipe that only we
 //! hold. When the pipe closes, because we stop or because we were killed, it stops the server.
 
+mod cluster;
+mod programs;
+
 use std::{
-    env,
     ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{Connection, PgConnection};
 
+use self::cluster::Owner;
 use crate::{
     postgres::{self, Database, DatabaseArgs},
     process,
@@ -37,21 +41,29 @@ pub const DATABASE: &str = "ticketing";
 /// Its log, in its data directory.
 const LOG: &str = "server.log";
 
+/// Leaves a path readable in a URL. All else is escaped, also what a shell would expand.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_');
+
 /// A Unix socket's path has at most 107 bytes, of which `/.s.PGSQL.5432` needs 14.
 const MAX_DATA_DIR_BYTES: usize = 93;
 
 /// How long a server may take to stop after its owner was killed.
 const STOPPING: Duration = Duration::from_secs(5);
 
-/// Starts the server, says so, and stops it when standard input ends.
-/// `$1` directory of the programs, `$2` data, `$3` log, `$4` server options, `$5` how to stop, `$6` whether to
-/// remove the data.
+/// Starts the server whose data is in the working directory, says so, and stops it when standard input ends.
+/// `$1` directory of the programs, `$2` log, `$3` server options, `$4` how to stop, `$5` data to remove, if any.
+///
+/// `pg_ctl` gives paths to another shell, which expands `$` and backticks in them: so it gets none.
 const KEEPER: &str = r#"
-    "$1/pg_ctl" -D "$2" -l "$3" -o "$4" -w -s start >&2 || exit 1
+    "$1/pg_ctl" -D . -l "$2" -o "$3" -w -s start >&2 || exit 1
     echo ready
     read -r _
-    "$1/pg_ctl" -D "$2" -m "$5" -w -s stop >&2
-    if [ "$6" = remove ]; then rm -rf "$2"; fi
+    "$1/pg_ctl" -D . -m "$4" -w -s stop >&2
+    if [ -n "$5" ]; then rm -rf "$5"; fi
 "#;
 
 /// A running server. It stops when this is dropped, and also when this process is killed.
@@ -73,51 +85,36 @@ impl LocalPostgres {
     /// When no server program is found (the message names each place searched), the directory can't be used,
     /// or the server does not start (the message ends with its log).
     pub fn start(data_dir: &Path, mode: Mode) -> anyhow::Result<Self> {
-        let programs = find_programs()?;
+        let programs = programs::find()?;
         let data_dir = std::path::absolute(data_dir)?;
-        ensure!(
-            data_dir.as_os_str().len() <= MAX_DATA_DIR_BYTES,
-            "the data directory {} is longer than the {MAX_DATA_DIR_BYTES} bytes that a Unix socket in it allows",
-            data_dir.display(),
-        );
-        ensure!(
-            !data_dir.to_string_lossy().contains(['\'', '"', ',', '\\']),
-            "the data directory {} contains a quote, a comma or a backslash, which PostgreSQL's settings can't hold",
-            data_dir.display(),
-        );
+        check_path(&data_dir)?;
         let owner = Owner::of_server()?;
-        if !data_dir.join("PG_VERSION").exists() {
-            initialize(&programs, &data_dir, mode, &owner)?;
-        }
+        cluster::ensure(&programs, &data_dir, mode, &owner)?;
         let log = data_dir.join(LOG);
-        let (settings, stop, keep) = match mode {
+        let (settings, stop, removed) = match mode {
             Mode::Durable => (
                 "-c max_connections=200 -c shared_buffers=256MB",
                 "fast",
-                "keep",
+                Path::new(""),
             ),
             Mode::Throwaway => (
                 "-c max_connections=500 -c shared_buffers=128MB -c fsync=off -c synchronous_commit=off \
                  -c full_page_writes=off -c autovacuum=off",
                 "immediate",
-                "remove",
+                data_dir.as_path(),
             ),
         };
-        let options = format!(
-            "-c listen_addresses='' -c unix_socket_directories='{}' {settings}",
-            data_dir.display(),
-        );
+        let options = format!("-c listen_addresses='' -c unix_socket_directories=. {settings}");
         let arguments = [
             programs.as_os_str(),
-            data_dir.as_os_str(),
-            log.as_os_str(),
+            LOG.as_ref(),
             options.as_ref(),
             stop.as_ref(),
-            keep.as_ref(),
+            removed.as_os_str(),
         ];
         let began = Instant::now();
         let keeper = loop {
-            match start_keeper(&owner, &arguments)? {
+            match start_keeper(&owner, &data_dir, &arguments)? {
                 Ok(keeper) => break keeper,
                 // Perhaps its last owner was killed a moment ago, and it is still stopping and writing to its log.
                 Err(_)
@@ -140,13 +137,12 @@ impl LocalPostgres {
         })
     }
 
-    /// The URL of a database in this server, for us and for `psql`.
+    /// The URL of a database in this server, for us and for `psql`, whatever variables such as `PGPORT` and `PGSSLMODE` say.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!(
-            "postgres:///{database}?host={}&user=postgres",
-            self.data_dir.display()
-        )
+        let data_dir = self.data_dir.to_string_lossy();
+        let host = utf8_percent_encode(&data_dir, ESCAPED);
+        format!("postgres:///{database}?host={host}&port=5432&user=postgres&sslmode=disable")
     }
 
     /// The URL of the database that a new server has.
@@ -212,6 +208,13 @@ impl LocalPostgres {
         Ok(())
     }
 
+    /// The end of its log: why it ended, if the log tells that.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        last_words(&String::from_utf8_lossy(&log))
+    }
+
     /// Whether it still runs. Nobody starts it again when it was killed.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -260,7 +263,7 @@ impl LocalPostgres {
             .arg(&self.data_dir)
             .arg("--pgdata")
             .arg(data_dir);
-        run(&mut copy)?;
+        cluster::run(&mut copy)?;
         // What is in the data directory because we put it there, and not part of the data.
         for file in [".s.PGSQL.5432.lock", LOG] {
             fs::remove_file(data_dir.join(file))?;
@@ -314,12 +317,16 @@ impl Drop for LocalPostgres {
 }
 
 /// Starts the keeper, and returns it when the server is ready, or else what it printed.
-fn start_keeper(owner: &Owner, arguments: &[&OsStr]) -> anyhow::Result<Result<Child, String>> {
+fn start_keeper(
+    owner: &Owner,
+    data_dir: &Path,
+    arguments: &[&OsStr],
+) -> anyhow::Result<Result<Child, String>> {
     let mut keeper = owner
         .command("sh")
         .args(["-c", KEEPER, "sh"])
         .args(arguments)
-        .current_dir("/")
+        .current_dir(data_dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -337,189 +344,38 @@ fn start_keeper(owner: &Owner, arguments: &[&OsStr]) -> anyhow::Result<Result<Ch
         .to_owned()))
 }
 
-/// Makes a cluster with an empty database. It appears under its name only when it is complete, so that a
-/// start that was interrupted leaves nothing half-made behind.
-fn initialize(programs: &Path, data_dir: &Path, mode: Mode, owner: &Owner) -> anyhow::Result<()> {
-    if fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!(
-            "{} is neither empty nor a PostgreSQL data directory",
-            data_dir.display()
-        );
-    }
-    let mut unfinished = data_dir.as_os_str().to_owned();
-    unfinished.push(".unfinished");
-    let unfinished = PathBuf::from(unfinished);
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)?;
-    }
-    fs::create_dir_all(&unfinished)
-        .with_context(|| format!("cannot create {}", unfinished.display()))?;
-    owner.take(&unfinished)?;
-
-    let mut initdb = owner.command(programs.join("initdb"));
-    initdb
-        .arg("--pgdata")
-        .arg(&unfinished)
-        .args(["--username=postgres", "--encoding=UTF8", "--locale=C"])
-        .args(["--auth-local=trust", "--auth-host=reject"]);
-    if mode == Mode::Throwaway {
-        initdb.args(["--no-sync", "--wal-segsize=1"]);
-    }
-    run(&mut initdb)?;
-    // Single-user mode creates the database without the server.
-    let mut single = owner.command(programs.join("postgres"));
-    single
-        .args(["--single", "-D"])
-        .arg(&unfinished)
-        .arg("postgres");
-    run_with_input(&mut single, &format!("CREATE DATABASE {DATABASE}\n"))?;
-    fs::rename(&unfinished, data_dir).with_context(|| {
-        format!(
-            "cannot rename {} to {}",
-            unfinished.display(),
-            data_dir.display()
-        )
-    })
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    run_with_input(command, "")
-}
-
-fn run_with_input(command: &mut Command, input: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-
-    let program = command.get_program().to_owned();
-    let mut child = command
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
+/// Fails for paths that PostgreSQL or a connection URL can't hold.
+fn check_path(data_dir: &Path) -> anyhow::Result<()> {
+    let shown = data_dir.display();
     ensure!(
-        output.status.success(),
-        "{} failed:\n{}",
-        program.display(),
-        String::from_utf8_lossy(&output.stderr).trim(),
+        data_dir.as_os_str().len() <= MAX_DATA_DIR_BYTES,
+        "the data directory {shown} is longer than the {MAX_DATA_DIR_BYTES} bytes that a Unix socket in it allows",
+    );
+    let path = data_dir
+        .to_str()
+        .with_context(|| format!("the data directory {shown} is not valid UTF-8"))?;
+    ensure!(
+        !path.contains(|c: char| c == ',' || c.is_control()),
+        "the data directory {path:?} contains a comma, which separates servers in a connection URL, or a control character",
     );
     Ok(())
 }
 
-/// Whom the server runs as.
-struct Owner {
-    /// None for ourselves.
-    other: Option<nix::unistd::User>,
-}
-
-impl Owner {
-    /// PostgreSQL refuses to run as root.
-    fn of_server() -> anyhow::Result<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            return Ok(Self { other: None });
-        }
-        for name in ["postgres", "nobody"] {
-            if let Some(user) = nix::unistd::User::from_name(name)? {
-                return Ok(Self { other: Some(user) });
-            }
-        }
-        bail!(
-            "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"
-        )
-    }
-
-    /// A command run as the owner, out of reach of our terminal's Ctrl-C.
-    fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        use std::os::unix::process::CommandExt;
-
-        let mut command = Command::new(program);
-        command.process_group(0);
-        if let Some(user) = &self.other {
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-        }
-        command
-    }
-
-    /// Makes the owner own a directory, and checks that it can get there.
-    fn take(&self, dir: &Path) -> anyhow::Result<()> {
-        let Some(user) = &self.other else {
-            return Ok(());
-        };
-        std::os::unix::fs::chown(dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-        ensure!(
-            self.command("test").arg("-w").arg(dir).status()?.success(),
-            "user {} cannot reach {}: a directory above it is closed to others; choose another data directory",
-            user.name,
-            dir.display(),
-        );
-        Ok(())
-    }
-}
-
-/// The directory with the programs of the server.
-fn find_programs() -> anyhow::Result<PathBuf> {
-    let places = program_dirs();
-    places
+/// The last errors since the server started that ended a process of it, or else the last lines.
+fn last_words(log: &str) -> String {
+    let start = log.rfind("starting PostgreSQL").unwrap_or_default();
+    let lines: Vec<&str> = log[start..].lines().collect();
+    let ended: Vec<&str> = lines
         .iter()
-        .find(|dir| dir.join("initdb").is_file() && dir.join("postgres").is_file())
-        // Where they really are: a directory of links may lack some of them.
-        .and_then(|dir| Some(fs::canonicalize(dir.join("initdb")).ok()?.parent()?.to_owned()))
-        .with_context(|| {
-            let searched: String = places
-                .iter()
-                .map(|dir| format!("\n  {}", dir.display()))
-                .collect();
-            format!(
-                "no PostgreSQL server found. Set DATABASE_URL to one that runs, or install one:\n\
-                 \n  Debian, Ubuntu   sudo apt-get install -y postgresql\
-                 \n  Fedora           sudo dnf install -y postgresql-server postgresql-contrib\
-                 \n  macOS            brew install postgresql@17\
-                 \n\nSearched PG_BIN_DIR, PATH and the usual directories for initdb and postgres:{searched}"
-            )
+        .filter_map(|line| {
+            let at = line.find("PANIC:  ").or_else(|| line.find("FATAL:  "))?;
+            Some(&line[at..])
         })
-}
-
-/// Where the programs may be, the best place first: `PG_BIN_DIR` alone if it is set, else `PATH` and then the
-/// newest version in each of the usual directories.
-fn program_dirs() -> Vec<PathBuf> {
-    if let Some(dir) = env::var_os("PG_BIN_DIR") {
-        return vec![dir.into()];
-    }
-    let mut dirs: Vec<PathBuf> = env::var_os("PATH")
-        .iter()
-        .flat_map(env::split_paths)
+        // What it tells clients meanwhile.
+        .filter(|error| !error.contains("the database system is"))
         .collect();
-    for (parent, prefix) in [
-        ("/usr/lib/postgresql", ""),
-        ("/usr", "pgsql-"),
-        ("/opt/homebrew/opt", "postgresql@"),
-        ("/usr/local/opt", "postgresql@"),
-        ("/Applications/Postgres.app/Contents/Versions", ""),
-    ] {
-        dirs.extend(versions(Path::new(parent), prefix));
-    }
-    dirs.push("/usr/bin".into());
-    dirs
-}
-
-/// `parent/<prefix><version>/bin`, the newest version first.
-fn versions(parent: &Path, prefix: &str) -> Vec<PathBuf> {
-    let mut found: Vec<(u32, PathBuf)> = fs::read_dir(parent)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let version = name.to_str()?.strip_prefix(prefix)?.parse().ok()?;
-            Some((version, entry.path().join("bin")))
-        })
-        .collect();
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    found.into_iter().map(|(_, dir)| dir).collect()
+    let words = if ended.is_empty() { lines } else { ended };
+    words[words.len().saturating_sub(3)..].join("\n")
 }
 
 fn last_lines(file: &Path, count: usize) -> String {
@@ -527,3 +383,6 @@ fn last_lines(file: &Path, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
+
+#[cfg(test)]
+mod tests;

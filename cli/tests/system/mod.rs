@@ -31,7 +31,8 @@ pub(crate) fn ticketing() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ticketing"));
     command
         .env_remove("DATABASE_URL")
-        .env("RUST_BACKTRACE", "0")
+        // What is for operators has no backtrace all the same.
+        .env("RUST_BACKTRACE", "1")
         .kill_on_drop(true);
     command
 }
@@ -39,6 +40,17 @@ pub(crate) fn ticketing() -> Command {
 /// Whether the server whose data is here runs.
 pub(crate) fn server_runs(data: &DataDir) -> bool {
     data.0.join("postmaster.pid").exists()
+}
+
+/// `ticketing up` on this data, and on free ports.
+pub(crate) fn up(data_dir: &Path) -> Command {
+    let mut command = ticketing();
+    command.arg("up");
+    for listen in ["--listen", "--admin-listen", "--worker-listen"] {
+        command.args([listen, "127.0.0.1:0"]);
+    }
+    command.arg("--data-dir").arg(data_dir);
+    command
 }
 
 /// A running `ticketing up`; killed when this is dropped.
@@ -66,22 +78,17 @@ impl Up {
         args: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
-        let mut process = ticketing()
-            .envs(environment.iter().copied())
-            .args(["up", "--listen", "127.0.0.1:0"])
-            .args([
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--worker-listen",
-                "127.0.0.1:0",
-            ])
-            .arg("--data-dir")
-            .arg(data_dir)
+        let mut command = up(data_dir);
+        command
             .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .envs(environment.iter().copied())
+            .stderr(Stdio::null());
+        Self::of(command).await
+    }
+
+    /// Whose log goes where this command says.
+    pub(crate) async fn of(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut find = async |name: &str| loop {
             let line = lines.next_line().await.unwrap().expect("what runs where");

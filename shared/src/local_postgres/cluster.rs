@@ -1,0 +1,212 @@
+//! A new data directory, and the user who owns it.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs, io,
+    os::unix::{
+        fs::{MetadataExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, bail, ensure};
+use nix::unistd::{Uid, User, geteuid};
+
+use super::{DATABASE, Mode};
+
+/// Makes a cluster with an empty database, if there is none.
+///
+/// # Errors
+///
+/// When the directory can't be one, or become one.
+pub(super) fn ensure(
+    programs: &Path,
+    data_dir: &Path,
+    mode: Mode,
+    owner: &Owner,
+) -> anyhow::Result<()> {
+    owner.check(data_dir)?;
+    if data_dir.join("PG_VERSION").exists() {
+        return Ok(());
+    }
+    if fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!(
+            "{} is neither empty nor a PostgreSQL data directory",
+            data_dir.display()
+        );
+    }
+    ensure!(
+        !is_mount_point(data_dir),
+        "{} is a mount point, and can't be replaced by a new data directory: choose a directory in it",
+        data_dir.display(),
+    );
+    // It gets its name only when it is complete, so that an interrupted start leaves nothing half-made under that.
+    let mut unfinished = data_dir.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    let result = initialize(programs, &unfinished, mode, owner).and_then(|()| {
+        fs::rename(&unfinished, data_dir).with_context(|| {
+            format!(
+                "cannot rename {} to {}",
+                unfinished.display(),
+                data_dir.display()
+            )
+        })
+    });
+    if result.is_err() {
+        // What remains of it is removed at the next start.
+        let _ = fs::remove_dir_all(&unfinished);
+    }
+    result
+}
+
+/// Makes a cluster in this directory, whatever is there.
+fn initialize(programs: &Path, dir: &Path, mode: Mode, owner: &Owner) -> anyhow::Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    owner.take(dir)?;
+
+    let mut initdb = owner.command(programs.join("initdb"));
+    initdb
+        .arg("--pgdata")
+        .arg(dir)
+        .args(["--username=postgres", "--encoding=UTF8", "--locale=C"])
+        .args(["--auth-local=trust", "--auth-host=reject"]);
+    if mode == Mode::Throwaway {
+        initdb.args(["--no-sync", "--wal-segsize=1"]);
+    }
+    run(&mut initdb)?;
+    // Single-user mode creates the database without the server.
+    let mut single = owner.command(programs.join("postgres"));
+    single.args(["--single", "-D"]).arg(dir).arg("postgres");
+    run_with_input(&mut single, &format!("CREATE DATABASE {DATABASE}\n"))
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+///
+/// When it fails, with what it printed.
+pub(super) fn run(command: &mut Command) -> anyhow::Result<()> {
+    run_with_input(command, "")
+}
+
+fn run_with_input(command: &mut Command, input: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+
+    let program = command.get_program().to_owned();
+    let mut child = command
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "{} failed:\n{}",
+        program.display(),
+        String::from_utf8_lossy(&output.stderr).trim(),
+    );
+    Ok(())
+}
+
+/// Whom the server runs as.
+pub(super) struct Owner {
+    /// None for ourselves.
+    other: Option<User>,
+}
+
+impl Owner {
+    /// PostgreSQL refuses to run as root.
+    pub(super) fn of_server() -> anyhow::Result<Self> {
+        if !geteuid().is_root() {
+            return Ok(Self { other: None });
+        }
+        for name in ["postgres", "nobody"] {
+            if let Some(user) = User::from_name(name)? {
+                return Ok(Self { other: Some(user) });
+            }
+        }
+        bail!(
+            "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"
+        )
+    }
+
+    /// A command run as the owner, out of reach of our terminal's Ctrl-C and of variables such as `PGPORT`, which are meant
+    /// for other servers.
+    pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.process_group(0);
+        if let Some(user) = &self.other {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        for (name, _) in env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"PG") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Fails when a data directory is of another user, or can't be put in its place: PostgreSQL would refuse it.
+    fn check(&self, data_dir: &Path) -> anyhow::Result<()> {
+        let shown = data_dir.display();
+        let found = match fs::metadata(data_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found.with_context(|| format!("cannot use {shown}"))?,
+        };
+        ensure!(found.is_dir(), "{shown} is not a directory");
+        let server = self.other.as_ref().map_or_else(geteuid, |user| user.uid);
+        let has = Uid::from_raw(found.uid());
+        if has != server {
+            let is_empty =
+                || fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_none());
+            // Ours is replaced by the server's.
+            ensure!(
+                has == geteuid() && is_empty(),
+                "{shown} belongs to the user {}, and PostgreSQL would run as {}: choose another data directory",
+                name(has),
+                name(server),
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the owner own a directory, and checks that it can get there.
+    pub(super) fn take(&self, dir: &Path) -> anyhow::Result<()> {
+        let Some(user) = &self.other else {
+            return Ok(());
+        };
+        chown(dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        ensure!(
+            self.command("test").arg("-w").arg(dir).status()?.success(),
+            "user {} cannot reach {}: a directory above it is closed to others; choose another data directory",
+            user.name,
+            dir.display(),
+        );
+        Ok(())
+    }
+}
+
+fn is_mount_point(dir: &Path) -> bool {
+    let device = |dir: &Path| fs::metadata(dir).ok().map(|found| found.dev());
+    device(dir).is_some_and(|found| dir.parent().and_then(device) != Some(found))
+}
+
+/// A user's name, for people.
+fn name(user: Uid) -> String {
+    match User::from_uid(user) {
+        Ok(Some(user)) => user.name,
+        _ => user.to_string(),
+    }
+}
