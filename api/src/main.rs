@@ -1,5 +1,7 @@
 //! The `api` binary: serves HTTP until it is told to stop.
 
+use std::process::ExitCode;
+
 use api::config::Args;
 use clap::Parser;
 use shared::{postgres, shutdown, telemetry};
@@ -9,8 +11,11 @@ use shared::{postgres, shutdown, telemetry};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    telemetry::conclude(run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let _telemetry = telemetry::init(&args.log, "ticketing-api")?;
     let stop = shutdown::on_signal()?;
     let connecting = postgres::connect(&args.database);

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -223,6 +224,47 @@ async fn without_its_database_the_api_lives_but_is_not_ready_and_comes_back_by_i
 }
 
 #[tokio::test]
+async fn an_outage_that_fails_20_000_requests_is_logged_once_and_then_counted() {
+    const CLIENTS: u64 = 100;
+    const REQUESTS: u64 = 200;
+    let data = DataDir::new("outage");
+    let server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
+    let url = server.create_database("outage").await.unwrap();
+    let mut api = Api::start_with(&url, |command| {
+        command.env("RUST_LOG", "info");
+    })
+    .await;
+    drop(server);
+    let http = reqwest::Client::new();
+    let base = &api.base;
+    let clients = (0..CLIENTS).map(|_| async {
+        let body = json!({"showId": 1, "userName": "Alice", "numberOfSeats": 1});
+        for _ in 0..REQUESTS {
+            let request = http.post(format!("{base}/bookings")).json(&body);
+            assert_eq!(request.send().await.unwrap().status(), 503);
+        }
+    });
+    // The log is not read meanwhile.
+    join_all(clients).await;
+    let id = i32::try_from(api.process.id().unwrap()).unwrap();
+    kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+
+    let (mut lines, mut told) = (0, 0);
+    while let Some(line) = api.log.next_line().await.unwrap() {
+        let line: Value = serde_json::from_str(&line).expect("a JSON log");
+        lines += 1;
+        told += match line["message"].as_str() {
+            Some("request failed") => 1,
+            Some("again: request failed") => line["times"].as_u64().unwrap(),
+            _ => 0,
+        };
+    }
+    assert_eq!(told, CLIENTS * REQUESTS);
+    assert!(lines < 200, "{lines} lines");
+    assert_eq!(api.process.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
 async fn every_log_line_of_a_request_has_its_id() {
     let db = TestDatabase::new().await;
     let mut api = Api::start(&db.url).await;
@@ -265,7 +307,9 @@ async fn a_missing_or_wrong_setting_is_told_at_once() {
         ),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_api"));
-        command.env_remove("DATABASE_URL");
+        command
+            .env_remove("DATABASE_URL")
+            .env("RUST_BACKTRACE", "1");
         if let Some(url) = url {
             command.env("DATABASE_URL", url);
         }
@@ -274,6 +318,7 @@ async fn a_missing_or_wrong_setting_is_told_at_once() {
         assert!(!output.status.success(), "{url:?}");
         assert!(text.contains(expected), "{url:?}: {text}");
         assert!(!text.contains("secret"), "{text}");
+        assert!(!text.contains("backtrace"), "{text}");
     }
 }
 

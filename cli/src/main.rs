@@ -15,7 +15,10 @@ mod table;
 mod up;
 mod work_dir;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
+use shared::telemetry;
 
 /// The ticket-booking backend that does not oversell.
 #[derive(Debug, Parser)]
@@ -46,8 +49,12 @@ enum Command {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match parse().command {
+async fn main() -> ExitCode {
+    telemetry::conclude(run(parse().command).await)
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Up(args) => up::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Stress(args) => stress::run(args).await,

@@ -4,6 +4,7 @@ use std::{
     env,
     io::{self, Write},
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -83,7 +84,7 @@ async fn serve(
     postgres::migrate(&api_database).await?;
     let worker_database = postgres::connect(database).await?;
     let listeners = api::bind(api)?;
-    say(&banner(&listeners, server)?);
+    say(banner(&listeners, server)?);
 
     // Whichever ends, for whatever reason, ends the others.
     let ends = || stop.clone().drop_guard();
@@ -99,27 +100,36 @@ async fn serve(
         },
         async {
             let _ends = server_ends;
-            let watched = stop.run_until_cancelled(watch(server)).await;
-            watched.unwrap_or(Ok(()))
+            stop.run_until_cancelled(until_it_ends(server)).await;
         },
     );
-    results.0.and(results.1).and(results.2)
+    // If it has ended, that is why the others failed.
+    check(server)?;
+    results.0.and(results.1)
 }
 
-/// Ends when the private server does, although nobody stopped it.
-async fn watch(server: Option<&LocalPostgres>) -> anyhow::Result<()> {
-    let Some(server) = server else {
-        return std::future::pending().await;
-    };
-    while server.is_running() {
+/// Waits until the private server has ended, although nobody stopped it.
+async fn until_it_ends(server: Option<&LocalPostgres>) {
+    while check(server).is_ok() {
         sleep(Duration::from_secs(1)).await;
     }
-    bail!("PostgreSQL has ended; its log: {}", server.log().display());
 }
 
-/// Prints to standard output. Nobody reading it is no reason to stop.
-fn say(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+/// Fails when the private server has ended, with what its log says last.
+fn check(server: Option<&LocalPostgres>) -> anyhow::Result<()> {
+    match server {
+        Some(server) if !server.is_running() => bail!(
+            "PostgreSQL has ended. Its log, {}, says:\n{}",
+            server.log().display(),
+            server.last_words(),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Prints to standard output, from a thread of its own: nobody reading it is no reason to wait or to stop.
+fn say(text: String) {
+    let _ = thread::Builder::new().spawn(move || writeln!(io::stdout(), "{text}"));
 }
 
 /// What runs where, and a first request to try.
@@ -153,7 +163,7 @@ Ctrl-C stops everything; the data stays.
 
 async fn start_postgres(data_dir: PathBuf) -> anyhow::Result<LocalPostgres> {
     if !data_dir.exists() {
-        say(&format!(
+        say(format!(
             "Making a PostgreSQL database in {} …",
             data_dir.display()
         ));

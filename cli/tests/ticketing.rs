@@ -2,13 +2,15 @@
 
 mod system;
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 use shared::testing::{DataDir, TestDatabase, a_show, eventually};
 
-use crate::system::{Up, server_runs, stress, ticketing};
+use tokio::process::Command;
+
+use crate::system::{Up, server_runs, stress, ticketing, up};
 
 #[tokio::test]
 async fn up_runs_everything_keeps_its_data_and_stops_everything() {
@@ -34,6 +36,11 @@ async fn up_runs_everything_keeps_its_data_and_stops_everything() {
     assert_eq!(up.shows().await[0]["name"], "Morning Show");
     up.signal(Signal::SIGTERM);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
+
+    let mut up = Up::start(&data.0).await;
+    up.signal(Signal::SIGHUP);
+    assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
+    assert!(!server_runs(&data));
 }
 
 #[tokio::test]
@@ -59,6 +66,57 @@ async fn up_ends_with_an_error_when_its_server_was_killed() {
     nix::sys::signal::kill(Pid::from_raw(id), Signal::SIGKILL).unwrap();
     let status = up.process.wait().await.unwrap();
     assert_eq!(status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn up_quotes_why_its_server_ended() {
+    let data = DataDir::new("reason");
+    let mut command = up(&data.0);
+    command.stderr(Stdio::piped());
+    let up = Up::of(command).await;
+    eventually("it has started", async || {
+        let ready = reqwest::get(format!("{}/health/ready", up.api)).await;
+        ready.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    let database = shared::testing::connect(&up.database, 2).await.unwrap();
+    // As when no more of it can be written: it ends now, if it did not at once.
+    std::fs::remove_dir_all(data.0.join("pg_wal")).unwrap();
+    let checkpoint = sqlx::query("CHECKPOINT").execute(&database.pool).await;
+    checkpoint.unwrap_err();
+    let output = up.process.wait_with_output().await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let reason = text.split_once("Error: PostgreSQL has ended");
+    let (_, reason) = reason.unwrap_or_else(|| panic!("{text}"));
+    assert!(reason.contains("pg_wal"), "{reason}");
+    assert!(!reason.contains("backtrace"), "{reason}");
+}
+
+#[tokio::test]
+async fn nohup_keeps_it_running_when_the_terminal_is_closed() {
+    let data = DataDir::new("nohup");
+    let wrapped = up(&data.0);
+    let wrapped = wrapped.as_std();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
+        .arg(wrapped.get_program())
+        .args(wrapped.get_args())
+        .env_remove("DATABASE_URL")
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let up = Up::of(command).await;
+    up.signal(Signal::SIGHUP);
+    assert_eq!(up.shows().await, json!([]));
+    up.signal(Signal::SIGTERM);
+    let output = up.process.wait_with_output().await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("SIGTERM") && !text.contains("SIGHUP"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -136,6 +194,7 @@ async fn without_a_server_to_start_it_says_where_it_looked_and_what_to_install()
     for expected in ["/nowhere", "DATABASE_URL", "apt-get install"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
+    assert!(!text.contains("backtrace"), "{text}");
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ impl LocalPostgres {
         let data_dir = std::path::absolute(data_dir)?;
         check_path(&data_dir)?;
         let owner = Owner::of_server()?;
-        cluster::ensure(&programs, &data_dir, mode, &owner)?;
+        cluster::prepare(&programs, &data_dir, mode, &owner)?;
         let log = data_dir.join(LOG);
         let (settings, stop, removed) = match mode {
             Mode::Durable => (

@@ -11,6 +11,8 @@ use prometheus::{
 };
 use sqlx::PgPool;
 
+use crate::telemetry::log_writer;
+
 /// A counter for each value of one label.
 ///
 /// # Panics
@@ -114,6 +116,7 @@ pub fn render() -> Result<Vec<u8>, prometheus::Error> {
     // So that they are there, with 0, before something happens.
     LazyLock::force(&BOOKINGS);
     LazyLock::force(&EXPIRY_LAG);
+    LazyLock::force(&log_writer::DROPPED);
     let mut text = Vec::new();
     TextEncoder::new().encode(&prometheus::gather(), &mut text)?;
     Ok(text)

@@ -8,7 +8,7 @@ use std::{
 use nix::{
     sys::{
         resource::{Resource, getrlimit, setrlimit},
-        signal::kill,
+        signal::{Signal, kill},
     },
     unistd::Pid,
 };
@@ -41,6 +41,19 @@ pub fn raise_open_files_limit() {
     if let Err(error) = raised {
         tracing::debug!(%error, "cannot raise the limit of open files");
     }
+}
+
+/// Whether this process ignores a signal, as under `nohup`; false where the system does not tell.
+#[must_use]
+pub fn ignores(signal: Signal) -> bool {
+    let ignored = || -> Option<u64> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigIgn:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    ignored().is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
 }
 
 /// How much processor time a process and its children have had, those that have ended among them, in seconds; none where the

@@ -1,11 +1,19 @@
 //! Logs and traces.
 
+pub mod log_writer;
+mod repeats;
 pub mod traces;
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     error::Error,
-    io::{IsTerminal, stderr},
+    io::{self, IsTerminal, Write, stderr},
     iter::successors,
+    panic,
+    process::ExitCode,
+    sync::OnceLock,
+    thread,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -14,6 +22,11 @@ use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::SubscriberExt,
     util::SubscriberInitExt,
+};
+
+use self::{
+    log_writer::LogWriter,
+    repeats::{Repeats, WithoutRepeats},
 };
 
 /// How log lines look.
@@ -42,19 +55,30 @@ pub struct LogArgs {
     pub log: String,
 }
 
-/// What is told of this process, until this is dropped: then the last traces are sent.
+/// Logs and traces of this process. When dropped, what is still here of them is written and sent, within seconds.
 #[must_use]
 #[derive(Debug)]
-pub struct Telemetry(());
+pub struct Telemetry(Repeats);
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
         traces::stop();
+        self.0.report();
+        flush();
     }
 }
 
+/// Writes to standard error; none before [`init`].
+static LOG: OnceLock<LogWriter> = OnceLock::new();
+
+/// How long the last lines may take to be written.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
 /// Sends this process's log to standard error, and its [traces], under this name, to where the environment says. Call it
 /// once.
+///
+/// Nobody ever waits for the log: lines that nobody reads are dropped and [counted](log_writer::DROPPED). A warning that
+/// comes again and again is logged once, and then counted.
 ///
 /// # Errors
 ///
@@ -64,13 +88,20 @@ pub fn init(args: &LogArgs, service: &'static str) -> anyhow::Result<Telemetry> 
         .log
         .parse()
         .with_context(|| format!("{:?} is no log filter", args.log))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
+    let writer = start_writer()?;
+    log_panics();
+    let repeats = Repeats::start()?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || writer);
     let lines = match args.log_format {
-        LogFormat::Human => lines.with_ansi(stderr().is_terminal()).boxed(),
+        LogFormat::Human => lines
+            .with_ansi(stderr().is_terminal())
+            .map_event_format(|format| WithoutRepeats::new(format, &repeats))
+            .boxed(),
         LogFormat::Json => lines
             .json()
             .flatten_event(true)
             .with_span_list(false)
+            .map_event_format(|format| WithoutRepeats::new(format, &repeats))
             .boxed(),
     };
     match traces::start(service)? {
@@ -92,7 +123,57 @@ pub fn init(args: &LogArgs, service: &'static str) -> anyhow::Result<Telemetry> 
                 .try_init()?;
         }
     }
-    Ok(Telemetry(()))
+    Ok(Telemetry(repeats))
+}
+
+fn start_writer() -> io::Result<&'static LogWriter> {
+    let writer = LogWriter::start(stderr(), |lines| {
+        tracing::warn!(lines, "log lines were dropped: nobody read the log in time");
+    })?;
+    Ok(LOG.get_or_init(|| writer))
+}
+
+/// Writes panics to the log. By default the thread that panics waits until standard error takes the message, and every other
+/// one that panics waits for it.
+fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let mut text = format!("thread {name:?} {panic}\n");
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            text = format!("{text}{backtrace}");
+        }
+        print(&text);
+    }));
+}
+
+/// Writes to standard error, without waiting for it once there is a log.
+fn print(text: &str) {
+    // Nobody reading it is no reason to fail.
+    let _ = match LOG.get() {
+        Some(mut log) => log.write_all(text.as_bytes()),
+        None => stderr().write_all(text.as_bytes()),
+    };
+}
+
+/// Waits until the log is written, for a second at most. For the end of a process.
+pub fn flush() {
+    if let Some(log) = LOG.get() {
+        log.flush_within(FLUSH_LIMIT);
+    }
+}
+
+/// Reports to standard error why a program failed, if it did, and returns what it exits with. There is no backtrace, whatever
+/// the environment says: these errors are for operators. Defects panic.
+#[must_use]
+pub fn conclude(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    print(&format!("Error: {}\n", chain(error.as_ref())));
+    flush();
+    ExitCode::FAILURE
 }
 
 /// An error and what caused it, in one line. Some errors tell their cause themselves; it is not told twice.

@@ -1,12 +1,17 @@
 //! The `worker` binary: runs background jobs until it is told to stop.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use shared::{postgres, shutdown, telemetry};
 use worker::config::Args;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    telemetry::conclude(run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let _telemetry = telemetry::init(&args.log, "ticketing-worker")?;
     let stop = shutdown::on_signal()?;
     let connecting = postgres::connect(&args.database);

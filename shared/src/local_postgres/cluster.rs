@@ -22,7 +22,7 @@ use super::{DATABASE, Mode};
 /// # Errors
 ///
 /// When the directory can't be one, or become one.
-pub(super) fn ensure(
+pub(super) fn prepare(
     programs: &Path,
     data_dir: &Path,
     mode: Mode,
