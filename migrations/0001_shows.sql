@@ -23,7 +23,10 @@ CREATE TABLE shows (
     CONSTRAINT shows_hold_seconds_range    CHECK (hold_seconds BETWEEN 1 AND 86400),
     CONSTRAINT shows_max_hold_seconds_range CHECK (max_hold_seconds BETWEEN hold_seconds AND 86400),
     CONSTRAINT shows_max_seats_per_booking_range CHECK (max_seats_per_booking BETWEEN 1 AND 1000),
-    CONSTRAINT shows_max_seats_per_user_range    CHECK (max_seats_per_user BETWEEN 1 AND 1000000)
+    CONSTRAINT shows_max_seats_per_user_range    CHECK (max_seats_per_user BETWEEN 1 AND 1000000),
+    -- Times that an answer can have. PostgreSQL's go from 4713 BC to 294276, and to infinity.
+    CONSTRAINT shows_starts_at_range  CHECK (starts_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'),
+    CONSTRAINT shows_created_at_range CHECK (created_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00')
 )
 -- A hot show's row is rewritten once per transaction. Free room on its page keeps most rewrites on that page and out of
 -- the index (HOT updates); dead versions are then pruned on the fly.

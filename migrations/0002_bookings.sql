@@ -16,13 +16,19 @@ CREATE TABLE bookings (
     resolved_at      timestamptz,
     extendable_until timestamptz NOT NULL,
     counts_per_user  boolean     NOT NULL DEFAULT false,
+    clock_high       timestamptz,
     CONSTRAINT bookings_pkey                  PRIMARY KEY (show_id, id),
     CONSTRAINT bookings_user_name_length      CHECK (char_length(user_name) BETWEEN 1 AND 200),
     CONSTRAINT bookings_number_of_seats_range CHECK (number_of_seats BETWEEN 1 AND 1000),
     CONSTRAINT bookings_status_known          CHECK (status IN ('PENDING', 'CONFIRMED', 'FAILED', 'CANCELLED')),
     CONSTRAINT bookings_pending_is_unresolved CHECK ((status = 'PENDING') = (resolved_at IS NULL)),
     CONSTRAINT bookings_expires_after_created CHECK (expires_at > created_at),
-    CONSTRAINT bookings_expires_in_bounds     CHECK (expires_at <= extendable_until)
+    CONSTRAINT bookings_expires_in_bounds     CHECK (expires_at <= extendable_until),
+    CONSTRAINT bookings_resolved_after_created CHECK (resolved_at >= created_at),
+    -- As of a show's; what lies between the first and the last time of a booking need not be checked.
+    CONSTRAINT bookings_times_range           CHECK (created_at >= '0001-01-01 00:00:00+00' AND extendable_until <= '9999-12-31 23:59:59.999999+00'
+                                                     AND resolved_at <= '9999-12-31 23:59:59.999999+00'
+                                                     AND clock_high BETWEEN created_at AND '9999-12-31 23:59:59.999999+00')
 )
 -- A booking's row is rewritten once or twice, soon after it was inserted.
 WITH (
@@ -40,8 +46,12 @@ CREATE INDEX bookings_id ON bookings (id);
 -- CHECK makes the same as `status = 'PENDING'`. Statements that find holds say the one, statements that change bookings
 -- by id say the other: these can't be planned by way of all holds, as the planner did while it had no statistics, which
 -- is in the first minute of a sale.
-CREATE INDEX bookings_holds_of_show ON bookings (show_id, expires_at) WHERE resolved_at IS NULL;
-CREATE INDEX bookings_holds_by_deadline ON bookings (expires_at, id) WHERE resolved_at IS NULL;
+--
+-- Reads of a show add up the seats of its overdue holds: number_of_seats is there for them.
+CREATE INDEX bookings_holds_of_show ON bookings (show_id, expires_at) INCLUDE (number_of_seats) WHERE resolved_at IS NULL;
+-- Statements on the holds of all shows say `id > 0` besides, for the same reason: those on the holds of one show can't be
+-- planned by way of all.
+CREATE INDEX bookings_holds_by_deadline ON bookings (expires_at, id) WHERE resolved_at IS NULL AND id > 0;
 
 -- Seats that a user has of a show which limits them; read while the show is locked.
 CREATE INDEX bookings_live_of_user ON bookings (show_id, user_name)
@@ -61,6 +71,7 @@ COMMENT ON COLUMN bookings.expires_at       IS 'The hold''s deadline on this dat
 COMMENT ON COLUMN bookings.created_at       IS 'When the seats were taken.';
 COMMENT ON COLUMN bookings.resolved_at      IS 'When the status last changed; NULL while PENDING.';
 COMMENT ON COLUMN bookings.extendable_until IS 'The latest deadline that the hold can be given. Never changes.';
+COMMENT ON COLUMN bookings.clock_high       IS 'The latest time of the bookings before it, where the clock was set back since; NULL: created_at is later.';
 COMMENT ON COLUMN bookings.counts_per_user  IS 'Whether its show limits the seats of a user. Never changes. It keeps the index for that limit empty for all other shows.';
 
 -- A lower bound for the ids of the bookings that were created after an instant, found without an index on created_at,
@@ -68,7 +79,8 @@ COMMENT ON COLUMN bookings.counts_per_user  IS 'Whether its show limits the seat
 --
 -- Ids ascend in the order in which they were taken, and an id is taken after the clock was read for created_at, within the
 -- 15 s that a transaction has for everything. So a booking whose id is lower than that of another one which was created
--- 15 s before that instant was created before it, too.
+-- 15 s before that instant was created before it, too. A clock that is set back does not change that: what is compared is the
+-- latest time so far. (Until it has caught up, new bookings look as late as the latest one, and the bound is lower.)
 --
 -- In PL/pgSQL, because Citus can distribute its statements one by one; it can't do so with a SQL function that has
 -- parameters.
@@ -81,7 +93,7 @@ BEGIN
     WHILE low < high LOOP
         middle := low + (high - low + 1) / 2;
         -- Ids have gaps: the booking at or below the middle stands for it.
-        IF coalesce((SELECT created_at < instant - interval '15 seconds' FROM bookings
+        IF coalesce((SELECT coalesce(clock_high, created_at) < instant - interval '15 seconds' FROM bookings
                      WHERE id <= middle ORDER BY id DESC LIMIT 1), true) THEN
             low := middle;
         ELSE

@@ -8,7 +8,8 @@ CREATE TABLE idempotency_keys (
     booking_id  bigint,
     created_at  timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT idempotency_keys_pkey       PRIMARY KEY (owner, key),
-    CONSTRAINT idempotency_keys_key_length CHECK (char_length(key) BETWEEN 1 AND 255)
+    CONSTRAINT idempotency_keys_key_length CHECK (char_length(key) BETWEEN 1 AND 255),
+    CONSTRAINT idempotency_keys_created_at_range CHECK (created_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00')
 )
 WITH (
     autovacuum_vacuum_scale_factor = 0.02,

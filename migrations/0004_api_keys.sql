@@ -11,7 +11,9 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_name_length        CHECK (char_length(name) BETWEEN 1 AND 100),
     CONSTRAINT api_keys_secret_hash_length CHECK (length(secret_hash) = 32),
     CONSTRAINT api_keys_scopes_known       CHECK (scopes <@ ARRAY['shows:read', 'shows:write', 'bookings:read', 'bookings:write', 'admin']),
-    CONSTRAINT api_keys_requests_per_second_range CHECK (requests_per_second BETWEEN 1 AND 1000000)
+    CONSTRAINT api_keys_requests_per_second_range CHECK (requests_per_second BETWEEN 1 AND 1000000),
+    CONSTRAINT api_keys_created_at_range CHECK (created_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'),
+    CONSTRAINT api_keys_revoked_at_range CHECK (revoked_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00')
 );
 
 -- A revoked key keeps its name; another one can have it again.

@@ -4,7 +4,8 @@ CREATE TABLE queue_pauses (
     queue     text        CONSTRAINT queue_pauses_pkey PRIMARY KEY,
     paused_at timestamptz NOT NULL DEFAULT now(),
     paused_by text        NOT NULL,
-    CONSTRAINT queue_pauses_queue_length CHECK (char_length(queue) BETWEEN 1 AND 100)
+    CONSTRAINT queue_pauses_queue_length CHECK (char_length(queue) BETWEEN 1 AND 100),
+    CONSTRAINT queue_pauses_paused_at_range CHECK (paused_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00')
 );
 
 COMMENT ON TABLE  queue_pauses           IS 'Paused queues: their jobs wait, and running ones finish.';
@@ -19,7 +20,8 @@ CREATE TABLE interventions (
     actor    text        NOT NULL,
     action   text        NOT NULL,
     target   text        NOT NULL,
-    affected bigint      NOT NULL
+    affected bigint      NOT NULL,
+    CONSTRAINT interventions_at_range CHECK (at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00')
 );
 
 COMMENT ON TABLE  interventions          IS 'Actions of people on the queue, each written in its own transaction, and repairs by the janitor.';

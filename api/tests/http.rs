@@ -127,7 +127,9 @@ async fn a_refusal_carries_what_a_machine_can_act_on() {
     let (_, stale) = api.get("/bookings/1").await;
     assert_eq!(stale["status"], "FAILED");
 
-    // The seats of the stale hold are there for the next booking, although no worker runs.
+    // The seats of the stale hold are shown and are there for the next booking, although no worker runs.
+    assert_eq!(api.available_seats(1).await, 40);
+    assert_eq!(api.get("/shows").await.1[0]["availableSeats"], 40);
     let (status, _) = api.post("/bookings", &alice(40)).await;
     assert_eq!(status, StatusCode::CREATED);
     api.post("/bookings/2/cancel", &json!({})).await;
@@ -413,7 +415,7 @@ async fn a_body_is_json_in_utf_8_as_it_is() {
     let api = Api::start().await;
     let show = the_show().to_string().into_bytes();
     let json = [(header::CONTENT_TYPE, "application/json")];
-    let send = async |headers: &[(header::HeaderName, &str)], body: &[u8]| {
+    let post = async |headers: &[(header::HeaderName, &str)], body: &[u8]| {
         let mut request = api.request(Method::POST, "/shows").body(body.to_owned());
         for (name, value) in headers {
             request = request.header(name, *value);
@@ -426,21 +428,21 @@ async fn a_body_is_json_in_utf_8_as_it_is() {
     };
     for charset in ["utf-8", "UTF-8", "\"utf-8\"", "utf8"] {
         let kind = format!("application/json;charset={charset}");
-        let sent = send(&[(header::CONTENT_TYPE, &kind)], &show).await;
-        assert_eq!(sent.0, 201, "{charset}: {}", sent.1);
+        let (status, text, _) = post(&[(header::CONTENT_TYPE, &kind)], &show).await;
+        assert_eq!(status, 201, "{charset}: {text}");
     }
     let identity = (header::CONTENT_ENCODING, "identity");
-    let sent = send(&[json[0].clone(), identity], &show).await;
-    assert_eq!(sent.0, 201, "{}", sent.1);
+    let (status, text, _) = post(&[json[0].clone(), identity], &show).await;
+    assert_eq!(status, 201, "{text}");
 
     for charset in ["iso-8859-1", "utf-16", "\"us-ascii\""] {
         let kind = format!("application/json; x=1; Charset={charset}");
-        let (status, text, _) = send(&[(header::CONTENT_TYPE, &kind)], &show).await;
+        let (status, text, _) = post(&[(header::CONTENT_TYPE, &kind)], &show).await;
         assert_eq!(status, 415, "{charset}");
         assert!(text.contains("charset"), "{text}");
     }
     for coding in ["gzip", "identity, br"] {
-        let (status, text, accepted) = send(
+        let (status, text, accepted) = post(
             &[json[0].clone(), (header::CONTENT_ENCODING, coding)],
             &show,
         )
@@ -462,7 +464,7 @@ async fn a_body_is_json_in_utf_8_as_it_is() {
             "not UTF-8: see its byte 10.",
         ),
     ] {
-        let (status, text, _) = send(&json, body).await;
+        let (status, text, _) = post(&json, body).await;
         assert_eq!(status, 400, "{text}");
         assert!(text.contains(expected), "{text}");
     }

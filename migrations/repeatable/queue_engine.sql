@@ -37,6 +37,26 @@ BEGIN
 END
 $$;
 
+-- Times within bounds, as in our own tables. Those that are not yet are brought there first: with such a row, the statement
+-- that hands out jobs would fail.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'jobs_times_range' AND conrelid = 'apalis.jobs'::regclass) THEN
+        UPDATE apalis.jobs SET
+            run_at = greatest('0001-01-01 00:00:00+00', least('9999-12-31 23:59:59.999999+00', run_at)),
+            lock_at = CASE WHEN isfinite(lock_at) THEN greatest('0001-01-01 00:00:00+00', least('9999-12-31 23:59:59.999999+00', lock_at)) END,
+            done_at = CASE WHEN isfinite(done_at) THEN greatest('0001-01-01 00:00:00+00', least('9999-12-31 23:59:59.999999+00', done_at)) END
+        WHERE NOT (run_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00')
+           OR NOT (lock_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00')
+           OR NOT (done_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00');
+        ALTER TABLE apalis.jobs ADD CONSTRAINT jobs_times_range CHECK (
+            run_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+            AND lock_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+            AND done_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00');
+    END IF;
+END
+$$;
+
 -- A job's row is written three times in its short life.
 ALTER TABLE apalis.jobs SET (
     autovacuum_vacuum_scale_factor = 0.01,
@@ -45,11 +65,12 @@ ALTER TABLE apalis.jobs SET (
     autovacuum_vacuum_cost_delay = 0
 );
 
--- Whether apalis can read all of a job's row but its payload: it wants a ULID, a time since 1970, counts of attempts, and
--- metadata without NULL. It ends the worker that takes an unreadable one, and then the next worker, for ever.
+-- Whether apalis can read all of a job's row but its payload: it wants a ULID, a time since 1970 and another one that is not
+-- infinite, counts of attempts, and metadata without NULL. It ends the worker that takes an unreadable one, and then the next worker, for ever.
 CREATE OR REPLACE FUNCTION apalis.is_readable(job apalis.jobs) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT job.id ~ '^[0-7][0-9A-HJKMNP-TV-Z]{25}$'
-       AND job.run_at >= 'epoch' AND job.attempts >= 0 AND job.max_attempts >= 0
+       AND job.run_at >= 'epoch' AND coalesce(job.done_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00', true)
+       AND job.attempts >= 0 AND job.max_attempts >= 0
        AND coalesce(job.priority, 0) >= 0
        AND (job.metadata IS NULL OR array_position(avals(job.metadata), NULL) IS NULL)
 $$;

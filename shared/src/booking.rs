@@ -129,8 +129,8 @@ impl Booking {
         if self.is_overdue(now) || self.status == BookingStatus::Failed {
             self.resolve(BookingStatus::Failed, self.expires_at);
         }
-        self.seconds_left =
-            (self.status == BookingStatus::Pending).then(|| (self.expires_at - now).num_seconds());
+        self.seconds_left = (self.status == BookingStatus::Pending)
+            .then(|| (self.expires_at - now.max(self.created_at)).num_seconds());
         self
     }
 
@@ -155,7 +155,7 @@ impl Booking {
     pub fn confirm(&mut self, now: DateTime<Utc>) -> Result<Effect, Refusal> {
         match self.status {
             BookingStatus::Pending if now < self.expires_at => {
-                self.resolve(BookingStatus::Confirmed, now);
+                self.resolve(BookingStatus::Confirmed, self.not_before(now));
                 Ok(Effect::Changed)
             }
             BookingStatus::Confirmed => Ok(Effect::Unchanged),
@@ -175,7 +175,7 @@ impl Booking {
         match self.status {
             BookingStatus::Pending if now >= self.expires_at => Err(self.hold_expired()),
             BookingStatus::Pending | BookingStatus::Confirmed => {
-                self.resolve(BookingStatus::Cancelled, now);
+                self.resolve(BookingStatus::Cancelled, self.not_before(now));
                 Ok(Effect::Changed)
             }
             BookingStatus::Cancelled => Ok(Effect::Unchanged),
@@ -227,6 +227,11 @@ impl Booking {
         }
         self.resolve(BookingStatus::Failed, now);
         Effect::Changed
+    }
+
+    /// This time, or the booking's last one if that is later: the clock was set back in between.
+    fn not_before(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now.max(self.resolved_at.unwrap_or(self.created_at))
     }
 
     fn resolve(&mut self, status: BookingStatus, at: DateTime<Utc>) {

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
@@ -152,18 +153,24 @@ pub(crate) async fn record<'a>(
 /// How many keys are forgotten at once at most.
 pub const PRUNED_AT_ONCE: u32 = 10_000;
 
-/// Forgets the oldest of the keys that are older than this, at most [`PRUNED_AT_ONCE`]; returns how many.
+/// Forgets the oldest of the keys that are older than this, at most [`PRUNED_AT_ONCE`]; returns how many. It is `now` at the
+/// latest, whatever the database's clock says: a clock that is set forward makes no key older.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`].
-pub async fn prune(pool: &PgPool, age: Duration) -> Result<u64, postgres::Error> {
+pub async fn prune(
+    pool: &PgPool,
+    age: Duration,
+    now: DateTime<Utc>,
+) -> Result<u64, postgres::Error> {
     let pruned = sqlx::query!(
         "DELETE FROM idempotency_keys WHERE (owner, key) IN (
              SELECT owner, key FROM idempotency_keys
-             WHERE created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2)",
+             WHERE created_at < least(now(), $3) - make_interval(secs => $1) ORDER BY created_at LIMIT $2)",
         age.as_secs_f64(),
         i64::from(PRUNED_AT_ONCE),
+        now,
     )
     .execute(pool)
     .await?;

@@ -22,6 +22,7 @@
 //! | logs | [`telemetry`] |
 //! | figures for machines to watch | [`metrics`] |
 //! | when to stop | [`shutdown`] |
+//! | times of rows | [`timestamp`] |
 //! | what a process asks of its system | [`process`] |
 //!
 //! # Invariants
@@ -37,8 +38,9 @@
 //! a pure function of state, request and that time, write with the condition repeated in SQL, check the number
 //! of rows. Only the database's clock decides anything: hosts may disagree about the time.
 //!
-//! What looks for holds says `resolved_at IS NULL`, as their indexes do. What changes bookings by their ids says
-//! `status = 'PENDING'`, which means the same, so that it can't be planned by way of those indexes.
+//! What looks for holds says `resolved_at IS NULL`, as their indexes do; of the holds of all shows also `id > 0`, as the index
+//! of these does. What changes bookings by their ids says `status = 'PENDING'`, which means the same, so that it can't be
+//! planned by way of those indexes.
 
 pub mod api_key;
 pub mod audit;
@@ -57,3 +59,4 @@ pub mod shutdown;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod timestamp;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::postgres::Error;
+use crate::{postgres::Error, timestamp::Timestamp};
 
 /// A show and where its seats are.
 #[derive(Debug, Clone, Serialize)]
@@ -19,9 +19,9 @@ pub struct ShowSeats {
     pub starts_at: DateTime<Utc>,
     /// Seats in all: the sum of the three.
     pub seats: i64,
-    /// Seats to be had.
+    /// Seats to be had; those of overdue holds among them, whether or not their job has come.
     pub available: i64,
-    /// Seats of holds; those that are overdue among them, until their job has come.
+    /// Seats of holds.
     pub held: i64,
     /// Seats that are sold.
     pub confirmed: i64,
@@ -47,11 +47,14 @@ pub async fn shows(pool: &PgPool, at_most: i64) -> Result<Vec<ShowSeats>, Error>
                    UNION ALL
                    (SELECT id, NULL FROM shows ORDER BY id DESC LIMIT $1)) AS either
                GROUP BY id ORDER BY max(newest) DESC NULLS LAST, id DESC LIMIT $1)
-           SELECT shows.id, name, starts_at, seats::bigint AS "seats!", available_seats::bigint AS "available!",
-                  held AS "held!", seats - available_seats - held AS "confirmed!"
+           SELECT shows.id, name, starts_at AS "starts_at: Timestamp", seats::bigint AS "seats!",
+                  available_seats + overdue AS "available!", held AS "held!",
+                  seats - available_seats - overdue - held AS "confirmed!"
            FROM shown JOIN shows USING (id)
            CROSS JOIN LATERAL (
-               SELECT coalesce(sum(number_of_seats), 0) AS held FROM bookings
+               SELECT coalesce(sum(number_of_seats) FILTER (WHERE expires_at > now()), 0) AS held,
+                      coalesce(sum(number_of_seats) FILTER (WHERE expires_at <= now()), 0) AS overdue
+               FROM bookings
                WHERE show_id = shows.id AND resolved_at IS NULL) AS holds
            ORDER BY newest DESC NULLS LAST, shows.id DESC"#,
         at_most,
@@ -97,12 +100,12 @@ pub async fn pulse(pool: &PgPool) -> Result<Pulse, Error> {
         r#"SELECT
                now() AS "at!",
                coalesce((SELECT id FROM bookings ORDER BY id DESC LIMIT 1), 0) AS "newest_booking!",
-               (SELECT count(*) FROM (SELECT 1 FROM bookings WHERE resolved_at IS NULL
+               (SELECT count(*) FROM (SELECT 1 FROM bookings WHERE resolved_at IS NULL AND id > 0
                     AND expires_at > now() AND expires_at <= now() + interval '30 seconds' LIMIT $1) AS counted) AS "holds_ending_soon!",
-               (SELECT count(*) FROM (SELECT 1 FROM bookings WHERE resolved_at IS NULL
+               (SELECT count(*) FROM (SELECT 1 FROM bookings WHERE resolved_at IS NULL AND id > 0
                     AND expires_at <= now() LIMIT $1) AS counted) AS "overdue_holds!",
                coalesce((SELECT extract(epoch FROM greatest(now() - expires_at, interval '0'))::float8 FROM bookings
-                    WHERE resolved_at IS NULL ORDER BY expires_at LIMIT 1), 0) AS "longest_overdue_seconds!",
+                    WHERE resolved_at IS NULL AND id > 0 ORDER BY expires_at LIMIT 1), 0) AS "longest_overdue_seconds!",
                percentile_cont(0.5)  WITHIN GROUP (ORDER BY late) AS expiry_lag_median_seconds,
                percentile_cont(0.99) WITHIN GROUP (ORDER BY late) AS expiry_lag_p99_seconds
            FROM (SELECT extract(epoch FROM resolved_at - expires_at)::float8 AS late

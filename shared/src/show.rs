@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use crate::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
     idempotency::{self, Claim, Made},
-    postgres::{self, Session},
+    postgres::{self, Database, Engine, Session},
+    timestamp::Timestamp,
 };
 
 /// The most seats that one show can have.
@@ -39,7 +40,8 @@ pub struct Show {
     /// Seats in all.
     #[schema(minimum = 1, maximum = 1_000_000, examples(40))]
     pub seats: i32,
-    /// Seats that no pending or confirmed booking has.
+    /// Seats that no pending or confirmed booking has. While very many holds of the show have run out at the same time, there
+    /// can be more of them for a moment than it says.
     #[schema(minimum = 0, maximum = 1_000_000, examples(38))]
     pub available_seats: i32,
     /// How long a new booking holds its seats unconfirmed, in seconds.
@@ -60,7 +62,8 @@ pub struct Show {
 }
 
 impl Show {
-    /// Tells this state of the show from others: nothing but its available seats ever changes.
+    /// Tells this state of the show from others: nothing but its available seats ever changes. They also do by time alone, when
+    /// a hold runs out.
     #[must_use]
     pub fn version(&self) -> String {
         self.available_seats.to_string()
@@ -156,8 +159,8 @@ async fn create_in(
          claimed AS (
              INSERT INTO idempotency_keys (owner, key, fingerprint, show_id)
              SELECT $8, $9::text, $10, id FROM created WHERE $9 IS NOT NULL)
-         SELECT id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
-                max_seats_per_booking, max_seats_per_user, created_at
+         SELECT id, name, starts_at AS "starts_at: Timestamp", seats, available_seats, hold_seconds, max_hold_seconds,
+                max_seats_per_booking, max_seats_per_user, created_at AS "created_at: Timestamp"
          FROM created"#,
         new.name,
         new.starts_at,
@@ -175,7 +178,8 @@ async fn create_in(
     Ok(Ok(Made::now(show)))
 }
 
-/// Finds a show.
+/// Finds a show. Seats of holds that ran out count as available, whether or not a worker has come by: those of 1,000
+/// such holds, so that it costs the same however many there are. (Who reserves gets those of the others as well.)
 ///
 /// # Errors
 ///
@@ -186,9 +190,14 @@ pub async fn find(
 ) -> Result<Option<Show>, postgres::Error> {
     let show = sqlx::query_as!(
         Show,
-        "SELECT id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
-                max_seats_per_user, created_at
-         FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1",
+        r#"SELECT id, name, starts_at AS "starts_at: Timestamp", seats,
+                  least(seats, available_seats + (
+                      SELECT coalesce(sum(number_of_seats), 0) FROM (
+                          SELECT number_of_seats FROM bookings
+                          WHERE show_id = $1 AND resolved_at IS NULL AND expires_at <= now() LIMIT 1000) AS overdue))::integer AS "available_seats!",
+                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
+                  created_at AS "created_at: Timestamp"
+           FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1"#,
         id,
     )
     .fetch_optional(database)
@@ -196,17 +205,55 @@ pub async fn find(
     Ok(show)
 }
 
-/// At most `limit` shows with an id above `after`, by id.
+/// At most `limit` shows with an id above `after`, by id, each as [`find`] finds it.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`].
-pub async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Show>, postgres::Error> {
+pub async fn list(
+    database: &Database,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Show>, postgres::Error> {
+    let pool = &database.pool;
+    if database.engine == Engine::Citus {
+        return list_on_citus(pool, after, limit).await;
+    }
     let shows = sqlx::query_as!(
         Show,
-        "SELECT id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
-                max_seats_per_user, created_at
-         FROM shows WHERE id > $1 ORDER BY id LIMIT $2",
+        r#"SELECT id, name, starts_at AS "starts_at: Timestamp", seats,
+                  least(seats, available_seats + freed)::integer AS "available_seats!",
+                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
+                  created_at AS "created_at: Timestamp"
+           FROM shows CROSS JOIN LATERAL (
+               SELECT coalesce(sum(number_of_seats), 0) AS freed FROM (
+                   SELECT number_of_seats FROM bookings
+                   WHERE show_id = shows.id AND resolved_at IS NULL AND expires_at <= now() LIMIT 1000) AS counted) AS overdue
+           WHERE id > $1 ORDER BY id LIMIT $2"#,
+        after,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(shows)
+}
+
+/// [`list`], where no part of a statement for several servers can have a limit: all overdue holds are counted.
+async fn list_on_citus(
+    pool: &PgPool,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Show>, postgres::Error> {
+    let shows = sqlx::query_as!(
+        Show,
+        r#"SELECT id, name, starts_at AS "starts_at: Timestamp", seats,
+                  least(seats, available_seats + freed)::integer AS "available_seats!",
+                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
+                  created_at AS "created_at: Timestamp"
+           FROM shows CROSS JOIN LATERAL (
+               SELECT coalesce(sum(number_of_seats), 0) AS freed FROM bookings
+               WHERE show_id = shows.id AND resolved_at IS NULL AND expires_at <= now()) AS overdue
+           WHERE id > $1 ORDER BY id LIMIT $2"#,
         after,
         limit,
     )

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     booking::expire::{self, Overdue},
     idempotency,
     postgres::{self, Database, Leadership, Session, in_time},
     queue::{housekeeping, steer},
-    telemetry,
+    telemetry, timestamp,
 };
 use sqlx::PgPool;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -32,9 +32,14 @@ pub async fn run(database: Database, config: &Config, stop: CancellationToken) {
     let mut rounds = interval_at(Instant::now() + every, every);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leadership = None;
+    // From the start, and not when the lead is taken: the clock may be set in between.
+    let mut clock = stop
+        .run_until_cancelled(MeasuredClock::read(&database.pool))
+        .await
+        .and_then(Result::ok);
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
         // A stop in the middle of a sweep rolls its last batch back.
-        let round = Box::pin(round(&database, config, &mut leadership));
+        let round = Box::pin(round(&database, config, &mut leadership, &mut clock));
         if let Some(Err(error)) = stop.run_until_cancelled(round).await {
             leadership = None;
             tracing::warn!(
@@ -49,18 +54,49 @@ async fn round(
     database: &Database,
     config: &Config,
     leadership: &mut Option<Leadership>,
+    clock: &mut Option<MeasuredClock>,
 ) -> Result<(), postgres::Error> {
     match leadership {
         Some(leadership) => leadership.check().await?,
         None => *leadership = in_time(Leadership::try_take(&database.pool, LEADER_KEY)).await?,
     }
     if leadership.is_some() {
+        let clock = match clock {
+            Some(clock) => clock,
+            None => clock.insert(MeasuredClock::read(&database.pool).await?),
+        };
         let mut cleaned = Cleaned::default();
-        let result = clean(database, config, &mut cleaned).await;
+        let result = clean(database, config, clock, &mut cleaned).await;
         cleaned.tell(&database.pool).await?;
         result?;
     }
     Ok(())
+}
+
+/// The database's clock when this process started, and how much time went by since as the process measures it. So a clock that
+/// is set forward while it runs makes nothing older than it is.
+#[derive(Debug, Clone, Copy)]
+pub struct MeasuredClock {
+    began: Instant,
+    at: DateTime<Utc>,
+}
+
+impl From<DateTime<Utc>> for MeasuredClock {
+    /// One that says so now.
+    fn from(at: DateTime<Utc>) -> Self {
+        let began = Instant::now();
+        Self { began, at }
+    }
+}
+
+impl MeasuredClock {
+    async fn read(pool: &PgPool) -> Result<Self, postgres::Error> {
+        in_time(timestamp::now(pool)).await.map(Self::from)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.at + self.began.elapsed()
+    }
 }
 
 /// What a round put right. All but the pruned are for people to know of: each is the trace of a failure.
@@ -130,12 +166,13 @@ impl Cleaned {
 pub async fn clean(
     database: &Database,
     config: &Config,
+    clock: &MeasuredClock,
     cleaned: &mut Cleaned,
 ) -> Result<(), postgres::Error> {
     let swept = sweep(database, config.overdue_grace()).await;
     let swept = swept.map(|count| cleaned.swept += count);
     rescue(&database.pool, cleaned).await?;
-    prune(&database.pool, config, cleaned).await?;
+    prune(&database.pool, config, clock, cleaned).await?;
     swept
 }
 
@@ -154,11 +191,12 @@ async fn rescue(pool: &PgPool, cleaned: &mut Cleaned) -> Result<(), postgres::Er
 async fn prune(
     pool: &PgPool,
     config: &Config,
+    clock: &MeasuredClock,
     cleaned: &mut Cleaned,
 ) -> Result<(), postgres::Error> {
     let full = housekeeping::BATCH.unsigned_abs();
     loop {
-        let keys = in_time(idempotency::prune(pool, config.keys_kept())).await?;
+        let keys = in_time(idempotency::prune(pool, config.keys_kept(), clock.now())).await?;
         cleaned.pruned_keys += keys;
         if keys < idempotency::PRUNED_AT_ONCE.into() {
             break;

@@ -20,9 +20,15 @@ async fn a_row_that_apalis_cannot_read_is_dead_and_the_queue_goes_on() {
     let show = a_show(&db.pool, 10).await;
     execute(
         &db.pool,
-        "INSERT INTO apalis.jobs (id, job_type, job, run_at, attempts, priority, metadata)
+        "ALTER TABLE apalis.jobs DROP CONSTRAINT jobs_times_range",
+    )
+    .await;
+    execute(
+        &db.pool,
+        "INSERT INTO apalis.jobs (id, job_type, job, run_at, attempts, priority, metadata, done_at)
          SELECT coalesce(id, '01ARZ3NDEKTSV4RRFFQ69G5F' || to_char(number, 'FM00')), 'expire-bookings',
-                job::bytea, run_at::timestamptz, attempts, priority, metadata::hstore
+                job::bytea, run_at::timestamptz, attempts, priority, metadata::hstore,
+                CASE WHEN number = 21 THEN 'infinity'::timestamptz END
          FROM (VALUES
              (10, 'not-a-ulid', '{}',            '2000-01-01', 0,  0,  NULL),
              (11, NULL,         '{}',            '1960-01-01', 0,  0,  NULL),
@@ -34,7 +40,8 @@ async fn a_row_that_apalis_cannot_read_is_dead_and_the_queue_goes_on() {
              (17, NULL,         '[1e999]',       '2000-01-01', 0,  0,  NULL),
              (18, NULL,         '\"\\\\ud800\"', '2000-01-01', 0,  0,  NULL),
              (19, NULL,         '\\xff00',       '2000-01-01', 0,  0,  NULL),
-             (20, NULL,         repeat('[', 5000), '2000-01-01', 0, 0, NULL)
+             (20, NULL,         repeat('[', 5000), '2000-01-01', 0, 0, NULL),
+             (21, NULL,         '{}',            '2000-01-01', 0,  0,  NULL)
          ) AS bad (number, id, job, run_at, attempts, priority, metadata)",
     )
     .await;
@@ -51,7 +58,7 @@ async fn a_row_that_apalis_cannot_read_is_dead_and_the_queue_goes_on() {
             "SELECT count(*) FROM apalis.jobs WHERE status = 'Killed'",
         )
         .await
-            == 11
+            == 12
     })
     .await;
     worker.stop().await;

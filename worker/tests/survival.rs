@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use shared::{
     postgres::{Database, Leadership},
     queue::housekeeping::{self, Retention},
     testing::{
         TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, count, eventually,
-        execute, let_pass,
+        execute, let_pass, now,
     },
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -102,8 +103,13 @@ async fn a_job_that_takes_its_worker_down_is_not_run_for_ever() {
 
 /// A round of the janitor.
 async fn clean(database: &Database) -> Cleaned {
-    let mut cleaned = Cleaned::default();
-    let clean = janitor::clean(database, &CONFIG, &mut cleaned);
+    clean_at(database, now(&database.pool).await).await
+}
+
+/// One of a janitor by whose measure it is now this time.
+async fn clean_at(database: &Database, now: DateTime<Utc>) -> Cleaned {
+    let (clock, mut cleaned) = (now.into(), Cleaned::default());
+    let clean = janitor::clean(database, &CONFIG, &clock, &mut cleaned);
     clean.await.unwrap();
     cleaned
 }
@@ -161,7 +167,8 @@ async fn the_janitor_rescues_also_when_it_cannot_sweep() {
     .await;
     execute(&db.pool, "ALTER TABLE bookings RENAME TO elsewhere").await;
     let mut cleaned = Cleaned::default();
-    let clean = janitor::clean(&db.database, &CONFIG, &mut cleaned).await;
+    let clock = now(&db.pool).await.into();
+    let clean = janitor::clean(&db.database, &CONFIG, &clock, &mut cleaned).await;
     assert!(clean.is_err(), "it is told");
     assert_eq!(cleaned.rescued, 1);
 }
@@ -206,6 +213,22 @@ async fn the_janitor_prunes_what_is_over_by_age_and_by_number() {
             "dead", "first", "retried", "runs", "second", "third", "waits"
         ]
     );
+}
+
+/// The clock is set forward, and perhaps back again.
+#[tokio::test]
+async fn a_clock_that_is_set_forward_makes_no_key_older() {
+    let db = TestDatabase::new().await;
+    execute(
+        &db.pool,
+        "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, created_at)
+         VALUES (0, 'k', '', 1, now() - interval '25 hours')",
+    )
+    .await;
+    // By the measure of a process that saw the clock before it was set 25 hours forward, the key is new.
+    let measured = now(&db.pool).await - TimeDelta::hours(25);
+    assert_eq!(clean_at(&db.database, measured).await.pruned_keys, 0);
+    assert_eq!(clean(&db.database).await.pruned_keys, 1);
 }
 
 #[tokio::test]

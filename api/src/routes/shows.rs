@@ -216,7 +216,7 @@ pub(crate) async fn list(
     Query(query): Query<ListShows>,
 ) -> Result<Page<Show>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    let shows = show::list(&state.database.pool, query.after.unwrap_or(0), limit + 1).await?;
+    let shows = show::list(&state.database, query.after.unwrap_or(0), limit + 1).await?;
     Ok(Page::new(shows, limit, "/shows", place, |last| ListShows {
         after: Some(last.id),
         ..query

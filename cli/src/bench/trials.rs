@@ -100,11 +100,8 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
 
     let began = Instant::now();
     let worker = stage.start_worker()?;
-    while show::list(&pool, 0, 1)
-        .await?
-        .first()
-        .is_none_or(|show| show.available_seats < show.seats)
-    {
+    let is_at_work = "SELECT EXISTS (SELECT FROM bookings WHERE resolved_at IS NULL)";
+    while sqlx::query_scalar(is_at_work).fetch_one(&pool).await? {
         sleep(Duration::from_millis(10)).await;
     }
     let seconds = began.elapsed().as_secs_f64();
@@ -127,13 +124,13 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
             ..stress::Args::quiet(Mode::Hot)
         })
         .await?;
-    let pool = server.connect(DATABASE).await?.pool;
-    let shows = show::list(&pool, 0, 1).await?;
+    let database = server.connect(DATABASE).await?;
+    let shows = show::list(&database, 0, 1).await?;
     let show_ids: Vec<i64> = shows.iter().map(|show| show.id).collect();
-    let lag = expire::lag(&pool, &show_ids)
+    let lag = expire::lag(&database.pool, &show_ids)
         .await?
         .context("no hold ran out")?;
-    pool.close().await;
+    database.pool.close().await;
     worker.stop().await?;
     stage.clear().await?;
     Ok(Steady {

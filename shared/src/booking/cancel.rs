@@ -46,7 +46,7 @@ async fn cancel_in(
     let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
     let ids: Vec<i64> = decisions.changed.iter().copied().collect();
     let updated = sqlx::query!(
-        "UPDATE bookings SET status = 'CANCELLED', resolved_at = $2
+        "UPDATE bookings SET status = 'CANCELLED', resolved_at = greatest($2, created_at, resolved_at)
          WHERE id = ANY($1) AND (status = 'CONFIRMED' OR status = 'PENDING' AND expires_at > $2)
            AND ($3::bigint IS NULL OR show_id = $3)",
         &ids,

@@ -42,7 +42,7 @@ async fn confirm_in(
     let decisions = change::decide(&mut locked, requests, |_, booking| booking.confirm(now));
     let ids: Vec<i64> = decisions.changed.iter().copied().collect();
     let updated = sqlx::query!(
-        "UPDATE bookings SET status = 'CONFIRMED', resolved_at = $2
+        "UPDATE bookings SET status = 'CONFIRMED', resolved_at = greatest($2, created_at)
          WHERE id = ANY($1) AND status = 'PENDING' AND expires_at > $2
            AND ($3::bigint IS NULL OR show_id = $3)",
         &ids,

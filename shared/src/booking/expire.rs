@@ -313,7 +313,7 @@ pub async fn find_overdue_shows(
     let ids = sqlx::query_scalar!(
         "SELECT DISTINCT show_id FROM (
              SELECT show_id FROM bookings
-             WHERE resolved_at IS NULL AND expires_at <= now() - make_interval(secs => $1)
+             WHERE resolved_at IS NULL AND id > 0 AND expires_at <= now() - make_interval(secs => $1)
              ORDER BY expires_at) AS overdue
          ORDER BY show_id",
         grace.as_seconds_f64(),

@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder};
 
 use super::{Booking, BookingStatus};
-use crate::postgres::{self, Session};
+use crate::{
+    postgres::{self, Session},
+    timestamp::Timestamp,
+};
 
 /// A row of `bookings`. Its status is text until it is parsed.
 #[derive(FromRow)]
@@ -16,10 +19,10 @@ pub(super) struct Row {
     pub user_name: String,
     pub number_of_seats: i32,
     pub status: String,
-    pub expires_at: DateTime<Utc>,
-    pub extendable_until: DateTime<Utc>,
-    pub created_at: DateTime<Utc>,
-    pub resolved_at: Option<DateTime<Utc>>,
+    pub expires_at: Timestamp,
+    pub extendable_until: Timestamp,
+    pub created_at: Timestamp,
+    pub resolved_at: Option<Timestamp>,
     /// The database's clock: when the statement began, or when this row was locked.
     pub read_at: DateTime<Utc>,
 }
@@ -37,11 +40,11 @@ impl TryFrom<Row> for Booking {
                 .status
                 .parse()
                 .map_err(|unknown| sqlx::Error::Decode(Box::new(unknown)))?,
-            expires_at: row.expires_at,
-            extendable_until: row.extendable_until,
+            expires_at: row.expires_at.into(),
+            extendable_until: row.extendable_until.into(),
             seconds_left: None,
-            created_at: row.created_at,
-            resolved_at: row.resolved_at,
+            created_at: row.created_at.into(),
+            resolved_at: row.resolved_at.map(Into::into),
         })
     }
 }
@@ -64,8 +67,9 @@ pub async fn find(
 ) -> Result<Option<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
-                  created_at, resolved_at, now() AS "read_at!"
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+                  resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = $1 AND ($2::bigint IS NULL OR show_id = $2)"#,
         id,
         show_id,
@@ -84,8 +88,9 @@ pub async fn find(
 pub async fn find_several(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
-                  created_at, resolved_at, now() AS "read_at!"
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+                  resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = ANY($1) ORDER BY id"#,
         ids,
     )
@@ -107,8 +112,9 @@ pub(super) async fn find_all(
     }
     sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at,
-                  now() AS "read_at!"
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+                  resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)"#,
         ids,
         show_id,
@@ -229,7 +235,7 @@ pub async fn list(
 
 fn holds_by_deadline(filter: &Filter, after: Option<Cursor>, limit: i64) -> QueryBuilder<Postgres> {
     let mut sql = QueryBuilder::new(format!(
-        "SELECT {COLUMNS} FROM bookings WHERE resolved_at IS NULL AND expires_at > now()"
+        "SELECT {COLUMNS} FROM bookings WHERE resolved_at IS NULL AND id > 0 AND expires_at > now()"
     ));
     if let Some(Cursor::Deadline(expires_at, id)) = after {
         sql.push(" AND (expires_at, id) > (").push_bind(expires_at);
@@ -275,7 +281,10 @@ fn bookings_by_id(filter: &Filter, after: Option<i64>, limit: i64) -> QueryBuild
             sql.push(" ORDER BY id LIMIT ")
                 .push_bind(limit)
                 .push(") UNION ALL (");
-            select(&mut sql, "resolved_at IS NULL AND expires_at <= now()");
+            select(
+                &mut sql,
+                "resolved_at IS NULL AND id > 0 AND expires_at <= now()",
+            );
             sql.push(")");
         }
     }
@@ -305,8 +314,9 @@ pub(super) async fn lock(
                SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at
                FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
                ORDER BY id FOR NO KEY UPDATE)
-           SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at,
-                  clock_timestamp() AS "read_at!"
+           SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+                  resolved_at AS "resolved_at: Timestamp", clock_timestamp() AS "read_at!"
            FROM locked"#,
         ids,
         show_id,
@@ -327,8 +337,9 @@ pub(super) async fn lock_free(
 ) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at,
-                  now() AS "read_at!"
+        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+                  resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
            ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"#,
         ids,

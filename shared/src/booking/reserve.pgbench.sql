@@ -10,9 +10,12 @@ WITH counted AS (
     UPDATE shows SET available_seats = available_seats - 100, revision = revision + 1
     WHERE id = 1 AND generation = :generation AND available_seats >= 100 RETURNING id),
 booked AS (
-    INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at)
+    INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
+                          clock_high)
     SELECT 1, 'user ' || position, 1, 'PENDING', now() + interval '2 minutes',
-           now() + interval '15 minutes', now()
+           now() + interval '15 minutes', now(),
+           (SELECT high FROM (SELECT coalesce(clock_high, created_at) AS high FROM bookings ORDER BY id DESC LIMIT 1) AS newest
+            WHERE high > now() + interval '1 second')
     FROM generate_series(1, 100) AS position ORDER BY position
     RETURNING id),
 enqueued AS (

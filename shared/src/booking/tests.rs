@@ -178,20 +178,47 @@ enum Request {
     Expire,
 }
 
-fn requests() -> impl Strategy<Value = Vec<(Request, i64)>> {
+/// Their times straddle the deadline at 120.
+fn requests_at_any_time() -> impl Strategy<Value = Vec<(Request, i64)>> {
     let request = prop_oneof![
         Just(Request::Confirm),
         Just(Request::Cancel),
         Just(Request::Expire)
     ];
-    // Times ascend as the database's clock does; they straddle the deadline at 120.
-    proptest::collection::vec((request, 0..240_i64), 1..12).prop_map(|mut requests| {
+    proptest::collection::vec((request, 0..240_i64), 1..12)
+}
+
+/// Their times ascend, as the database's clock mostly does.
+fn requests() -> impl Strategy<Value = Vec<(Request, i64)>> {
+    requests_at_any_time().prop_map(|mut requests| {
         requests.sort_by_key(|(_, now)| *now);
         requests
     })
 }
 
 proptest! {
+    /// However the clock is set in between.
+    #[test]
+    fn times_of_a_booking_never_run_backwards(history in requests_at_any_time()) {
+        let mut booking = booking(BookingStatus::Pending);
+        booking.created_at = at(60);
+        let mut last = booking.created_at;
+        for (request, now) in history {
+            let effect = match request {
+                Request::Confirm => booking.confirm(at(now)),
+                Request::Cancel => booking.cancel(at(now)),
+                Request::Expire => Ok(booking.expire(at(now))),
+            };
+            if effect == Ok(Effect::Changed) {
+                let resolved_at = booking.resolved_at.unwrap();
+                prop_assert!(resolved_at >= last && resolved_at >= at(now));
+                last = resolved_at;
+            }
+            let left = booking.clone().as_of(at(now)).seconds_left;
+            prop_assert!(left.is_none_or(|left| (0..=60).contains(&left)));
+        }
+    }
+
     /// Invariant 2, for every history of requests.
     #[test]
     fn a_booking_leaves_pending_once_and_at_the_right_time(history in requests()) {

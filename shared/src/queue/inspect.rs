@@ -12,6 +12,7 @@ use crate::{
     booking::{Booking, query},
     jobs::{self, ExpireBookings},
     postgres::Error,
+    timestamp::Timestamp,
 };
 
 /// Counts end here: this many may be more.
@@ -81,7 +82,7 @@ pub async fn queues(pool: &PgPool) -> Result<Vec<Queue>, Error> {
              UNION SELECT job_type FROM waiting WHERE job_type IS NOT NULL)
          SELECT name, paused_at, paused_by, ARRAY[{counts}] AS counts,
                 oldest.id AS oldest_due_job,
-                coalesce(extract(epoch FROM now() - oldest.run_at), 0)::float8 AS due_lag_seconds,
+                coalesce(extract(epoch FROM now() - greatest(oldest.run_at, 'epoch')), 0)::float8 AS due_lag_seconds,
                 (SELECT count(*) FROM (SELECT FROM apalis.jobs
                     WHERE status = 'Done' AND done_at > now() - interval '1 minute' AND job_type = name LIMIT $2)
                  AS counted) AS done_last_minute
@@ -129,13 +130,13 @@ pub struct Job {
     /// How often it may be begun before it is dead.
     pub max_attempts: i32,
     /// From when on it may be run.
-    pub run_at: DateTime<Utc>,
+    pub run_at: Timestamp,
     /// When a worker took it the last time.
-    pub taken_at: Option<DateTime<Utc>>,
+    pub taken_at: Option<Timestamp>,
     /// Which worker did.
     pub taken_by: Option<String>,
     /// When it ended the last time.
-    pub ended_at: Option<DateTime<Utc>>,
+    pub ended_at: Option<Timestamp>,
     /// Why it failed the last time.
     pub error: Option<String>,
 }
@@ -200,7 +201,7 @@ impl Filter {
             None => None,
         };
         Cursor {
-            at,
+            at: at.map(Into::into),
             id: last.id.clone(),
         }
     }
@@ -473,9 +474,9 @@ fn timeline(job: &Job) -> Vec<Event> {
     };
     let mut events: Vec<Event> = [
         event(made_at, "made".to_owned()),
-        event(Some(job.run_at), due.to_owned()),
-        event(job.taken_at, format!("taken by {worker}")),
-        event(job.ended_at, ended.to_owned()),
+        event(Some(job.run_at.into()), due.to_owned()),
+        event(job.taken_at.map(Into::into), format!("taken by {worker}")),
+        event(job.ended_at.map(Into::into), ended.to_owned()),
     ]
     .into_iter()
     .flatten()
@@ -508,7 +509,7 @@ pub async fn workers(pool: &PgPool) -> Result<Vec<Worker>, Error> {
     let sql = format!(
         "WITH in_hand AS MATERIALIZED (SELECT id, lock_by FROM apalis.jobs WHERE {running} ORDER BY lock_at LIMIT 10000)
          SELECT id, worker_type AS queue,
-                extract(epoch FROM now() - last_seen)::float8 AS heartbeat_age_seconds,
+                extract(epoch FROM now() - least(last_seen, now()))::float8 AS heartbeat_age_seconds,
                 ARRAY(SELECT in_hand.id FROM in_hand WHERE lock_by = workers.id) AS running
          FROM apalis.workers WHERE last_seen > now() - interval '1 hour'
          ORDER BY last_seen DESC LIMIT 500"

@@ -76,7 +76,8 @@ impl<'r> New<'r> {
 
     /// In one statement, since each would be a round trip while the shows are locked. So the job's row is ours, as apalis
     /// would write it. As in `Locked::add_available_seats`, a counter is never clamped, and the range of keys spares the old
-    /// versions of a hot show's row, in whatever order the planner joins.
+    /// versions of a hot show's row, in whatever order the planner joins. Where the clock was set back, each booking
+    /// remembers how late it was before; a second is what transactions that run side by side may differ by.
     async fn insert_at_once(
         &self,
         tx: &mut PgConnection,
@@ -94,9 +95,12 @@ impl<'r> New<'r> {
                    RETURNING id),
                booked AS (
                    INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until,
-                                         counts_per_user, created_at)
+                                         counts_per_user, created_at, clock_high)
                    SELECT show_id, user_name, number_of_seats, 'PENDING', expires_at, extendable_until,
-                          counts_per_user, $7
+                          counts_per_user, $7::timestamptz,
+                          (SELECT high FROM (SELECT coalesce(clock_high, created_at) AS high FROM bookings
+                                             ORDER BY id DESC LIMIT 1) AS newest
+                           WHERE high > $7::timestamptz + interval '1 second')
                    FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[], $5::timestamptz[],
                                $6::boolean[])
                         WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, extendable_until,
@@ -137,7 +141,8 @@ impl<'r> New<'r> {
         Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
-    /// In a statement for each server. Citus could do the one for all, by way of files for what its parts say to each other,
+    /// In a statement for each server. None looks for the newest booking of all, which is on another one; so a clock that is set
+    /// back shows in lists by time. Citus could do the one for all, by way of files for what its parts say to each other,
     /// in three times the time.
     async fn insert_on_citus(
         &self,
