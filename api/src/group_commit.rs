@@ -427,6 +427,9 @@ fn may_be_one_members_fault(error: &postgres::Error) -> bool {
         postgres::Error::Conflict(_)
         | postgres::Error::Locked(_)
         | postgres::Error::Unavailable(_)
+        | postgres::Error::NeedsOperator(_)
+        | postgres::Error::NotReady(_)
+        | postgres::Error::Stale(_)
         | postgres::Error::OutcomeUnknown(_) => false,
     }
 }

@@ -104,7 +104,13 @@ const PROBLEMS: [(&str, &[&str]); 11] = [
 ];
 
 /// What every operation can answer with.
-const ALWAYS: [&str; 4] = ["unavailable", "timed-out", "outcome-unknown", "internal"];
+const ALWAYS: [&str; 5] = [
+    "unavailable",
+    "not-ready",
+    "timed-out",
+    "outcome-unknown",
+    "internal",
+];
 
 /// What all but those for load balancers can answer with besides.
 const GUARDED: [&str; 5] = [
@@ -220,7 +226,7 @@ fn add_problems(operation: &mut Value, problems: &Map<String, Value>) {
         content["examples"][kind] = json!({ "$ref": format!("#/components/examples/{kind}") });
         for name in match kind {
             "api-key-required" | "api-key-invalid" | "scope-required" => &["WWW-Authenticate"][..],
-            "too-many-requests" | "overloaded" | "unavailable" => &["Retry-After"],
+            "too-many-requests" | "overloaded" | "unavailable" | "not-ready" => &["Retry-After"],
             "content-encoding" => &["Accept-Encoding"],
             _ => &[],
         } {

@@ -73,8 +73,10 @@ pub(crate) enum Problem {
     TimedOut,
     /// More requests wait than the server takes on. Nothing was done.
     Overloaded,
-    /// The database is away or busy. Nothing was done.
+    /// The database is away or busy, or its operator has to do something. Nothing was done.
     Unavailable(Arc<postgres::Error>),
+    /// The database can't be worked with, such as before it was migrated. Nothing was done.
+    NotReady(Arc<postgres::Error>),
     /// The server is about to stop, and wants no more requests.
     Stopping,
     /// The database was lost during COMMIT: it may have been done or not.
@@ -102,7 +104,10 @@ impl From<Arc<postgres::Error>> for Problem {
         match *error {
             postgres::Error::Conflict(_)
             | postgres::Error::Locked(_)
-            | postgres::Error::Unavailable(_) => Self::Unavailable(error),
+            | postgres::Error::Unavailable(_)
+            | postgres::Error::NeedsOperator(_)
+            | postgres::Error::Stale(_) => Self::Unavailable(error),
+            postgres::Error::NotReady(_) => Self::NotReady(error),
             postgres::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
             postgres::Error::Unexpected(_) | postgres::Error::Drift { .. } => Self::Internal(error),
         }
@@ -248,6 +253,7 @@ impl Problem {
             Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
                 name(S::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
             }
+            Self::NotReady(_) => name(S::SERVICE_UNAVAILABLE, "not-ready", "Not ready"),
             Self::OutcomeUnknown(_) => name(
                 S::SERVICE_UNAVAILABLE,
                 "outcome-unknown",
@@ -297,6 +303,10 @@ impl Problem {
             }
             Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
                 "Nothing was done. Try again shortly.".into()
+            }
+            Self::NotReady(error) => {
+                let reason = error.operators_reason();
+                format!("Nothing was done: {}.", reason.as_deref().unwrap_or("try again shortly")).into()
             }
             Self::TimedOut | Self::OutcomeUnknown(_) => {
                 "It may have been done or not. What reads, confirms, extends or cancels, and what has an `Idempotency-Key`, can be repeated as it is; otherwise look first whether it was made.".into()
@@ -372,7 +382,7 @@ impl Problem {
     fn log(&self) {
         match self {
             Self::Internal(error) => tracing::error!(error = chain(error), "request failed"),
-            Self::Unavailable(error) | Self::OutcomeUnknown(error) => {
+            Self::Unavailable(error) | Self::NotReady(error) | Self::OutcomeUnknown(error) => {
                 tracing::warn!(error = chain(error), "request failed");
             }
             Self::Panicked(message) => tracing::error!(message, "request panicked"),
@@ -463,7 +473,11 @@ impl IntoResponse for Problem {
         match self {
             // Not when it may have been done: a client that comes back by itself would do it twice. Not all at the same
             // time: those that were turned away together would come back together.
-            Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
+            Self::Overloaded
+            | Self::Unavailable(_)
+            | Self::NotReady(_)
+            | Self::KeysUnknown
+            | Self::Stopping => {
                 headers.insert(RETRY_AFTER, fastrand::u16(RETRY_AFTER_SECONDS).into());
             }
             Self::TooManyRequests => {
@@ -562,6 +576,9 @@ impl Problem {
             Self::TimedOut,
             Self::Overloaded,
             Self::Unavailable(failed()),
+            Self::NotReady(Arc::new(postgres::Error::NotReady(
+                postgres::NotReady::NoSchema,
+            ))),
             Self::OutcomeUnknown(failed()),
             Self::Internal(failed()),
         ];

@@ -268,11 +268,13 @@ async fn an_outage_that_fails_20_000_requests_is_logged_once_and_then_counted() 
 async fn every_log_line_of_a_request_has_its_id() {
     let db = TestDatabase::new().await;
     let mut api = Api::start(&db.url).await;
-    // Without its table, a request fails in a way that is a defect.
-    sqlx::query("DROP TABLE bookings")
-        .execute(&db.pool)
-        .await
-        .unwrap();
+    // A request fails in a way that is a defect.
+    sqlx::raw_sql(
+        "ALTER TABLE bookings RENAME TO elsewhere; CREATE VIEW bookings AS SELECT * FROM elsewhere WHERE 1 / 0 = 1",
+    )
+    .execute(&db.pool)
+    .await
+    .unwrap();
     let response = reqwest::Client::new()
         .get(format!("{}/bookings/1", api.base))
         .header("x-request-id", "r-1")
@@ -282,13 +284,13 @@ async fn every_log_line_of_a_request_has_its_id() {
     assert_eq!(response.status(), 500);
     assert_eq!(response.headers()["x-request-id"], "r-1");
     let body = response.text().await.unwrap();
-    assert!(!body.contains("relation"), "nothing of the inside: {body}");
+    assert!(!body.contains("division"), "nothing of the inside: {body}");
 
     let failed = line_with(&mut api.log, "request failed").await;
     assert_eq!(failed["span"]["id"], "r-1");
     assert_eq!(failed["level"], "ERROR");
     assert!(
-        failed["error"].to_string().contains("relation"),
+        failed["error"].to_string().contains("division"),
         "the cause: {failed}"
     );
     let answered = line_with(&mut api.log, "answered").await;

@@ -177,6 +177,23 @@ async fn a_pooler_is_noticed_whatever_options_the_url_and_the_environment_have()
     assert_only_an_api_starts(&with_options, &[]).await;
     assert_only_an_api_starts(&url, &[("PGOPTIONS", "-c work_mem=8MB")]).await;
 
+    // Nor does what is set for the database, which a session can't be told at its start here.
+    for setting in [
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_read_only = on",
+        "standard_conforming_strings = off",
+        "search_path = ''",
+    ] {
+        let sql = format!("ALTER DATABASE {} SET {setting}", db.name);
+        let set = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
+        set.execute(&db.pool).await.unwrap();
+    }
+    // For the pooler's connections to the server, which keep what they began with.
+    sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ticketing' AND datname = current_database() AND pid <> pg_backend_pid()")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+
     let api = Program::api(&with_options, "127.0.0.1:0", &[]).await;
     let args = ["hot", "--connections", "8", "--duration", "1"];
     let (code, report) = stress(&api.url(), &args).await;

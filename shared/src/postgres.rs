@@ -5,15 +5,17 @@ mod connect;
 mod error;
 mod leadership;
 mod migrate;
+mod password;
 pub mod pooler;
+mod ready;
 mod servers;
 mod session;
 mod settings;
+mod statements;
 pub mod usage;
 
 use std::{io, time::Duration};
 
-use sqlx::PgPool;
 use tokio::time::timeout;
 
 pub(crate) use self::session::OpenTransaction;
@@ -23,7 +25,9 @@ pub use self::{
     error::{Error, expect_rows},
     leadership::Leadership,
     migrate::migrate,
+    ready::{NotReady, ready},
     session::{Session, Work},
+    statements::{forget as forget_statements, read},
 };
 /// How long a connection may take to show that it still works; another one is tried then.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -48,14 +52,4 @@ async fn within<T, E: From<sqlx::Error>>(
 /// Those of `asking`; [`Error::Unavailable`] after 12 s.
 pub async fn in_time<T>(asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     within(session::WORK_TIMEOUT, asking).await
-}
-
-/// Answers when the database does.
-///
-/// # Errors
-///
-/// [`Error`].
-pub async fn ping(pool: &PgPool) -> Result<(), Error> {
-    sqlx::query!("SELECT 1 AS one").fetch_one(pool).await?;
-    Ok(())
 }

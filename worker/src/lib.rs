@@ -18,10 +18,10 @@ use apalis_postgres::PostgresStorage;
 use serde::de::DeserializeOwned;
 use shared::{
     jobs::ExpireBookings,
-    postgres::{Database, pooler},
+    postgres::{self, Database, in_time, pooler},
     queue::engine,
 };
-use tokio::time::{Instant, Interval, interval};
+use tokio::time::{Instant, Interval, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -71,24 +71,78 @@ pub async fn run(
         "{} jobs at the same time need at least {needed} connections to the database, {connections} are allowed",
         config.concurrency,
     );
+    let listener = listener::bind(config.worker_listen)
+        .context("cannot listen for those who watch this worker")?;
+    // The end of any of them is the end of all.
+    let stop = stop.child_token();
+    let watched = listener::serve(listener, database.pool.clone(), stop.clone());
+    let working = async {
+        let _ends_watched = stop.clone().drop_guard();
+        work(&database, config, &stop).await
+    };
+    let (watched, result) = tokio::join!(watched, working);
+    tracing::info!("worker stopped");
+    result.and(watched.context("cannot be watched"))
+}
+
+async fn work(
+    database: &Database,
+    config: &Config,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    if until_ready(database, stop).await == Ready::Stopped {
+        return Ok(());
+    }
     ensure!(
         engine::is_applied(&database.pool).await?,
         "the database's function apalis.get_jobs is not the one that this worker needs: run `ticketing migrate` of this version",
     );
-    let listener = listener::bind(config.worker_listen)
-        .context("cannot listen for those who watch this worker")?;
     tracing::info!(concurrency = config.concurrency, "worker started");
-    // The end of either is the end of both.
-    let stop = stop.child_token();
     let janitor = janitor::run(database.clone(), config, stop.clone());
-    let watched = listener::serve(listener, database.pool.clone(), stop.clone());
     let consumer = async {
         let _ends_janitor = stop.clone().drop_guard();
-        consume(&database, config, &stop).await
+        consume(database, config, stop).await
     };
-    let ((), watched, result) = tokio::join!(janitor, watched, consumer);
-    tracing::info!("worker stopped");
-    result.and(watched.context("cannot be watched"))
+    let ((), result) = tokio::join!(janitor, consumer);
+    result
+}
+
+/// How it came that the wait for a database is over.
+#[derive(Debug, PartialEq, Eq)]
+enum Ready {
+    /// There was nothing to wait for.
+    AtOnce,
+    /// It was not ready before.
+    AfterAWait,
+    /// The worker was told to stop.
+    Stopped,
+}
+
+/// How often a database that is not ready is looked at.
+const READY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Waits for as long as the database lacks what a worker needs, such as before it was migrated, and says what. A database that
+/// is away or keeps the worker out is the consumer's business, which gives up at last.
+async fn until_ready(database: &Database, stop: &CancellationToken) -> Ready {
+    let waiting = async {
+        let mut said = None;
+        while let Err(postgres::Error::NotReady(reason)) = in_time(postgres::ready(database)).await
+        {
+            let reason = reason.to_string();
+            if said.as_ref() != Some(&reason) {
+                tracing::warn!(reason, "the database is not ready: the worker waits");
+                said = Some(reason);
+            }
+            sleep(READY_INTERVAL).await;
+        }
+        match said {
+            Some(_) => Ready::AfterAWait,
+            None => Ready::AtOnce,
+        }
+    };
+    stop.run_until_cancelled(waiting)
+        .await
+        .unwrap_or(Ready::Stopped)
 }
 
 /// Runs the monitor, again after an error. Each time every worker gets a new name: under its old one, apalis
@@ -122,6 +176,16 @@ async fn consume(
         }
         if began.elapsed() > HEALTHY_AFTER {
             (failing_since, delay) = (None, RESTART_DELAY);
+        }
+        // Its connections may have statements that are no longer right.
+        postgres::forget_statements();
+        match until_ready(database, stop).await {
+            Ready::AtOnce => {}
+            Ready::AfterAWait => {
+                (failing_since, delay) = (None, RESTART_DELAY);
+                continue;
+            }
+            Ready::Stopped => break,
         }
         // apalis answers `Ok` also when a database error ended the worker.
         let error = ran.err().map(|error| error.to_string());

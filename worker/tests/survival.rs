@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use shared::{
-    postgres::{Database, Leadership},
+    postgres::{self, Database, Leadership},
     queue::housekeeping::{self, Retention},
     testing::{
         TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, count, eventually,
@@ -99,6 +99,52 @@ async fn a_job_that_takes_its_worker_down_is_not_run_for_ever() {
         result.to_string().contains("its worker was lost"),
         "{result}"
     );
+}
+
+/// It does not end, and does not write the same error again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_waits_for_a_database_that_is_not_migrated_and_begins_by_itself() {
+    let db = TestDatabase::empty().await;
+    let worker = Worker::start(&db.database, CONFIG);
+    a_worker_is_told(&db).await;
+    postgres::migrate(&db.database).await.unwrap();
+    let show = a_show(&db.pool, 10).await;
+    a_hold(&db.pool, &show, 1).await;
+    let_pass(&db.pool, 200).await;
+    eventually("the seat is back", async || {
+        available_seats(&db.pool, show.id).await == 10
+    })
+    .await;
+
+    // A database that was put back without the queue, and then with it.
+    execute(&db.pool, "ALTER SCHEMA apalis RENAME TO elsewhere").await;
+    a_worker_is_told(&db).await;
+    assert!(!worker.running.is_finished(), "it waits");
+    execute(&db.pool, "ALTER SCHEMA elsewhere RENAME TO apalis").await;
+    a_hold(&db.pool, &show, 1).await;
+    let_pass(&db.pool, 200).await;
+    eventually("the seat is back again", async || {
+        available_seats(&db.pool, show.id).await == 10
+    })
+    .await;
+    worker.stop().await;
+}
+
+/// Waits until a worker asks what the database lacks.
+async fn a_worker_is_told(db: &TestDatabase) {
+    let asks = "SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                  AND query LIKE '%schema_compatibility%' AND state_change > $1";
+    let since = now(&db.pool).await;
+    eventually("it asks what is missing", async || {
+        let asked: i64 = sqlx::query_scalar(asks)
+            .bind(since)
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        asked > 0
+    })
+    .await;
 }
 
 /// A round of the janitor.

@@ -10,8 +10,9 @@ use axum::{
 use chrono::{DateTime, Utc};
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
-use shared::booking::{
-    Booking, BookingStatus, MAX_SEATS_PER_BOOKING, Refusal, extend, query, reserve,
+use shared::{
+    booking::{Booking, BookingStatus, MAX_SEATS_PER_BOOKING, Refusal, extend, query, reserve},
+    postgres,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -226,7 +227,7 @@ pub(crate) async fn find(
     Query(OfShow { show_id }): Query<OfShow>,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let booking = query::find(&state.database.pool, booking_id, show_id)
+    let booking = postgres::read(|| query::find(&state.database.pool, booking_id, show_id))
         .await?
         .ok_or(Refusal::BookingNotFound { booking_id })?;
     Ok(Tagged::from(booking).unless(&known))
@@ -327,7 +328,8 @@ pub(crate) async fn list(
     if after.is_some_and(|cursor| !filter.has(cursor)) {
         return Err(page::of_another_list());
     }
-    let bookings = query::list(&state.database.pool, &filter, after, limit + 1).await?;
+    let bookings =
+        postgres::read(|| query::list(&state.database.pool, &filter, after, limit + 1)).await?;
     Ok(Page::new(bookings, limit, "/bookings", place, |last| {
         query.after = Some(page::Cursor(filter.cursor(last)));
         query

@@ -31,7 +31,7 @@ pub(crate) async fn live() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
-/// Whether the database answers too, and the process is not about to stop
+/// Whether the database answers too and has what is needed, and the process is not about to stop
 ///
 /// If not, send requests elsewhere.
 #[utoipa::path(
@@ -45,6 +45,9 @@ pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Hea
     if state.stop.is_cancelled() {
         return Err(Problem::Stopping);
     }
-    postgres::ping(&state.database.pool).await?;
-    Ok(Json(Health { status: "ready" }))
+    match postgres::read(|| postgres::ready(&state.database)).await {
+        Ok(()) => Ok(Json(Health { status: "ready" })),
+        Err(error) if error.operators_reason().is_some() => Err(Problem::NotReady(error.into())),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -12,7 +12,7 @@ use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use shared::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
-    postgres::Session,
+    postgres::{self, Session},
     show::{
         self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow, Show,
     },
@@ -173,7 +173,7 @@ pub(crate) async fn find(
     Id(show_id): Id,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let show = show::find(&state.database.pool, show_id)
+    let show = postgres::read(|| show::find(&state.database.pool, show_id))
         .await?
         .ok_or(Refusal::ShowNotFound { show_id })?;
     Ok(Tagged::from(show).unless(&known))
@@ -216,7 +216,8 @@ pub(crate) async fn list(
     Query(query): Query<ListShows>,
 ) -> Result<Page<Show>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    let shows = show::list(&state.database, query.after.unwrap_or(0), limit + 1).await?;
+    let shows =
+        postgres::read(|| show::list(&state.database, query.after.unwrap_or(0), limit + 1)).await?;
     Ok(Page::new(shows, limit, "/shows", place, |last| ListShows {
         after: Some(last.id),
         ..query

@@ -1,13 +1,7 @@
 //! Connections: where the database is, how it is reached, and pools on it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
 use futures_util::TryFutureExt;
 use sqlx::{
     Connection, PgPool,
@@ -16,9 +10,9 @@ use sqlx::{
 use tokio::time::sleep;
 
 use super::{
-    Engine, PING_TIMEOUT, TRUSTED_WHEN_IDLE, pooler, servers,
+    Engine, PING_TIMEOUT, TRUSTED_WHEN_IDLE, password, pooler, servers,
     settings::{self, Patience},
-    within,
+    statements, within,
 };
 
 /// Where the database is.
@@ -32,6 +26,8 @@ pub struct DatabaseArgs {
     pub database_url: String,
 
     /// A file with the password, so that it need not be in the URL; a newline at its end is no part of it
+    ///
+    /// A new password in it is used for new connections as soon as the database takes it.
     #[arg(long, env, value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
 
@@ -153,8 +149,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// When the URL is malformed, the password can't be read, or no database that takes writes can be connected to.
 pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
-    let password = args.database_password_file.as_deref().map(read_password);
-    let servers = servers::parse(&args.database_url, password.transpose()?.as_deref())?;
+    let servers = servers::servers_of(args)?;
     // A pool would try again and again, and in the end not tell why.
     let (primary, connection) = servers::find_primary(&servers, CONNECT_TIMEOUT).await?;
     let options = PgPoolOptions::new()
@@ -172,22 +167,14 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
         is_pooled: primary.is_pooled,
     };
     if servers.len() > 1 {
-        tokio::spawn(servers::follow(database.clone(), servers, connection));
+        tokio::spawn(servers::follow(database.clone(), args.clone(), connection));
     } else {
         connection.close().await?;
     }
+    if let Some(file) = &args.database_password_file {
+        tokio::spawn(password::follow(database.pool.clone(), file.clone()));
+    }
     Ok(database)
-}
-
-fn read_password(file: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(file).with_context(|| {
-        format!(
-            "cannot read the database's password from {}",
-            file.display()
-        )
-    })?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
 fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
@@ -197,8 +184,9 @@ fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
         // while may have gone bad, though, such as by a restart of the database.
         .before_acquire(|connection, usage| {
             Box::pin(async move {
-                Ok(usage.idle_for < TRUSTED_WHEN_IDLE
-                    || within(PING_TIMEOUT, connection.ping()).await.is_ok())
+                Ok(!statements::may_be_stale(usage.age)
+                    && (usage.idle_for < TRUSTED_WHEN_IDLE
+                        || within(PING_TIMEOUT, connection.ping()).await.is_ok()))
             })
         })
         // Whoever asked may have gone away before the answer came. The pool would wait for it, without end if the server's
@@ -206,21 +194,4 @@ fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
         .after_release(|connection, _| {
             Box::pin(within(PING_TIMEOUT, connection.flush()).map_ok(|()| true))
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_in_a_file_has_no_newline_at_its_end() {
-        let file = std::env::temp_dir().join(format!("ticketing-password-{}", std::process::id()));
-        for written in ["p w", "p w\n", "p w\r\n"] {
-            fs::write(&file, written).unwrap();
-            assert_eq!(read_password(&file).unwrap(), "p w");
-        }
-        fs::remove_file(&file).unwrap();
-        let error = read_password(&file).unwrap_err().to_string();
-        assert!(error.contains("ticketing-password-"), "{error}");
-    }
 }

@@ -1,10 +1,13 @@
 //! Brings the schema up to date.
 
 use anyhow::{Context, ensure};
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{PgPool, migrate::Migrator, postgres::PgPoolOptions};
 
 use super::{Database, citus, pooler};
 use crate::{jobs, queue::engine};
+
+/// The tables of ticketing.
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// The oldest server that the statements of this program are tested with.
 const MIN_VERSION: i32 = 15;
@@ -23,7 +26,7 @@ pub async fn migrate(database: &Database) -> anyhow::Result<()> {
     jobs::migrate(pool)
         .await
         .context("cannot migrate the queue's tables (schema apalis)")?;
-    sqlx::migrate!("../migrations")
+    MIGRATIONS
         .run(pool)
         .await
         .context("cannot migrate the tables of ticketing")?;

@@ -111,12 +111,17 @@ pub(super) struct Texts {
 impl Texts {
     fn new(settings: impl Iterator<Item = (&'static str, &'static str)>) -> Self {
         let settings: String = settings
-            .filter(|(name, _)| !name.starts_with("tcp_"))
+            // Those of connections, and what `BEGIN` says by itself.
+            .filter(|(name, _)| !name.starts_with("tcp_") && !name.starts_with("default_"))
             .map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"))
             .collect();
         Self {
-            begin: format!("BEGIN READ ONLY; DEALLOCATE ALL{settings}"),
-            begin_anew: format!("ROLLBACK; BEGIN{settings}"),
+            begin: format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; DEALLOCATE ALL{settings}"
+            ),
+            begin_anew: format!(
+                "ROLLBACK; BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE{settings}"
+            ),
             commit_and_chain: format!("COMMIT AND CHAIN; DEALLOCATE ALL{settings}"),
         }
     }

@@ -5,10 +5,12 @@ use std::{borrow::Cow, io, time::Duration};
 use anyhow::{Context, anyhow, bail, ensure};
 use form_urlencoded::Serializer;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection, PgConnection, Row, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 
-use super::{Database, Engine, Error, PING_TIMEOUT, citus, pooler, settings, within};
+use super::{
+    Database, DatabaseArgs, Engine, Error, PING_TIMEOUT, citus, password, pooler, settings, within,
+};
 use crate::telemetry;
 
 /// A server, or a way to one.
@@ -29,13 +31,23 @@ impl Server {
     }
 }
 
+/// The servers that a program was told of, with the password that is in its file now.
+///
+/// # Errors
+///
+/// When the URL is malformed, or the password can't be read.
+pub(super) fn servers_of(args: &DatabaseArgs) -> anyhow::Result<Vec<Server>> {
+    let password = args.database_password_file.as_deref().map(password::read);
+    parse(&args.database_url, password.transpose()?.as_deref())
+}
+
 /// Reads a URL as PostgreSQL's own programs do: `postgres://user@one:5432,two:5432/db` or
 /// `postgres:///db?host=one,two&port=5432,5433`, each with `target_session_attrs`.
 ///
 /// # Errors
 ///
 /// When it is no such URL, or asks for servers that take no writes.
-pub(super) fn parse(url: &str, password: Option<&str>) -> anyhow::Result<Vec<Server>> {
+fn parse(url: &str, password: Option<&str>) -> anyhow::Result<Vec<Server>> {
     let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
     ensure!(
         ["postgres", "postgresql"].contains(&scheme),
@@ -168,8 +180,9 @@ async fn try_server(server: &Server, limit: Duration) -> anyhow::Result<(Primary
             .with_context(|| format!("cannot connect to PostgreSQL at {place}"))?;
         ensure!(
             takes_writes(&mut connection).await?,
-            "PostgreSQL at {place} takes no writes: it is a standby, or read-only"
+            "PostgreSQL at {place} takes no writes: it is a standby"
         );
+        check_encoding(&mut connection, &place).await?;
         Ok((primary, connection))
     })
     .await
@@ -214,6 +227,19 @@ async fn describe(
     Ok((primary, connection))
 }
 
+/// Names are text of any language, whose characters are counted.
+async fn check_encoding(connection: &mut PgConnection, place: &str) -> anyhow::Result<()> {
+    // As text and not prepared: a pooler may be between.
+    let row = sqlx::raw_sql("SHOW server_encoding").fetch_one(connection);
+    let encoding: String = row.await?.try_get(0)?;
+    ensure!(
+        encoding == "UTF8",
+        "the database at {place} has the encoding {encoding}, but UTF8 is needed: make another one, \
+         `CREATE DATABASE ticketing ENCODING 'UTF8' TEMPLATE template0`, and move what this one has with pg_dump"
+    );
+    Ok(())
+}
+
 /// # Errors
 ///
 /// When it does not, or can't be asked.
@@ -226,15 +252,13 @@ pub(super) async fn ensure_takes_writes(connection: &mut PgConnection) -> Result
     )))
 }
 
+/// A standby takes none. Where sessions can only read unless they say otherwise (`default_transaction_read_only`), ours do.
 async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    // As text and not prepared: a pooler may be between.
-    let read_only: String = sqlx::Row::try_get(
-        &sqlx::raw_sql("SHOW transaction_read_only")
-            .fetch_one(connection)
-            .await?,
-        0,
-    )?;
-    Ok(read_only == "off")
+    // Not prepared: a pooler may be between.
+    sqlx::raw_sql("SELECT NOT pg_is_in_recovery()")
+        .fetch_one(connection)
+        .await?
+        .try_get(0)
 }
 
 /// How often it is looked whether the server in use still takes writes.
@@ -245,7 +269,7 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Leads new connections of this pool to the server that takes writes, until the pool is closed: those to the last one
 /// break by themselves. `connection` is to the one that does now.
-pub(super) async fn follow(database: Database, servers: Vec<Server>, mut connection: PgConnection) {
+pub(super) async fn follow(database: Database, args: DatabaseArgs, mut connection: PgConnection) {
     let following = async {
         loop {
             while matches!(
@@ -259,7 +283,7 @@ pub(super) async fn follow(database: Database, servers: Vec<Server>, mut connect
             }
             tracing::warn!("the database's server takes no writes any more");
             let primary;
-            (primary, connection) = find_again(&servers, &database).await;
+            (primary, connection) = find_again(&args, &database).await;
             tracing::info!(server = primary.place, "the database's server is found");
             database.pool.set_connect_options(primary.options);
         }
@@ -267,9 +291,13 @@ pub(super) async fn follow(database: Database, servers: Vec<Server>, mut connect
     database.pool.close_event().do_until(following).await.ok();
 }
 
-async fn find_again(servers: &[Server], database: &Database) -> (Primary, PgConnection) {
+async fn find_again(args: &DatabaseArgs, database: &Database) -> (Primary, PgConnection) {
     loop {
-        match find_primary(servers, TRY_TIMEOUT).await {
+        let found = async {
+            // Anew, for the password may be another one.
+            find_primary(&servers_of(args)?, TRY_TIMEOUT).await
+        };
+        match found.await {
             Ok(found) if found.0.is_like(database) => return found,
             Ok((primary, _)) => tracing::error!(
                 server = primary.place,

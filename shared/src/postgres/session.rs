@@ -289,12 +289,23 @@ fn commit_error(error: sqlx::Error) -> Error {
         .as_database_error()
         .is_some_and(|error| error.code().as_deref() != Some(citus::INTERNAL_ERROR));
     match Error::from(error) {
-        error @ (Error::Conflict(_) | Error::Locked(_) | Error::Unexpected(_)) if refused => error,
+        error @ (Error::Conflict(_)
+        | Error::Locked(_)
+        | Error::Unexpected(_)
+        | Error::NeedsOperator(_)
+        | Error::NotReady(_)
+        | Error::Stale(_))
+            if refused =>
+        {
+            error
+        }
         Error::Conflict(error)
         | Error::Locked(error)
         | Error::Unavailable(error)
+        | Error::NeedsOperator(error)
+        | Error::Stale(error)
         | Error::Unexpected(error) => Error::OutcomeUnknown(error),
-        error @ (Error::OutcomeUnknown(_) | Error::Drift { .. }) => error,
+        error @ (Error::OutcomeUnknown(_) | Error::NotReady(_) | Error::Drift { .. }) => error,
     }
 }
 

@@ -1,7 +1,19 @@
 //! What each of our sessions asks of the server.
 
 /// Names and values.
-pub(super) const ALL: [(&str, &str); 10] = [
+pub(super) const ALL: [(&str, &str); 19] = [
+    // What our statements are written for, whatever `ALTER DATABASE` or `ALTER ROLE` say. (Not `synchronous_commit`, which is
+    // the operator's choice, and not what only a superuser may set.)
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_deferrable", "off"),
+    ("search_path", "public"),
+    ("standard_conforming_strings", "on"),
+    ("bytea_output", "hex"),
+    ("IntervalStyle", "postgres"),
+    ("row_security", "on"),
+    // A pool's connections may wait for work.
+    ("idle_session_timeout", "0"),
     ("statement_timeout", "10s"),
     (LOCK_TIMEOUT.0, LOCK_TIMEOUT.1),
     ("idle_in_transaction_session_timeout", "30s"),
