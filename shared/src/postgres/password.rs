@@ -57,7 +57,7 @@ pub(super) async fn follow(pool: PgPool, file: PathBuf) {
             }
         }
     };
-    pool.close_event().do_until(following).await.ok();
+    pool.close_event().do_until(Box::pin(following)).await.ok();
 }
 
 #[cfg(test)]
