@@ -23,6 +23,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -137,6 +138,9 @@ impl Drop for Lanes {
 
 /// Reserve, confirm, cancel, extend and locate each have their lanes.
 const KINDS: usize = 5;
+
+/// How long requests wait for locks, as long as a session does that waits for one.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a request has no answer.
 #[derive(Debug)]

@@ -19,9 +19,12 @@ use shared::{
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 
-use super::{Answered, Kind, Lanes, Member, Sharing, Transaction, Unanswered, answer, run_batch};
+use super::{
+    Answered, Kind, Lanes, Member, PATIENCE, Sharing, Transaction, Unanswered, answer, run_batch,
+};
 
 /// Finds the lock that each request can't have now.
 pub(crate) type FindMissing<Request> =
@@ -29,9 +32,6 @@ pub(crate) type FindMissing<Request> =
 
 /// How many locks the requests of a process wait for at the same time. Requests for others are answered with 503 at once.
 pub(super) const DETOURS_MAX: usize = 8;
-
-/// How often requests that waited for their lock may lose it to somebody else before their transaction has it.
-const ATTEMPTS: u32 = 3;
 
 /// The requests of one kind that wait for locks.
 pub(super) struct Detours<Request, Answer> {
@@ -136,11 +136,14 @@ where
 
     /// Serves those who wait for this lock until nobody does.
     async fn run(self: Arc<Self>, lock: Lock, _place: OwnedSemaphorePermit) {
+        // Those who came here had to; who comes meanwhile may find it free.
+        let mut must_wait = true;
         while let Some(members) = self.next(lock) {
             let (requests, callers) = members.into_iter().map(|m| (m.request, m.caller)).unzip();
             // As in a lane, a panic loses these.
-            let serving = AssertUnwindSafe(self.serve(lock, requests));
+            let serving = AssertUnwindSafe(self.serve(lock, must_wait, requests));
             if let Ok(result) = serving.catch_unwind().await {
+                must_wait = result.is_err();
                 answer(callers, result, &self.thread);
             }
         }
@@ -159,20 +162,25 @@ where
         Some(members)
     }
 
-    /// Waits for the lock, gives it back, and runs them. With nothing else in hand meanwhile: who waited for a booking with its
+    /// Runs them; before that, or when they can't have the lock soon, waits for it and gives it back. With nothing else in hand meanwhile: who waited for a booking with its
     /// show locked would keep everybody from the show.
     async fn serve(
         &self,
         lock: Lock,
+        mut must_wait: bool,
         requests: Vec<Request>,
     ) -> Result<Vec<Answered<Answer>>, postgres::Error> {
         let mut batch = Batch::of(requests);
-        let mut attempt = 1;
+        let began = Instant::now();
         loop {
-            locks::wait(&mut Session::new(&self.database), lock).await?;
+            if must_wait {
+                locks::wait(&mut Session::new(&self.database), lock).await?;
+            }
+            must_wait = true;
             let mut session = Session::new(&self.database).impatient();
             match run_batch(&mut session, self.transaction, &mut batch).await {
-                Err(postgres::Error::Locked(_)) if attempt < ATTEMPTS => attempt += 1,
+                // Somebody else was faster.
+                Err(postgres::Error::Locked(_)) if began.elapsed() < PATIENCE => {}
                 result => return result,
             }
         }

@@ -15,7 +15,8 @@ use tokio::{runtime::Handle, time::Instant};
 use tracing::{Instrument, Span};
 
 use super::{
-    Caller, Member, Sharing, Transaction, answer, arrivals::Arrivals, detour::Detours, run_batch,
+    Caller, Member, PATIENCE, Sharing, Transaction, answer, arrivals::Arrivals, detour::Detours,
+    run_batch,
 };
 
 /// What a lane's batches are made by, and who gets their answers.
@@ -85,22 +86,30 @@ pub(super) async fn run_lane<Request, Answer>(
     }
 }
 
-/// After a lock could not be had: runs those who can have theirs, while the others wait apart.
+/// After a lock could not be had: runs those who can have theirs, while the others wait apart. As long as requests wait for a
+/// lock, since in a crowd somebody else may be faster once more.
 async fn run_the_rest<Request, Answer>(
     session: &mut Session,
     rules: &Rules<Request, Answer>,
-    members: Vec<Member<Request, Answer>>,
+    mut members: Vec<Member<Request, Answer>>,
     span: &Span,
 ) where
     Request: Clone + Send + Sync + 'static,
     Answer: Send + 'static,
 {
-    let rest = rules.detours.divert(session, members).await;
-    let (requests, callers) = part(rest, span);
-    let mut batch = Batch::of(requests);
-    let running = run_batch(session, rules.transaction, &mut batch).instrument(span.clone());
-    if let Ok(result) = AssertUnwindSafe(running).catch_unwind().await {
-        answer(callers, result, &rules.callers);
+    let began = Instant::now();
+    loop {
+        members = rules.detours.divert(session, members).await;
+        let (requests, callers) = part(members, span);
+        let mut batch = Batch::of(requests);
+        let running = run_batch(session, rules.transaction, &mut batch).instrument(span.clone());
+        match AssertUnwindSafe(running).catch_unwind().await {
+            Ok(Err(postgres::Error::Locked(_))) if began.elapsed() < PATIENCE => {
+                members = Member::put_together(batch.into_members(), callers);
+            }
+            Ok(result) => return answer(callers, result, &rules.callers),
+            Err(_) => return,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use tokio::sync::Mutex;
 
 use super::{Booking, Effect, query, seats_by_show};
 use crate::{
@@ -14,8 +15,12 @@ use crate::{
     show,
 };
 
-/// How many holds one transaction expires at most: it bounds how long their shows stay locked.
-const MAX_AT_ONCE: usize = 1000;
+/// How many holds one transaction expires at most: it bounds how long their shows stay locked, which others wait for.
+const MAX_AT_ONCE: usize = 250;
+
+/// Turns of this process's jobs at the same show: each show has one of these, by its id. Whoever waited for it finds done what
+/// it came for, and need not lock the show.
+static TURNS: [Mutex<()>; 64] = [const { Mutex::const_new(()) }; 64];
 
 /// What expiring came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -143,8 +148,16 @@ pub async fn expire_overdue(
 ) -> Result<usize, postgres::Error> {
     let mut expired = 0;
     loop {
+        // Who is ready to wait for the show does not keep its turn from others meanwhile.
+        let _turn = match overdue.show_ids[..] {
+            [show_id] if session.is_impatient() => Some(turn(show_id).lock().await),
+            _ => None,
+        };
         // Before the shows are locked, since everybody waits for these.
         let ids = postgres::in_time(find(session.pool(), overdue)).await?;
+        if ids.is_empty() {
+            return Ok(expired);
+        }
         let count = session
             .transact(&mut (overdue, &ids), |tx, (overdue, ids)| {
                 Box::pin(expire_in(tx, &overdue.show_ids, ids))
@@ -158,14 +171,15 @@ pub async fn expire_overdue(
     }
 }
 
+fn turn(show_id: i64) -> &'static Mutex<()> {
+    &TURNS[usize::try_from(show_id.unsigned_abs()).unwrap_or_default() % TURNS.len()]
+}
+
 async fn expire_in(
     tx: &mut PgConnection,
     show_ids: &[i64],
     ids: &[i64],
 ) -> Result<usize, postgres::Error> {
-    if ids.is_empty() {
-        return Ok(0);
-    }
     let mut shows = show::lock(tx, show_ids).await?;
     let Some(now) = shows.locked_at else {
         return Ok(0);

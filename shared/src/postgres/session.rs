@@ -72,6 +72,10 @@ impl Session {
         &self.database.pool
     }
 
+    pub(crate) fn is_impatient(&self) -> bool {
+        self.patience == Patience::Short
+    }
+
     pub(crate) fn engine(&self) -> Engine {
         self.database.engine
     }
