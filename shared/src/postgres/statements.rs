@@ -1,7 +1,7 @@
 //! Prepared statements that are no longer right, such as after a migration changed the type of a column: PostgreSQL then
 //! refuses to run them on this connection for ever.
 //!
-//! Whoever sees such an error marks this instant, and no [`Database`] lends a connection that is older. It is of the process
+//! Whoever sees such an error marks this instant, and no [`Database`](super::Database) lends a connection that is older. It is of the process
 //! and not of a pool: a change of the schema is met on all connections, and to make them anew costs little.
 
 use std::{
