@@ -456,8 +456,8 @@ async fn the_last_look_stays_while_the_database_is_away() {
     let (status, problem) = ask(&api, Method::GET, "/sales").await;
     assert_eq!(
         (status.as_u16(), &problem["type"]),
-        (500, &json!("/problems/internal")),
-        "the test's own defect"
+        (503, &json!("/problems/not-ready")),
+        "a table is missing"
     );
     execute(&api.db.pool, "ALTER TABLE away RENAME TO bookings").await;
     eventually("it looks again", async || {
