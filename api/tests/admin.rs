@@ -57,6 +57,7 @@ async fn a_sale_is_seen_from_all_sides() {
     let overview = get(&api, "/overview").await;
     assert_eq!(overview["failure"], Value::Null);
     assert_eq!(overview["now"]["queues"][0]["depth"]["scheduled"], 2);
+    assert_eq!(overview["now"]["queues"][0]["dueLagSeconds"], 0.0);
     let at = overview["now"]["at"].as_str().unwrap();
     let later = get(&api, &format!("/overview?since={at}")).await;
     assert!(

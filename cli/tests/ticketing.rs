@@ -160,29 +160,6 @@ async fn migrate_is_safe_twice_and_by_several_at_once() {
 }
 
 #[tokio::test]
-async fn migrate_says_which_extensions_the_server_lacks() {
-    let db = TestDatabase::empty().await;
-    // A server without its contrib package, as far as one can see from here: its list of extensions is hidden.
-    let name = &db.name;
-    let hide = format!(
-        "CREATE SCHEMA hidden; CREATE TABLE hidden.pg_available_extensions (name text);
-         INSERT INTO hidden.pg_available_extensions VALUES ('hstore');
-         ALTER DATABASE {name} SET search_path = hidden, pg_catalog, public"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(hide))
-        .execute(&db.pool)
-        .await
-        .unwrap();
-    let mut migrate = ticketing();
-    migrate.arg("migrate").env("DATABASE_URL", &db.url);
-    let output = migrate.output().await.unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    let expected = "lacks the extensions pgcrypto; they are in its contrib package";
-    assert!(text.contains(expected), "{text}");
-}
-
-#[tokio::test]
 async fn without_a_server_to_start_it_says_where_it_looked_and_what_to_install() {
     let output = ticketing()
         .env("PG_BIN_DIR", "/nowhere")

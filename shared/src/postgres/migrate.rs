@@ -59,15 +59,33 @@ async fn check_server(pool: &PgPool) -> anyhow::Result<()> {
     .fetch_one(pool)
     .await
     .context("cannot ask the PostgreSQL server for its version")?;
+    ensure_suits(server.version, &server.missing)
+}
+
+fn ensure_suits(version: i32, missing: &[String]) -> anyhow::Result<()> {
     ensure!(
-        server.version >= MIN_VERSION,
-        "PostgreSQL {MIN_VERSION} or newer is needed, this server is {}",
-        server.version,
+        version >= MIN_VERSION,
+        "PostgreSQL {MIN_VERSION} or newer is needed, this server is {version}",
     );
     ensure!(
-        server.missing.is_empty(),
+        missing.is_empty(),
         "the PostgreSQL server lacks the extensions {}; they are in its contrib package (Debian: postgresql-contrib)",
-        server.missing.join(", "),
+        missing.join(", "),
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_the_server_lacks() {
+        assert!(ensure_suits(MIN_VERSION, &[]).is_ok());
+        let error = ensure_suits(14, &[]).unwrap_err().to_string();
+        assert!(error.contains("this server is 14"), "{error}");
+        let error = ensure_suits(MIN_VERSION, &["pgcrypto".to_owned()]).unwrap_err();
+        let expected = "lacks the extensions pgcrypto; they are in its contrib package";
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }

@@ -82,7 +82,8 @@ pub async fn queues(pool: &PgPool) -> Result<Vec<Queue>, Error> {
              UNION SELECT job_type FROM waiting WHERE job_type IS NOT NULL)
          SELECT name, paused_at, paused_by, ARRAY[{counts}] AS counts,
                 oldest.id AS oldest_due_job,
-                coalesce(extract(epoch FROM now() - greatest(oldest.run_at, 'epoch')), 0)::float8 AS due_lag_seconds,
+                CASE WHEN oldest.id IS NULL THEN 0
+                     ELSE extract(epoch FROM now() - greatest(oldest.run_at, 'epoch')) END::float8 AS due_lag_seconds,
                 (SELECT count(*) FROM (SELECT FROM apalis.jobs
                     WHERE status = 'Done' AND done_at > now() - interval '1 minute' AND job_type = name LIMIT $2)
                  AS counted) AS done_last_minute
