@@ -10,10 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use chrono::TimeDelta;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use shared::{audit, booking::expire, shutdown};
-use tokio::time::{Instant, sleep_until};
+use shared::{audit, booking::expire, postgres::Database, shutdown};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::{
     fault::{Planned, plan},
@@ -101,8 +102,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     if !summary.wrong.is_empty() {
         bail!(
-            "round {} failed; its logs are in {}, and this repeats it:\n  ticketing chaos --rounds 1 --seed {}",
+            "round {} failed: {}; its logs are in {}, and this repeats it:\n  ticketing chaos --rounds 1 --seed {}",
             summary.rounds,
+            summary.wrong.join("; "),
             dir.display(),
             seed + u64::from(summary.rounds) - 1,
         );
@@ -216,6 +218,7 @@ async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> 
     wrong.extend(verification.faults);
 
     let database = system.connect().await?;
+    expired_for_good(&database).await?;
     let audit = audit::audit(&database, Duration::ZERO).await?;
     for invariant in audit.invariants.iter().filter(|found| found.broken > 0) {
         wrong.push(format!("{}: {:?}", invariant.name, invariant.examples));
@@ -231,6 +234,20 @@ async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> 
         latest_seconds,
         wrong,
     })
+}
+
+/// Waits until the holds that have run out, which readers see as failed at once, have failed in the table as well. Those that
+/// have not after [`LATE_LIMIT`] are left for the audit to find.
+async fn expired_for_good(database: &Database) -> anyhow::Result<()> {
+    let deadline = Instant::now() + LATE_LIMIT;
+    while Instant::now() < deadline
+        && !expire::find_overdue_shows(&database.pool, TimeDelta::zero())
+            .await?
+            .is_empty()
+    {
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 /// Whether a client must live with it while programs and database go away: no answer, "come again", and too late.
