@@ -7,11 +7,7 @@ use chrono::{DateTime, TimeDelta};
 use serde_json::{Value, json};
 use shared::{
     batch::Batch,
-    booking::{
-        BookingStatus, Change, Refusal, cancel, confirm,
-        expire::{self, Overdue},
-        extend, query, reserve,
-    },
+    booking::{BookingStatus, Change, Refusal, cancel, confirm, expire, extend, query, reserve},
     idempotency::{Claim, Key},
     jobs::ExpireBookings,
     postgres::{self, Database, Engine, Session},
@@ -247,12 +243,8 @@ async fn what_is_written_on_the_coordinator_too_is_committed_in_two_phases() {
     })
     .await;
     run_out(&citus.pool, show.id).await;
-    let overdue = Overdue {
-        show_ids: vec![show.id],
-        grace: TimeDelta::zero(),
-    };
-    let expired = expire::expire_overdue(&mut session, &overdue).await;
-    assert!(expired.unwrap() > 0);
+    let swept = expire::sweep(&mut session, show.id, TimeDelta::zero()).await;
+    assert!(swept.unwrap() > 0);
 }
 
 /// Moves shards from a server to another one, each with all that is beside it, while it sells.

@@ -34,9 +34,12 @@
 //!
 //! # How a transaction is written
 //!
-//! Lock (shows by id, then bookings by id), read the database's clock *after* the locks are held, decide with
+//! Lock (bookings by id, then shows by id), read the database's clock *after* the locks are held, decide with
 //! a pure function of state, request and that time, write with the condition repeated in SQL, check the number
 //! of rows. Only the database's clock decides anything: hosts may disagree about the time.
+//!
+//! Who reserves has the show's lock first, and so never waits for a booking: holds that have run out and that somebody else has
+//! locked are left alone, and waited for afterwards, without the show.
 //!
 //! What looks for holds says `resolved_at IS NULL`, as their indexes do; of the holds of all shows also `id > 0`, as the index
 //! of these does. What changes bookings by their ids says `status = 'PENDING'`, which means the same, so that it can't be

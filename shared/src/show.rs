@@ -438,6 +438,23 @@ async fn lock_several(tx: &mut PgConnection, ids: &[i64]) -> Result<Vec<LockedRo
     .await
 }
 
+/// Locks these shows, and adds to each one's available seats: see [`Locked::add_available_seats`].
+///
+/// # Errors
+///
+/// [`postgres::Error`].
+pub(crate) async fn lock_and_add_available_seats(
+    tx: &mut PgConnection,
+    seats_by_show: &BTreeMap<i64, i32>,
+) -> Result<(), postgres::Error> {
+    if seats_by_show.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = seats_by_show.keys().copied().collect();
+    let mut shows = lock(tx, &ids).await?;
+    shows.add_available_seats(tx, seats_by_show).await
+}
+
 impl Locked {
     /// Adds to each show's available seats, or takes from them where the number is negative. A counter that would leave
     /// `0..=seats` fails the transaction: drift is never hidden by a clamp.

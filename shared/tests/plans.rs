@@ -4,11 +4,7 @@
 use chrono::{DateTime, TimeDelta};
 use shared::{
     batch::Batch,
-    booking::{
-        cancel, confirm,
-        expire::{self, Overdue},
-        extend, reserve,
-    },
+    booking::{cancel, confirm, expire, extend, reserve},
     idempotency::{Claim, Key},
     postgres::Session,
     show::{NewShow, Show},
@@ -165,15 +161,14 @@ async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
     costs.push(("expire", cost));
     let_pass(&pool, 2 * 3600).await;
     let cost = pages_for_each(&pool, async |_| {
-        let overdue = Overdue {
-            show_ids: expire::find_overdue_shows(&pool, TimeDelta::zero())
+        let shows = expire::find_overdue_shows(&pool, TimeDelta::zero()).await;
+        let mut swept = 0;
+        for show_id in shows.unwrap() {
+            swept += expire::sweep(&mut session(), show_id, TimeDelta::zero())
                 .await
-                .unwrap(),
-            grace: TimeDelta::zero(),
-        };
-        expire::expire_overdue(&mut session(), &overdue)
-            .await
-            .unwrap()
+                .unwrap();
+        }
+        swept
     })
     .await;
     costs.push(("sweep", cost));

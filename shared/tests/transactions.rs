@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
 use shared::{
     batch::Batch,
     booking::{
-        Booking, BookingStatus, Change, Refusal, cancel, confirm, expire, extend, query, reserve,
+        Booking, BookingStatus, Change, Refusal, cancel, confirm, expire, extend, query,
+        reserve::{self, Outcome, Terms},
     },
     idempotency::{Claim, Key},
     jobs::ExpireBookings,
@@ -14,11 +16,11 @@ use shared::{
     show::{self, Creation, NewShow},
     testing::{
         TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
-        change, count, create, direct, eventually, job, let_pass, lock_show, now, stored_status,
-        things, until_one_waits_for_a_lock,
+        change, connect, count, create, direct, eventually, job, let_pass, lock_show, now,
+        stored_status, things, until_one_waits_for_a_lock,
     },
 };
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio::{sync::Barrier, task::JoinSet};
 
 fn request(show_id: i64, number_of_seats: i32) -> reserve::Request {
@@ -38,6 +40,22 @@ async fn reserve_one(pool: &PgPool, show_id: i64, seats: i32) -> Result<Booking,
     .await
     .unwrap();
     things(answers).remove(0)
+}
+
+/// In this transaction, and not run again.
+async fn reserve_in(
+    tx: &mut sqlx::PgConnection,
+    batch: Vec<reserve::Request>,
+) -> Vec<Result<Booking, Refusal>> {
+    let terms = Terms {
+        engine: Engine::Postgres,
+        waits: 0,
+    };
+    let tried = reserve::reserve_in(tx, &mut Batch::of(batch), terms).await;
+    let Outcome::Answered(answers) = tried.unwrap() else {
+        panic!("it waits for nobody");
+    };
+    things(answers)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,10 +103,7 @@ async fn batches_over_several_shows_in_any_order_do_not_deadlock() {
         clients.spawn(async move {
             // In this transaction and not in `reserve`, which would hide a deadlock by a retry.
             let mut tx = pool.begin().await.unwrap();
-            let answers = reserve::reserve_in(&mut tx, &mut Batch::of(batch), Engine::Postgres)
-                .await
-                .unwrap();
-            let answers = things(answers);
+            let answers = reserve_in(&mut tx, batch).await;
             tx.commit().await.unwrap();
             answers
         });
@@ -371,14 +386,7 @@ async fn the_job_exists_if_and_only_if_the_booking_does() {
     let bookings = "SELECT count(*) FROM bookings";
 
     let mut tx = db.pool.begin().await.unwrap();
-    let answers = reserve::reserve_in(
-        &mut tx,
-        &mut Batch::of([request(show.id, 2)]),
-        Engine::Postgres,
-    )
-    .await
-    .unwrap();
-    let answers = things(answers);
+    let answers = reserve_in(&mut tx, vec![request(show.id, 2)]).await;
     assert!(answers[0].is_ok());
     tx.rollback().await.unwrap();
     assert_eq!(count(&db.pool, bookings).await, 0);
@@ -530,6 +538,17 @@ async fn drift_fails_the_transaction() {
         "{error:?}"
     );
     assert_eq!(stored_status(&db.pool, hold.id).await, "PENDING");
+
+    let_pass(&db.pool, 125).await;
+    let job = job(&[hold.id]);
+    assert!(expire::expire(&mut db.session(), &job).await.is_err());
+    assert_eq!(stored_status(&db.pool, hold.id).await, "PENDING");
+    sqlx::query("DELETE FROM shows")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    assert!(expire::expire(&mut db.session(), &job).await.is_err());
+    assert_eq!(stored_status(&db.pool, hold.id).await, "PENDING");
 }
 
 /// In a big sale hundreds of jobs are due at once: one of them does the work of all, and the rest wait for nobody.
@@ -618,8 +637,9 @@ async fn no_statement_scans_the_bookings() {
     assert_eq!(scans().await.0, 0);
 }
 
+/// A job is short however many holds are overdue, and does what it came for: the other jobs do the rest, or a sweep.
 #[tokio::test]
-async fn more_overdue_holds_than_one_transaction_takes_are_all_expired() {
+async fn a_job_expires_its_own_holds_and_a_thousand_others_and_a_sweep_all() {
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 2500).await;
     let mut session = db.session();
@@ -628,10 +648,16 @@ async fn more_overdue_holds_than_one_transaction_takes_are_all_expired() {
         .await
         .unwrap();
     let answers = things(answers);
-    let first = answers[0].as_ref().unwrap().id;
+    let newest = answers[2099].as_ref().unwrap().id;
     let_pass(&db.pool, 125).await;
-    let outcome = expire::expire(&mut session, &job(&[first])).await.unwrap();
-    assert_eq!((outcome.expired, outcome.next_deadline), (2100, None));
+    let outcome = expire::expire(&mut session, &job(&[newest])).await.unwrap();
+    assert!((1000..=1001).contains(&outcome.expired), "{outcome:?}");
+    assert_eq!(outcome.next_deadline, None);
+    assert_eq!(stored_status(&db.pool, newest).await, "FAILED");
+    let expired = i32::try_from(outcome.expired).unwrap();
+    assert_eq!(available_seats(&db.pool, show.id).await, 400 + expired);
+    let swept = expire::sweep(&mut session, show.id, TimeDelta::zero()).await;
+    assert_eq!(swept.unwrap(), 2100 - outcome.expired);
     assert_eq!(available_seats(&db.pool, show.id).await, 2500);
     assert_seats_conserved(&db.pool).await;
 }
@@ -926,4 +952,98 @@ async fn a_booking_of_another_show_than_was_named_is_not_found() {
     assert!(answers[0].is_ok());
     assert_eq!(available_seats(&db.pool, show.id).await, 10);
     assert_eq!(available_seats(&db.pool, other.id).await, 10);
+}
+
+/// A worker fails an overdue hold, and has not yet given its seat back, since the show is locked by the one who wants it.
+#[tokio::test]
+async fn who_lacks_a_seat_waits_for_one_that_is_just_being_given_back() {
+    let db = TestDatabase::new().await;
+    let show = a_show(&db.pool, 2).await;
+    let hold = a_hold(&db.pool, &show, 2).await;
+    let_pass(&db.pool, 125).await;
+    let mut expiring = db.pool.begin().await.unwrap();
+    sqlx::query("UPDATE bookings SET status = 'FAILED', resolved_at = now() WHERE id = $1")
+        .bind(hold.id)
+        .execute(&mut *expiring)
+        .await
+        .unwrap();
+    let pool = db.pool.clone();
+    let reserving = tokio::spawn(async move { reserve_one(&pool, show.id, 2).await });
+    until_one_waits_for_a_lock(&db.pool).await;
+    // It waits without the show.
+    sqlx::query("UPDATE shows SET available_seats = available_seats + 2")
+        .execute(&mut *expiring)
+        .await
+        .unwrap();
+    expiring.commit().await.unwrap();
+    assert!(reserving.await.unwrap().is_ok());
+    assert_eq!(available_seats(&db.pool, show.id).await, 0);
+    assert_seats_conserved(&db.pool).await;
+}
+
+/// Each of them takes the locks of bookings, then that of the show; who reserves has the show's, and waits for no booking.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_gives_seats_back_and_takes_them_at_the_same_time_is_never_in_a_deadlock() {
+    let db = TestDatabase::new().await;
+    // So that a deadlock ends with the wait for a lock, which is an error, and not with a repeat.
+    let set = format!("ALTER DATABASE {} SET deadlock_timeout = '1min'", db.name);
+    sqlx::raw_sql(AssertSqlSafe(set))
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    let database = connect(&db.url, 16).await.unwrap();
+    let show = a_show(&db.pool, 20).await;
+    for _ in 0..15 {
+        let holds: Vec<i64> = join_all((0..20).map(|_| reserve_one(&db.pool, show.id, 1)))
+            .await
+            .into_iter()
+            .map(|hold| hold.unwrap().id)
+            .collect();
+        // Ten run out, and all are cancelled, of which those that ran out are locked too; others want their seats.
+        sqlx::query("UPDATE bookings SET created_at = now() - interval '2 minutes', expires_at = now() WHERE id = ANY($1)")
+            .bind(&holds[..10])
+            .execute(&db.pool)
+            .await
+            .unwrap();
+        let barrier = Arc::new(Barrier::new(12));
+        let mut clients = JoinSet::new();
+        for client in 0..12_usize {
+            let mut session = Session::new(&database);
+            let (barrier, holds) = (barrier.clone(), holds.clone());
+            clients.spawn(async move {
+                barrier.wait().await;
+                match client {
+                    0..4 => {
+                        let mut ids = holds;
+                        ids.rotate_left(client);
+                        expire::expire(&mut session, &job(&ids)).await.map(drop)
+                    }
+                    4..8 => {
+                        let mut batch: Vec<Change> = holds.iter().map(|id| change(*id)).collect();
+                        batch.rotate_left(client);
+                        cancel::cancel(&mut session, &mut Batch::of(batch))
+                            .await
+                            .map(drop)
+                    }
+                    _ => {
+                        let batch = vec![request(show.id, 1); 5];
+                        reserve::reserve(&mut session, &mut Batch::of(batch))
+                            .await
+                            .map(drop)
+                    }
+                }
+            });
+        }
+        for ended in clients.join_all().await {
+            ended.unwrap();
+        }
+        assert_seats_conserved(&db.pool).await;
+        let_pass(&db.pool, 125).await;
+        while expire::sweep(&mut db.session(), show.id, TimeDelta::zero())
+            .await
+            .unwrap()
+            > 0
+        {}
+        assert_eq!(available_seats(&db.pool, show.id).await, 20);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
-    booking::expire::{self, Overdue},
+    booking::expire,
     idempotency,
     postgres::{self, Database, Leadership, Session, in_time},
     queue::{housekeeping, steer},
@@ -226,11 +226,7 @@ pub async fn sweep(database: &Database, grace: TimeDelta) -> Result<usize, postg
     let mut session = Session::new(database);
     let mut expired = 0;
     for show_id in in_time(expire::find_overdue_shows(&database.pool, grace)).await? {
-        let overdue = Overdue {
-            show_ids: vec![show_id],
-            grace,
-        };
-        match expire::expire_overdue(&mut session, &overdue).await {
+        match expire::sweep(&mut session, show_id, grace).await {
             Ok(count) => expired += count,
             // One show whose seats do not add up, or that somebody keeps locked, must not keep the others from theirs.
             Err(

@@ -36,11 +36,6 @@ async fn cancel_in(
     requests: &[Change],
 ) -> Result<Decisions, postgres::Error> {
     let show_id = change::only_show(requests);
-    let show_ids = match show_id {
-        Some(show_id) => vec![show_id],
-        None => query::show_ids(tx, &change::ids(requests)).await?,
-    };
-    let mut shows = show::lock(tx, &show_ids).await?;
     let mut locked = query::lock(tx, &change::ids(requests), show_id).await?;
     let now = locked.locked_at;
     let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
@@ -58,6 +53,6 @@ async fn cancel_in(
     .rows_affected();
     postgres::expect_rows("cancelled bookings", ids.len(), updated)?;
     let freed = seats_by_show(ids.iter().filter_map(|id| locked.bookings.get(id)));
-    shows.add_available_seats(tx, &freed).await?;
+    show::lock_and_add_available_seats(tx, &freed).await?;
     Ok(decisions)
 }

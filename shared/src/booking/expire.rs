@@ -11,15 +11,15 @@ use super::{Booking, Effect, query, seats_by_show};
 use crate::{
     jobs::ExpireBookings,
     metrics::{BOOKINGS, EXPIRY_LAG},
-    postgres::{self, Engine, Session},
+    postgres::{self, Session},
     show,
 };
 
-/// How many holds one transaction expires at most: it bounds how long their shows stay locked, which others wait for.
-const MAX_AT_ONCE: usize = 250;
+/// How many of a show's holds one transaction expires beside those that a job names: it bounds how long it takes.
+const MAX_AT_ONCE: i64 = 1000;
 
 /// Turns of this process's jobs at the same show: each show has one of these, by its id. Whoever waited for it finds done what
-/// it came for, and need not lock the show.
+/// it came for.
 static TURNS: [Mutex<()>; 64] = [const { Mutex::const_new(()) }; 64];
 
 /// What expiring came to.
@@ -35,87 +35,90 @@ pub struct Outcome {
 /// A show with a hold that is overdue for longer has jobs that are late. Whichever job of that show comes next helps.
 const LATE: TimeDelta = TimeDelta::milliseconds(500);
 
-/// Fails the overdue holds of the shows of these bookings, and gives their seats back. Bookings that are resolved, not yet due or unknown stay as they are, so a repeat does nothing.
+/// Fails those of these bookings that are overdue, and gives their seats back. Bookings that are resolved, not yet due or
+/// unknown stay as they are, so a repeat does nothing.
 ///
-/// It takes all overdue holds of a show and not just those named, because it is the show's row that everybody waits
-/// for: in a big sale hundreds of jobs are due in the same second, and the first ones do the work of the rest. Where
-/// all named bookings are resolved and no other hold is late, nothing is locked.
+/// It takes other overdue holds of the same shows as well, because it is the show's row that everybody waits for: in a big sale
+/// hundreds of jobs are due in the same second, and the first ones do the work of the rest. Where all named bookings are
+/// resolved and no other hold is late, nothing is locked.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// [`postgres::Error`]; what was done at other shows stays done.
 pub async fn expire(
     session: &mut Session,
     job: &ExpireBookings,
 ) -> Result<Outcome, postgres::Error> {
-    let shows = postgres::in_time(look(session.pool(), job)).await?;
-    let due: Vec<i64> = shows
-        .iter()
-        .filter(|show| show.is_due)
-        .map(|show| show.show_id)
-        .collect();
-    let shows_at_once = match session.engine() {
-        Engine::Postgres => usize::MAX,
-        Engine::Citus => 1,
+    // Who is ready to wait for the show does not keep its turn from others meanwhile.
+    let _turn = match job.show_id {
+        Some(show_id) if session.is_impatient() => Some(turn(show_id).lock().await),
+        _ => None,
     };
-    let mut expired = 0;
-    for show_ids in due.chunks(shows_at_once) {
-        expired += expire_shows(session, show_ids).await?;
-    }
-    // What was due may have been extended at the last moment.
-    let left = if due.is_empty() {
-        shows
-    } else {
-        postgres::in_time(look(session.pool(), job)).await?
-    };
-    Ok(Outcome {
-        expired,
-        next_deadline: left.iter().filter_map(|show| show.next_deadline).min(),
-    })
-}
-
-/// Together; where that fails because somebody keeps one of them locked, one by one, so that the others do not wait for it.
-async fn expire_shows(session: &mut Session, show_ids: &[i64]) -> Result<usize, postgres::Error> {
-    let overdue = |show_ids: &[i64]| Overdue {
-        show_ids: show_ids.to_vec(),
-        grace: TimeDelta::zero(),
-    };
-    match expire_overdue(session, &overdue(show_ids)).await {
-        Err(postgres::Error::Locked(_)) if show_ids.len() > 1 => {}
-        result => return result,
-    }
-    let (mut expired, mut locked) = (0, None);
-    for show_id in show_ids {
-        match expire_overdue(session, &overdue(&[*show_id])).await {
-            Ok(count) => expired += count,
+    let looks = postgres::in_time(look(session.pool(), job)).await?;
+    let (mut expired, mut locked, mut is_done) = (0, None, true);
+    for look in looks.iter().filter(|look| look.is_due || look.is_late) {
+        let show_id = look.show_id;
+        // Before the show is locked, since everybody waits for it.
+        let ids = find_named(session.pool(), show_id, &job.booking_ids);
+        let ids = postgres::in_time(ids).await?;
+        match fail(session, show_id, &ids).await {
+            Ok(count) => {
+                expired += count;
+                is_done &= count == ids.len();
+            }
+            // The others need not wait for whoever keeps this one.
             Err(error @ postgres::Error::Locked(_)) => locked = Some(error),
             Err(error) => return Err(error),
         }
     }
-    locked.map_or(Ok(expired), Err)
+    if let Some(error) = locked {
+        return Err(error);
+    }
+    let next_deadline = if is_done {
+        looks.iter().filter_map(|look| look.next_deadline).min()
+    } else {
+        // One of them may have been extended at the last moment, or somebody keeps it locked.
+        let looks = postgres::in_time(look(session.pool(), job)).await?;
+        looks.iter().filter_map(Look::again_at).min()
+    };
+    Ok(Outcome {
+        expired,
+        next_deadline,
+    })
 }
 
-/// A show with named bookings.
+/// What there is to do at a show with named bookings.
 struct Look {
     show_id: i64,
-    /// Of the named bookings that are held; a second from now if that has passed.
-    next_deadline: Option<DateTime<Utc>>,
-    /// Whether it has something to expire.
+    /// Whether one of the named bookings is overdue.
     is_due: bool,
+    /// Whether any hold is [late](LATE).
+    is_late: bool,
+    /// Of the named bookings that are held and not overdue.
+    next_deadline: Option<DateTime<Utc>>,
+    /// A second from now.
+    soon: DateTime<Utc>,
+}
+
+impl Look {
+    fn again_at(&self) -> Option<DateTime<Utc>> {
+        let soon = self.is_due.then_some(self.soon);
+        soon.into_iter().chain(self.next_deadline).min()
+    }
 }
 
 /// Locks nothing.
 async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres::Error> {
-    let shows = sqlx::query_as!(
+    let looks = sqlx::query_as!(
         Look,
         r#"SELECT show_id,
-                  CASE WHEN min(expires_at) FILTER (WHERE status = 'PENDING') <= now() THEN now() + interval '1 second'
-                       ELSE min(expires_at) FILTER (WHERE status = 'PENDING') END AS next_deadline,
-                  bool_or(status = 'PENDING' AND expires_at <= now())
-                  OR EXISTS (SELECT FROM bookings AS hold
-                             WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
-                               AND hold.resolved_at IS NULL
-                               AND hold.expires_at <= now() - make_interval(secs => $2)) AS "is_due!"
+                  bool_or(status = 'PENDING' AND expires_at <= now()) AS "is_due!",
+                  EXISTS (SELECT FROM bookings AS hold
+                          WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
+                            AND hold.resolved_at IS NULL
+                            AND hold.expires_at <= now() - make_interval(secs => $2)) AS "is_late!",
+                  min(expires_at) FILTER (WHERE status = 'PENDING' AND expires_at > now()) AS next_deadline,
+                  now() + interval '1 second' AS "soon!"
            FROM bookings AS named WHERE id = ANY($1) AND ($3::bigint IS NULL OR show_id = $3)
            GROUP BY show_id ORDER BY show_id"#,
         &job.booking_ids,
@@ -124,49 +127,31 @@ async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres
     )
     .fetch_all(pool)
     .await?;
-    Ok(shows)
+    Ok(looks)
 }
 
-/// Which holds to expire.
-#[derive(Debug, Clone)]
-pub struct Overdue {
-    /// Of these shows, ids ascending; of one on [Citus](postgres::citus).
-    pub show_ids: Vec<i64>,
-    /// Only those that have been overdue for longer than this.
-    pub grace: TimeDelta,
-}
-
-/// Fails these holds and gives their seats back, the oldest first, in as many transactions as it takes. Returns how many
-/// they were.
+/// Fails the holds of a show that have been overdue for longer than `grace`, and gives their seats back, the oldest first, in as
+/// many transactions as it takes. Returns how many they were.
 ///
 /// # Errors
 ///
 /// [`postgres::Error`]; what was done in earlier transactions stays done.
-pub async fn expire_overdue(
+pub async fn sweep(
     session: &mut Session,
-    overdue: &Overdue,
+    show_id: i64,
+    grace: TimeDelta,
 ) -> Result<usize, postgres::Error> {
-    let mut expired = 0;
+    let mut swept = 0;
     loop {
-        // Who is ready to wait for the show does not keep its turn from others meanwhile.
-        let _turn = match overdue.show_ids[..] {
-            [show_id] if session.is_impatient() => Some(turn(show_id).lock().await),
-            _ => None,
-        };
-        // Before the shows are locked, since everybody waits for these.
-        let ids = postgres::in_time(find(session.pool(), overdue)).await?;
-        if ids.is_empty() {
-            return Ok(expired);
-        }
-        let count = session
-            .transact(&mut (overdue, &ids), |tx, (overdue, ids)| {
-                Box::pin(expire_in(tx, &overdue.show_ids, ids))
-            })
-            .await?;
-        expired += count;
-        // None of them is left when another worker was here.
-        if count == 0 || ids.len() < MAX_AT_ONCE {
-            return Ok(expired);
+        let of_show = BTreeMap::from([(show_id, MAX_AT_ONCE)]);
+        let since = Since::Longer(grace);
+        let found = find_overdue(session.pool(), &of_show, since);
+        let ids = postgres::in_time(found).await?;
+        let count = fail(session, show_id, &ids).await?;
+        swept += count;
+        // A worker may have been here, or somebody keeps them locked.
+        if count == 0 {
+            return Ok(swept);
         }
     }
 }
@@ -175,24 +160,110 @@ fn turn(show_id: i64) -> &'static Mutex<()> {
     &TURNS[usize::try_from(show_id.unsigned_abs()).unwrap_or_default() % TURNS.len()]
 }
 
-async fn expire_in(
-    tx: &mut PgConnection,
-    show_ids: &[i64],
-    ids: &[i64],
-) -> Result<usize, postgres::Error> {
-    let mut shows = show::lock(tx, show_ids).await?;
-    let Some(now) = shows.locked_at else {
+/// Fails those of these bookings of a show that are overdue, gives their seats back, and returns how many they are.
+async fn fail(session: &mut Session, show_id: i64, ids: &[i64]) -> Result<usize, postgres::Error> {
+    if ids.is_empty() {
         return Ok(0);
-    };
-    fail_overdue(tx, &mut shows, ids, now).await
+    }
+    if session.commits_each_statement() {
+        return fail_in_a_statement(session, show_id, ids).await;
+    }
+    session
+        .transact(&mut (show_id, ids), |tx, (show_id, ids)| {
+            Box::pin(fail_in(tx, *show_id, ids))
+        })
+        .await
 }
 
-/// The oldest of these holds, at most [`MAX_AT_ONCE`]. Locks nothing.
-async fn find(pool: &PgPool, overdue: &Overdue) -> Result<Vec<i64>, postgres::Error> {
-    let at_most = i64::try_from(MAX_AT_ONCE).unwrap_or(i64::MAX);
-    let of_each = overdue.show_ids.iter().map(|&show_id| (show_id, at_most));
-    let since = Since::Longer(overdue.grace);
-    find_overdue(pool, &of_each.collect(), at_most, since).await
+/// [`fail`] in one statement that is a transaction by itself. So the show, which everybody waits for, is locked for a moment
+/// only: not while the bookings are written, not while this process and the database talk to each other, and not while the log
+/// goes to the disk. Nothing is lost with what a crash undoes: these holds have run out all the same; whoever books their seats
+/// waits for his own log, and thereby for this; and the job is acknowledged later in the log than this.
+///
+/// What the statement sees is of when it began. A booking that was changed since is looked at anew when it is locked, and the
+/// show's row is found where it was then or later.
+async fn fail_in_a_statement(
+    session: &Session,
+    show_id: i64,
+    ids: &[i64],
+) -> Result<usize, postgres::Error> {
+    let expiring = async {
+        let expired = sqlx::query!(
+            r#"WITH due AS MATERIALIZED (
+                   SELECT id FROM bookings
+                   WHERE id = ANY($2) AND show_id = $1 AND status = 'PENDING' AND expires_at <= now()
+                   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED),
+               failed AS (
+                   UPDATE bookings SET status = 'FAILED', resolved_at = now()
+                   WHERE id = ANY(ARRAY(SELECT id FROM due)) AND show_id = $1
+                     AND status = 'PENDING' AND expires_at <= now()
+                   RETURNING number_of_seats, resolved_at - expires_at AS late),
+               freed AS (
+                   UPDATE shows SET available_seats = available_seats + failed_seats.sum, revision = revision + 1
+                   FROM (SELECT sum(number_of_seats)::integer FROM failed HAVING count(*) > 0) AS failed_seats
+                   WHERE id = $1
+                     AND generation >= (SELECT generation FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1)
+                     AND (SELECT set_config('lock_timeout', $3, true) || set_config('synchronous_commit', 'off', true)) <> ''
+                   RETURNING id)
+               SELECT array_agg(extract(epoch FROM late)::float8) AS "seconds_late: Vec<f64>",
+                      -- An error that undoes it all if the seats were not given back: a defect.
+                      CASE WHEN count(*) > 0 THEN 1 / (SELECT count(*) FROM freed) END AS shows
+               FROM failed"#,
+            show_id,
+            ids,
+            session.lock_timeout(),
+        );
+        Ok(expired.fetch_one(session.pool()).await?)
+    };
+    let expired = postgres::in_time(expiring).await?;
+    let seconds_late = expired.seconds_late.unwrap_or_default();
+    count(seconds_late.iter().copied());
+    Ok(seconds_late.len())
+}
+
+/// Counts holds that failed so many seconds late. Where a COMMIT follows it may still fail: they are then counted once more.
+fn count(seconds_late: impl ExactSizeIterator<Item = f64>) {
+    BOOKINGS.failed.inc_by(seconds_late.len() as u64);
+    seconds_late.for_each(|seconds| EXPIRY_LAG.observe(seconds));
+}
+
+async fn fail_in(
+    tx: &mut PgConnection,
+    show_id: i64,
+    ids: &[i64],
+) -> Result<usize, postgres::Error> {
+    let failed = fail_free(tx, ids, Some(show_id)).await?.failed;
+    show::lock_and_add_available_seats(tx, &seats_by_show(&failed)).await?;
+    Ok(failed.len())
+}
+
+/// Those of these bookings of a show that are overdue, and its oldest overdue holds. Nothing if all of these are resolved and no
+/// other one is late. Locks nothing.
+async fn find_named(
+    pool: &PgPool,
+    show_id: i64,
+    named: &[i64],
+) -> Result<Vec<i64>, postgres::Error> {
+    let ids = sqlx::query_scalar!(
+        r#"WITH named AS MATERIALIZED (
+               SELECT id FROM bookings
+               WHERE id = ANY($2) AND show_id = $1 AND status = 'PENDING' AND expires_at <= now()),
+           oldest AS MATERIALIZED (
+               SELECT id, expires_at FROM bookings
+               WHERE show_id = $1 AND resolved_at IS NULL AND expires_at <= now()
+               ORDER BY expires_at LIMIT $3)
+           SELECT id AS "id!" FROM named
+           UNION SELECT id FROM oldest
+           WHERE EXISTS (SELECT FROM named)
+              OR EXISTS (SELECT FROM oldest WHERE expires_at <= now() - make_interval(secs => $4))"#,
+        show_id,
+        named,
+        MAX_AT_ONCE,
+        LATE.as_seconds_f64(),
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ids)
 }
 
 /// Since when holds are overdue.
@@ -204,11 +275,10 @@ enum Since {
     Longer(TimeDelta),
 }
 
-/// The holds that are overdue, the oldest first: at most so many of each show, and `at_most` in all.
+/// The holds that are overdue, the oldest first: at most so many of each show.
 async fn find_overdue(
     database: impl PgExecutor<'_>,
     of_each: &BTreeMap<i64, i64>,
-    at_most: i64,
     since: Since,
 ) -> Result<Vec<i64>, postgres::Error> {
     let (show_ids, limits): (Vec<i64>, Vec<i64>) = of_each.iter().unzip();
@@ -224,14 +294,13 @@ async fn find_overdue(
          CROSS JOIN LATERAL (
              SELECT id, expires_at FROM bookings
              WHERE bookings.show_id = of_show.show_id AND resolved_at IS NULL
-               AND expires_at <= coalesce($3, now() - make_interval(secs => $6))
-               AND ($5::bigint IS NULL OR bookings.show_id = $5)
+               AND expires_at <= coalesce($3, now() - make_interval(secs => $5))
+               AND ($4::bigint IS NULL OR bookings.show_id = $4)
              ORDER BY expires_at LIMIT of_show.at_most) AS hold
-         ORDER BY expires_at LIMIT $4",
+         ORDER BY expires_at",
         &show_ids,
         &limits,
         until,
-        at_most,
         show::only(&show_ids),
         grace,
     )
@@ -244,7 +313,8 @@ async fn find_overdue(
 const MAX_RECLAIMED: i64 = 10_000;
 
 /// Fails the oldest overdue holds of these locked shows, until at least as many seats of each are free as it lacks, or no such
-/// hold is left. Gives the seats back.
+/// hold is left. Gives the seats back. Returns one that somebody else has locked: it stays as it is, since whoever has it may be
+/// about to fail it and wait for the show.
 ///
 /// So a show never looks sold out just because no worker has come by.
 ///
@@ -256,54 +326,60 @@ pub(super) async fn reclaim(
     shows: &mut show::Locked,
     lacking_seats: &BTreeMap<i64, i64>,
     now: DateTime<Utc>,
-) -> Result<(), postgres::Error> {
+) -> Result<Option<i64>, postgres::Error> {
     // Each hold has at least one seat, so as many holds as seats are enough.
     let of_each: BTreeMap<i64, i64> = lacking_seats
         .iter()
         .map(|(&show_id, &lacking)| (show_id, lacking.min(MAX_RECLAIMED)))
         .collect();
-    let ids = find_overdue(&mut *tx, &of_each, i64::MAX, Since::Instant(now)).await?;
-    fail_overdue(tx, shows, &ids, now).await?;
-    Ok(())
+    let ids = find_overdue(&mut *tx, &of_each, Since::Instant(now)).await?;
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let Failed { failed, kept } = fail_free(tx, &ids, shows.only()).await?;
+    shows
+        .add_available_seats(tx, &seats_by_show(&failed))
+        .await?;
+    Ok(kept)
 }
 
-/// Fails those of the bookings of these locked shows that are overdue, gives their seats back, and returns how many they are.
-/// They themselves are locked here, all at once, so that it happens in the order of their ids. One that somebody else has locked
-/// stays for the next time: everybody waits for the shows meanwhile.
-async fn fail_overdue(
+/// What became of holds that are to fail.
+struct Failed {
+    failed: Vec<Booking>,
+    /// One of those that somebody else has locked.
+    kept: Option<i64>,
+}
+
+/// Locks those of these bookings that nobody else has locked, all at once, so that it happens in the order of their ids, and
+/// fails those of them that are overdue. Their seats are still to be given back. If a show is given, all are of that show.
+async fn fail_free(
     tx: &mut PgConnection,
-    shows: &mut show::Locked,
     ids: &[i64],
-    now: DateTime<Utc>,
-) -> Result<usize, postgres::Error> {
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    let show_id = shows.only();
-    let mut bookings = query::lock_free(tx, ids, show_id).await?;
-    let overdue = expire_each(&mut bookings, now);
-    let ids: Vec<i64> = overdue.iter().map(|booking| booking.id).collect();
+    show_id: Option<i64>,
+) -> Result<Failed, postgres::Error> {
+    let mut locked = query::lock_free(tx, ids, show_id).await?;
+    let now = locked.locked_at;
+    let kept = ids.iter().find(|id| !locked.bookings.contains_key(id));
+    let failed = expire_each(&mut locked.bookings, now);
+    let to_write: Vec<i64> = failed.iter().map(|booking| booking.id).collect();
     let updated = sqlx::query!(
         "UPDATE bookings SET status = 'FAILED', resolved_at = $2
          WHERE id = ANY($1) AND status = 'PENDING' AND expires_at <= $2
            AND ($3::bigint IS NULL OR show_id = $3)",
-        &ids,
+        &to_write,
         now,
         show_id,
     )
     .execute(&mut *tx)
     .await?
     .rows_affected();
-    postgres::expect_rows("failed bookings", ids.len(), updated)?;
-    shows
-        .add_available_seats(tx, &seats_by_show(&overdue))
-        .await?;
-    // Before the COMMIT, which may still fail: they are then counted once more.
-    BOOKINGS.failed.inc_by(overdue.len() as u64);
-    for booking in &overdue {
-        EXPIRY_LAG.observe((now - booking.expires_at).as_seconds_f64());
-    }
-    Ok(overdue.len())
+    postgres::expect_rows("failed bookings", to_write.len(), updated)?;
+    let late = |booking: &Booking| (now - booking.expires_at).as_seconds_f64();
+    count(failed.iter().map(late));
+    Ok(Failed {
+        failed,
+        kept: kept.copied(),
+    })
 }
 
 /// Expires those that are due, and returns them. Pure.

@@ -300,8 +300,17 @@ pub(super) struct Locked {
     pub locked_at: DateTime<Utc>,
 }
 
+impl Locked {
+    fn new(rows: Vec<Row>) -> Result<Self, postgres::Error> {
+        Ok(Self {
+            locked_at: rows.iter().map(|row| row.read_at).max().unwrap_or_default(),
+            bookings: by_id(rows)?,
+        })
+    }
+}
+
 /// Locks these bookings, in the order of their ids, until the transaction ends, and reads the clock. Where the
-/// shows' counters change too, their rows must be locked already. If a show is given, only bookings of that show.
+/// shows' counters change too, their rows are locked afterwards. If a show is given, only bookings of that show.
 pub(super) async fn lock(
     tx: &mut PgConnection,
     ids: &[i64],
@@ -323,31 +332,31 @@ pub(super) async fn lock(
     )
     .fetch_all(tx)
     .await?;
-    Ok(Locked {
-        locked_at: rows.iter().map(|row| row.read_at).max().unwrap_or_default(),
-        bookings: by_id(rows)?,
-    })
+    Locked::new(rows)
 }
 
-/// As [`lock`], but that bookings which somebody else has locked are left out.
+/// As [`lock`], but that bookings which somebody else has locked are left out: it waits for nobody.
 pub(super) async fn lock_free(
     tx: &mut PgConnection,
     ids: &[i64],
     show_id: Option<i64>,
-) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
+) -> Result<Locked, postgres::Error> {
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+        r#"WITH locked AS MATERIALIZED (
+               SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at
+               FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
+               ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+           SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
                   extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
-                  resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
-           FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
-           ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"#,
+                  resolved_at AS "resolved_at: Timestamp", clock_timestamp() AS "read_at!"
+           FROM locked"#,
         ids,
         show_id,
     )
     .fetch_all(tx)
     .await?;
-    by_id(rows)
+    Locked::new(rows)
 }
 
 fn by_id(rows: Vec<Row>) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
@@ -369,18 +378,4 @@ pub async fn locate(session: &Session, ids: &[i64]) -> Result<Vec<Option<i64>>, 
     .await?;
     let shows: BTreeMap<i64, i64> = rows.into_iter().map(|row| (row.id, row.show_id)).collect();
     Ok(ids.iter().map(|id| shows.get(id).copied()).collect())
-}
-
-/// The ids of the shows that these bookings belong to, ascending. No lock is needed: a booking never moves.
-pub(super) async fn show_ids(
-    tx: &mut PgConnection,
-    booking_ids: &[i64],
-) -> Result<Vec<i64>, postgres::Error> {
-    let ids = sqlx::query_scalar!(
-        "SELECT DISTINCT show_id FROM bookings WHERE id = ANY($1) ORDER BY show_id",
-        booking_ids,
-    )
-    .fetch_all(tx)
-    .await?;
-    Ok(ids)
 }

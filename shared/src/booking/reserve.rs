@@ -8,7 +8,11 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use self::insert::New;
-use super::{Booking, Refusal, expire, query};
+use super::{
+    Booking, Refusal, expire,
+    locks::{self, Lock},
+    query,
+};
 use crate::{
     batch::Batch,
     idempotency::{self, Claim, Key, Made},
@@ -36,6 +40,9 @@ pub struct Request {
 /// A pending booking, or one that an earlier request with the same key made; or why there is none.
 pub type Answer = Result<Made<Booking>, Refusal>;
 
+/// How often a batch that lacks seats waits for somebody who may be about to give some back.
+const WAITS: u32 = 3;
+
 /// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order. Requests for
 /// the same shows join while the shows' locks are waited for.
 ///
@@ -46,12 +53,26 @@ pub async fn reserve(
     session: &mut Session,
     batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Answer>, postgres::Error> {
-    let engine = session.engine();
-    let answers = session
-        .transact(&mut (batch, engine), |tx, (batch, engine)| {
-            Box::pin(reserve_in(tx, batch, *engine))
-        })
-        .await?;
+    let mut terms = Terms {
+        engine: session.engine(),
+        waits: WAITS,
+    };
+    let answers = loop {
+        let mut input = (&mut *batch, terms);
+        let tried = session.transact(&mut input, |tx, (batch, terms)| {
+            Box::pin(reserve_in(tx, batch, *terms))
+        });
+        match tried.await? {
+            Outcome::Answered(answers) => break answers,
+            Outcome::SeatsComeBack { booking_id } => {
+                match locks::wait(session, Lock::Booking(booking_id)).await {
+                    Ok(()) => terms.waits -= 1,
+                    Err(postgres::Error::Locked(_)) => terms.waits = 0,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    };
     let is_new = |answer: &&Answer| answer.as_ref().is_ok_and(|made| !made.is_replay);
     BOOKINGS
         .reserved
@@ -59,7 +80,29 @@ pub async fn reserve(
     Ok(answers)
 }
 
-/// [`reserve`], inside the caller's transaction.
+/// On what terms to reserve.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// What keeps the database.
+    pub engine: Engine,
+    /// How often [`Outcome::SeatsComeBack`] may still come of it.
+    pub waits: u32,
+}
+
+/// What a transaction came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The requests were decided.
+    Answered(Vec<Answer>),
+    /// None was, because there are not enough seats, and somebody else has locked a hold that has run out. He may be about to
+    /// give its seats back, and wait for the show's lock.
+    SeatsComeBack {
+        /// The hold. When it can be locked, he is done.
+        booking_id: i64,
+    },
+}
+
+/// [`reserve`], inside the caller's transaction, which is to be committed.
 ///
 /// # Errors
 ///
@@ -67,8 +110,8 @@ pub async fn reserve(
 pub async fn reserve_in(
     tx: &mut PgConnection,
     batch: &mut Batch<'_, Request>,
-    engine: Engine,
-) -> Result<Vec<Answer>, postgres::Error> {
+    terms: Terms,
+) -> Result<Outcome, postgres::Error> {
     let show_ids: BTreeSet<i64> = batch.members().iter().map(|r| r.show_id).collect();
     let to_lock: Vec<i64> = show_ids.iter().copied().collect();
     let show_id = show::only(&to_lock);
@@ -79,14 +122,28 @@ pub async fn reserve_in(
     // Where there is no show there is nothing to take, at whatever time.
     let now = shows.locked_at.unwrap_or_default();
     let lacking = lacking_seats(&shows, requests);
-    expire::reclaim(tx, &mut shows, &lacking, now).await?;
+    if let Some(booking_id) = expire::reclaim(tx, &mut shows, &lacking, now).await?
+        && terms.waits > 0
+        && !lacking_seats(&shows, requests).is_empty()
+    {
+        return Ok(Outcome::SeatsComeBack { booking_id });
+    }
     let mut ledger = Ledger {
         earlier: made_earlier(tx, requests, show_id, now).await?,
         taken: taken_by_users(tx, &shows.inventories, requests, show_id, now).await?,
         shows,
     };
     let decisions = ledger.decide(requests, now);
-    write(tx, &mut ledger.shows, requests, decisions, now, engine).await
+    let answers = write(
+        tx,
+        &mut ledger.shows,
+        requests,
+        decisions,
+        now,
+        terms.engine,
+    )
+    .await?;
+    Ok(Outcome::Answered(answers))
 }
 
 /// The seats that the shows have less than is asked for.

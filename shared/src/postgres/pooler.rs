@@ -130,7 +130,7 @@ impl Texts {
     pub(super) fn of(engine: Engine, patience: Patience) -> &'static Self {
         static TEXTS: LazyLock<[[Texts; 2]; 2]> = LazyLock::new(|| {
             [&[][..], &settings::CITUS].map(|engine| {
-                [&[][..], &settings::IMPATIENT].map(|patience| {
+                [&[][..], &[settings::IMPATIENT]].map(|patience| {
                     let of_all = settings::ALL.iter().chain(engine).chain(patience);
                     Texts::new(of_all.copied())
                 })

@@ -76,6 +76,17 @@ impl Session {
         self.patience == Patience::Short
     }
 
+    /// Whether a statement on a connection of the [pool](Self::pool) is a transaction by itself that all of its rows share:
+    /// it is not on Citus, and not through a [pooler].
+    pub(crate) fn commits_each_statement(&self) -> bool {
+        self.database.engine == Engine::Postgres && !self.database.is_pooled
+    }
+
+    /// How long its statements wait for a lock, as PostgreSQL's setting of that name.
+    pub(crate) fn lock_timeout(&self) -> &'static str {
+        self.patience.lock_timeout()
+    }
+
     pub(crate) fn engine(&self) -> Engine {
         self.database.engine
     }
@@ -318,6 +329,16 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn who_is_impatient_waits_as_long_with_and_without_a_transaction() {
+        let set = format!(
+            "SET LOCAL lock_timeout = '{}'",
+            Patience::Short.lock_timeout()
+        );
+        assert!(Commands::DIRECT_IMPATIENT.begin.ends_with(&set));
+        assert!(Commands::DIRECT_IMPATIENT.chain.ends_with(&set));
+    }
 
     #[test]
     fn a_commit_without_a_clear_no_has_an_unknown_outcome() {

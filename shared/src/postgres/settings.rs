@@ -34,8 +34,8 @@ pub(super) const ALL: [(&str, &str); 19] = [
 /// By which it is seen whether they arrived.
 pub(super) const LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "2s");
 
-/// On top of these behind a pooler for those who have other work to do than to wait for a lock.
-pub(super) const IMPATIENT: [(&str, &str); 1] = [("lock_timeout", "50ms")];
+/// Instead, for those who have other work to do than to wait for a lock.
+pub(super) const IMPATIENT: (&str, &str) = ("lock_timeout", "50ms");
 
 /// On top of these for the statements of the queue's engine, which are not ours.
 pub(super) const QUEUE_ENGINE: [(&str, &str); 4] = [
@@ -63,4 +63,13 @@ pub(super) enum Patience {
     Usual,
     /// 50 ms: longer than transactions of ours hold a lock, as a rule.
     Short,
+}
+
+impl Patience {
+    pub(super) fn lock_timeout(self) -> &'static str {
+        match self {
+            Self::Usual => LOCK_TIMEOUT.1,
+            Self::Short => IMPATIENT.1,
+        }
+    }
 }
