@@ -2,7 +2,7 @@
 
 mod system;
 
-use std::{process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
@@ -37,10 +37,25 @@ async fn up_runs_everything_keeps_its_data_and_stops_everything() {
     up.signal(Signal::SIGTERM);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
 
-    let mut up = Up::start(&data.0).await;
+    // Not ignored, as it is when these tests are run under nohup.
+    let mut up = Up::of(up_by(&["env", "--default-signal=HUP"], &data.0)).await;
     up.signal(Signal::SIGHUP);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
     assert!(!server_runs(&data));
+}
+
+/// `ticketing up`, run by another program.
+fn up_by(program: &[&str], data: &Path) -> Command {
+    let wrapped = up(data);
+    let wrapped = wrapped.as_std();
+    let mut command = Command::new(program[0]);
+    command
+        .args(&program[1..])
+        .arg(wrapped.get_program())
+        .args(wrapped.get_args())
+        .env_remove("DATABASE_URL")
+        .kill_on_drop(true);
+    command
 }
 
 #[tokio::test]
@@ -96,16 +111,8 @@ async fn up_quotes_why_its_server_ended() {
 #[tokio::test]
 async fn nohup_keeps_it_running_when_the_terminal_is_closed() {
     let data = DataDir::new("nohup");
-    let wrapped = up(&data.0);
-    let wrapped = wrapped.as_std();
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
-        .arg(wrapped.get_program())
-        .args(wrapped.get_args())
-        .env_remove("DATABASE_URL")
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    let mut command = up_by(&["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"], &data.0);
+    command.stderr(Stdio::piped());
     let up = Up::of(command).await;
     up.signal(Signal::SIGHUP);
     assert_eq!(up.shows().await, json!([]));
