@@ -163,7 +163,8 @@ async fn run(
                 "job failed, will be retried"
             );
             reschedule(&database.pool, job_id, RunAt::After(delay)).await?;
-            Err(error.into())
+            // The row keeps the text of the error, and not those of its causes.
+            Err(anyhow!("{error:#}").into())
         }
         Err(JobError::Fail(error)) => {
             tracing::error!(error = format!("{error:#}"), "job is dead");
