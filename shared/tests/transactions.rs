@@ -1039,11 +1039,9 @@ async fn whoever_gives_seats_back_and_takes_them_at_the_same_time_is_never_in_a_
         }
         assert_seats_conserved(&db.pool).await;
         let_pass(&db.pool, 125).await;
-        while expire::sweep(&mut db.session(), show.id, TimeDelta::zero())
+        expire::sweep(&mut db.session(), show.id, TimeDelta::zero())
             .await
-            .unwrap()
-            > 0
-        {}
+            .unwrap();
         assert_eq!(available_seats(&db.pool, show.id).await, 20);
     }
 }

@@ -1,6 +1,6 @@
 //! Expire: fail the holds that have run out and give their seats back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::{
     show,
 };
 
-/// How many of a show's holds one transaction expires beside those that a job names: it bounds how long it takes.
+/// Most holds of a show that one transaction expires beside those that a job names: it bounds how long it takes.
 const MAX_AT_ONCE: i64 = 1000;
 
 /// Turns of this process's jobs at the same show: each show has one of these, by its id. Whoever waited for it finds done what
@@ -49,19 +49,20 @@ pub async fn expire(
     session: &mut Session,
     job: &ExpireBookings,
 ) -> Result<Outcome, postgres::Error> {
-    // Who is ready to wait for the show does not keep its turn from others meanwhile.
+    // A session that is ready to wait for the show does not keep its turn from others meanwhile.
     let _turn = match job.show_id {
         Some(show_id) if session.is_impatient() => Some(turn(show_id).lock().await),
         _ => None,
     };
     let looks = postgres::in_time(look(session.pool(), job)).await?;
     let (mut expired, mut locked, mut is_done) = (0, None, true);
-    for look in looks.iter().filter(|look| look.is_due || look.is_late) {
-        let show_id = look.show_id;
+    for look in looks.iter().filter(|look| look.has_work()) {
         // Before the show is locked, since everybody waits for it.
-        let ids = find_named(session.pool(), show_id, &job.booking_ids);
-        let ids = postgres::in_time(ids).await?;
-        match fail(session, show_id, &ids).await {
+        let oldest = find_oldest(session.pool(), look.show_id, TimeDelta::zero());
+        let oldest = postgres::in_time(oldest).await?;
+        let ids: BTreeSet<i64> = look.due.iter().copied().chain(oldest).collect();
+        let ids = Vec::from_iter(ids);
+        match fail(session, look.show_id, &ids).await {
             Ok(count) => {
                 expired += count;
                 is_done &= count == ids.len();
@@ -87,12 +88,12 @@ pub async fn expire(
     })
 }
 
-/// What there is to do at a show with named bookings.
+/// Work to do at a show with named bookings.
 struct Look {
     show_id: i64,
-    /// Whether one of the named bookings is overdue.
-    is_due: bool,
-    /// Whether any hold is [late](LATE).
+    /// Those of the named bookings that are overdue.
+    due: Vec<i64>,
+    /// True when a hold of the show, named or not, is [late](LATE).
     is_late: bool,
     /// Of the named bookings that are held and not overdue.
     next_deadline: Option<DateTime<Utc>>,
@@ -101,8 +102,12 @@ struct Look {
 }
 
 impl Look {
+    fn has_work(&self) -> bool {
+        self.is_late || !self.due.is_empty()
+    }
+
     fn again_at(&self) -> Option<DateTime<Utc>> {
-        let soon = self.is_due.then_some(self.soon);
+        let soon = (!self.due.is_empty()).then_some(self.soon);
         soon.into_iter().chain(self.next_deadline).min()
     }
 }
@@ -112,7 +117,7 @@ async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres
     let looks = sqlx::query_as!(
         Look,
         r#"SELECT show_id,
-                  bool_or(status = 'PENDING' AND expires_at <= now()) AS "is_due!",
+                  coalesce(array_agg(id) FILTER (WHERE status = 'PENDING' AND expires_at <= now()), '{}') AS "due!",
                   EXISTS (SELECT FROM bookings AS hold
                           WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
                             AND hold.resolved_at IS NULL
@@ -143,10 +148,7 @@ pub async fn sweep(
 ) -> Result<usize, postgres::Error> {
     let mut swept = 0;
     loop {
-        let of_show = BTreeMap::from([(show_id, MAX_AT_ONCE)]);
-        let since = Since::Longer(grace);
-        let found = find_overdue(session.pool(), &of_show, since);
-        let ids = postgres::in_time(found).await?;
+        let ids = postgres::in_time(find_oldest(session.pool(), show_id, grace)).await?;
         let count = fail(session, show_id, &ids).await?;
         swept += count;
         // A worker may have been here, or somebody keeps them locked.
@@ -180,7 +182,7 @@ async fn fail(session: &mut Session, show_id: i64, ids: &[i64]) -> Result<usize,
 /// goes to the disk. Nothing is lost with what a crash undoes: these holds have run out all the same; whoever books their seats
 /// waits for his own log, and thereby for this; and the job is acknowledged later in the log than this.
 ///
-/// What the statement sees is of when it began. A booking that was changed since is looked at anew when it is locked, and the
+/// The statement sees the database as it was when it began. A booking that was changed since is looked at anew when it is locked, and the
 /// show's row is found where it was then or later.
 async fn fail_in_a_statement(
     session: &Session,
@@ -237,33 +239,14 @@ async fn fail_in(
     Ok(failed.len())
 }
 
-/// Those of these bookings of a show that are overdue, and its oldest overdue holds. Nothing if all of these are resolved and no
-/// other one is late. Locks nothing.
-async fn find_named(
+/// The holds of a show that have been overdue for longer than `grace`, the oldest first, at most [`MAX_AT_ONCE`]. Locks nothing.
+async fn find_oldest(
     pool: &PgPool,
     show_id: i64,
-    named: &[i64],
+    grace: TimeDelta,
 ) -> Result<Vec<i64>, postgres::Error> {
-    let ids = sqlx::query_scalar!(
-        r#"WITH named AS MATERIALIZED (
-               SELECT id FROM bookings
-               WHERE id = ANY($2) AND show_id = $1 AND status = 'PENDING' AND expires_at <= now()),
-           oldest AS MATERIALIZED (
-               SELECT id, expires_at FROM bookings
-               WHERE show_id = $1 AND resolved_at IS NULL AND expires_at <= now()
-               ORDER BY expires_at LIMIT $3)
-           SELECT id AS "id!" FROM named
-           UNION SELECT id FROM oldest
-           WHERE EXISTS (SELECT FROM named)
-              OR EXISTS (SELECT FROM oldest WHERE expires_at <= now() - make_interval(secs => $4))"#,
-        show_id,
-        named,
-        MAX_AT_ONCE,
-        LATE.as_seconds_f64(),
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(ids)
+    let of_show = BTreeMap::from([(show_id, MAX_AT_ONCE)]);
+    find_overdue(pool, &of_show, Since::Longer(grace)).await
 }
 
 /// Since when holds are overdue.
@@ -343,7 +326,7 @@ pub(super) async fn reclaim(
     Ok(kept)
 }
 
-/// What became of holds that are to fail.
+/// Outcome of failing holds.
 struct Failed {
     failed: Vec<Booking>,
     /// One of those that somebody else has locked.

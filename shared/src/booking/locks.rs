@@ -18,8 +18,13 @@ use crate::{
 pub enum Lock {
     /// The row of the show with this id.
     Show(i64),
-    /// The row of the booking with this id.
-    Booking(i64),
+    /// The row of a booking.
+    Booking {
+        /// The booking.
+        id: i64,
+        /// Its show, if it is known. On [Citus](crate::postgres::citus) it must be.
+        show_id: Option<i64>,
+    },
 }
 
 /// The lock that each request can't have now, in their order; none for a request that can have all of its locks.
@@ -55,8 +60,11 @@ pub async fn missing_to_change<Request: AsRef<Change>>(
     let kept = session
         .transact(&mut &*ids, |tx, ids| Box::pin(kept_bookings(tx, ids)))
         .await?;
-    let missing = |id: &i64| kept.contains(id).then_some(Lock::Booking(*id));
-    Ok(ids.iter().map(missing).collect())
+    let missing = |change: &Change| {
+        let (id, show_id) = (change.booking_id, change.show_id);
+        kept.contains(&id).then_some(Lock::Booking { id, show_id })
+    };
+    Ok(requests.iter().map(|r| missing(r.as_ref())).collect())
 }
 
 /// The locks that others keep from requests to cancel, which lock the show too.
@@ -98,7 +106,7 @@ pub async fn wait(session: &mut Session, mut lock: Lock) -> Result<(), postgres:
 async fn take(tx: &mut PgConnection, lock: Lock) -> Result<(), postgres::Error> {
     match lock {
         Lock::Show(id) => show::lock(tx, &[id]).await.map(drop),
-        Lock::Booking(id) => query::lock(tx, &[id], None).await.map(drop),
+        Lock::Booking { id, show_id } => query::lock(tx, &[id], show_id).await.map(drop),
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Request {
 /// A pending booking, or one that an earlier request with the same key made; or why there is none.
 pub type Answer = Result<Made<Booking>, Refusal>;
 
-/// How often a batch that lacks seats waits for somebody who may be about to give some back.
+/// Most times that a batch which lacks seats waits for somebody who may be about to give some back.
 const WAITS: u32 = 3;
 
 /// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order. Requests for
@@ -64,13 +64,11 @@ pub async fn reserve(
         });
         match tried.await? {
             Outcome::Answered(answers) => break answers,
-            Outcome::SeatsComeBack { booking_id } => {
-                match locks::wait(session, Lock::Booking(booking_id)).await {
-                    Ok(()) => terms.waits -= 1,
-                    Err(postgres::Error::Locked(_)) => terms.waits = 0,
-                    Err(error) => return Err(error),
-                }
-            }
+            Outcome::SeatsComeBack { lock } => match locks::wait(session, lock).await {
+                Ok(()) => terms.waits -= 1,
+                Err(postgres::Error::Locked(_)) => terms.waits = 0,
+                Err(error) => return Err(error),
+            },
         }
     };
     let is_new = |answer: &&Answer| answer.as_ref().is_ok_and(|made| !made.is_replay);
@@ -83,7 +81,7 @@ pub async fn reserve(
 /// On what terms to reserve.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// What keeps the database.
+    /// The database's engine.
     pub engine: Engine,
     /// How often [`Outcome::SeatsComeBack`] may still come of it.
     pub waits: u32,
@@ -97,8 +95,8 @@ pub enum Outcome {
     /// None was, because there are not enough seats, and somebody else has locked a hold that has run out. He may be about to
     /// give its seats back, and wait for the show's lock.
     SeatsComeBack {
-        /// The hold. When it can be locked, he is done.
-        booking_id: i64,
+        /// The hold's. Once it can be had, he is done.
+        lock: Lock,
     },
 }
 
@@ -122,11 +120,12 @@ pub async fn reserve_in(
     // Where there is no show there is nothing to take, at whatever time.
     let now = shows.locked_at.unwrap_or_default();
     let lacking = lacking_seats(&shows, requests);
-    if let Some(booking_id) = expire::reclaim(tx, &mut shows, &lacking, now).await?
+    if let Some(id) = expire::reclaim(tx, &mut shows, &lacking, now).await?
         && terms.waits > 0
         && !lacking_seats(&shows, requests).is_empty()
     {
-        return Ok(Outcome::SeatsComeBack { booking_id });
+        let lock = Lock::Booking { id, show_id };
+        return Ok(Outcome::SeatsComeBack { lock });
     }
     let mut ledger = Ledger {
         earlier: made_earlier(tx, requests, show_id, now).await?,
