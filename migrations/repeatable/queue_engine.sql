@@ -78,7 +78,8 @@ $$;
 -- Hands out due jobs, as apalis's own function does, but that
 --
 -- * a paused queue has none, so that a pause reaches every worker at its next poll and stays over restarts;
--- * half of them are the longest due and half the newest: a backlog of one show must not delay the holds of another;
+-- * where more are due than are asked for, half of them are the longest due and half the newest: a backlog of one show must not
+--   delay the holds of another;
 -- * a job with an unreadable row becomes dead instead;
 -- * the payload is a JSON string of its bytes in hexadecimal, which always decodes. The worker decides what it means.
 --
@@ -89,10 +90,26 @@ RETURNS SETOF apalis.jobs LANGUAGE plpgsql VOLATILE
 -- Sessions for apalis have it off, for its other statements; this one needs the order of an index.
 SET enable_indexscan = on AS $$
 DECLARE
+    ids text[];
     taken apalis.jobs;
 BEGIN
     IF EXISTS (SELECT FROM queue_pauses WHERE queue = v_job_type) THEN
         RETURN;
+    END IF;
+    ids := ARRAY(
+        SELECT id FROM apalis.jobs
+        WHERE (status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))
+          AND run_at < now() AND job_type = v_job_type
+        ORDER BY run_at LIMIT v_job_count
+        FOR UPDATE SKIP LOCKED);
+    -- A backlog. Without one, the index would be read back to its beginning, through all that was taken since it was vacuumed.
+    IF cardinality(ids) = v_job_count THEN
+        ids := ids[:v_job_count - v_job_count / 2] || ARRAY(
+            SELECT id FROM apalis.jobs
+            WHERE (status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))
+              AND run_at < now() AND job_type = v_job_type
+            ORDER BY run_at DESC LIMIT v_job_count / 2
+            FOR UPDATE SKIP LOCKED);
     END IF;
     FOR taken IN
         UPDATE apalis.jobs SET
@@ -101,19 +118,7 @@ BEGIN
             last_result = CASE WHEN apalis.is_readable(jobs) THEN last_result
                                ELSE '{"Err": "the job''s row is unreadable: id, times, counts or metadata"}' END,
             lock_by = worker_id, lock_at = now()
-        -- By arrays, because the planner takes a limit that it does not know for a tenth of the table.
-        WHERE id = ANY (ARRAY(
-            SELECT id FROM apalis.jobs
-            WHERE (status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))
-              AND run_at < now() AND job_type = v_job_type
-            ORDER BY run_at LIMIT v_job_count - v_job_count / 2
-            FOR UPDATE SKIP LOCKED))
-           OR id = ANY (ARRAY(
-            SELECT id FROM apalis.jobs
-            WHERE (status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))
-              AND run_at < now() AND job_type = v_job_type
-            ORDER BY run_at DESC LIMIT v_job_count / 2
-            FOR UPDATE SKIP LOCKED))
+        WHERE id = ANY (ids)
         RETURNING jobs.*
     LOOP
         CONTINUE WHEN taken.status <> 'Queued';

@@ -82,7 +82,7 @@ async fn sell(database: &Database) {
     assert!(cancelled.unwrap()[0].is_ok());
     let_pass(pool, 200).await;
     let expired = expire::expire(&mut session, &job(&[bookings[2]])).await;
-    assert_eq!(expired.unwrap().expired, 1);
+    assert_eq!(expired.unwrap().expired.len(), 1);
     session.rest().await;
     assert_eq!(available_seats(pool, show.id).await, 9);
     let found = query::find(pool, bookings[0], None).await.unwrap().unwrap();

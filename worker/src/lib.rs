@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod supervise;
 
 use std::{
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -213,7 +214,11 @@ async fn consume(
 /// All queues: one line each.
 fn monitor(queues: &Queues<'_>) -> Monitor {
     let monitor = Monitor::new().shutdown_timeout(SHUTDOWN_TIMEOUT);
-    queues.consume(monitor, ExpireBookings::QUEUE, jobs::expire_bookings::run)
+    let expiring = Arc::new(jobs::expire_bookings::Jobs::default());
+    queues.consume(monitor, ExpireBookings::QUEUE, move |database, job| {
+        let expiring = expiring.clone();
+        async move { expiring.run(&database, job).await }
+    })
 }
 
 /// How every queue is consumed.
@@ -233,7 +238,7 @@ impl Queues<'_> {
         &self,
         monitor: Monitor,
         queue: &'static str,
-        run: fn(Database, Job) -> Running,
+        run: impl Fn(Database, Job) -> Running + Send + Sync + 'static,
     ) -> Monitor
     where
         Job: DeserializeOwned + 'static,

@@ -44,7 +44,10 @@ type Run = Arc<dyn Fn(Database, String) -> BoxFuture<'static, Result<(), JobErro
 
 /// Turns the function that runs one kind of job into a [`Handler`]. A payload that does not decode is dead at
 /// once, with the reason.
-pub fn handler<Job, Running>(queue: &'static str, run: fn(Database, Job) -> Running) -> Handler
+pub fn handler<Job, Running>(
+    queue: &'static str,
+    run: impl Fn(Database, Job) -> Running + Send + Sync + 'static,
+) -> Handler
 where
     Job: DeserializeOwned + 'static,
     Running: Future<Output = Result<(), JobError>> + Send + 'static,

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
-use tokio::sync::Mutex;
 
-use super::{Booking, Effect, query, seats_by_show};
+use super::{
+    Booking, Effect,
+    locks::{self, Lock},
+    query, seats_by_show,
+};
 use crate::{
     jobs::ExpireBookings,
     metrics::{BOOKINGS, EXPIRY_LAG},
@@ -18,29 +21,23 @@ use crate::{
 /// Most holds of a show that one transaction expires beside those that a job names: it bounds how long it takes.
 const MAX_AT_ONCE: i64 = 1000;
 
-/// Turns of this process's jobs at the same show: each show has one of these, by its id. Whoever waited for it finds done what
-/// it came for.
-static TURNS: [Mutex<()>; 64] = [const { Mutex::const_new(()) }; 64];
-
 /// What expiring came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// How many bookings failed.
-    pub expired: usize,
+    /// The bookings that failed, those of other jobs too.
+    pub expired: BTreeSet<i64>,
     /// When to look again: at the earliest deadline of the named bookings that are still held, or in a second if that one has
     /// passed, since somebody keeps it locked. None if there are none.
     pub next_deadline: Option<DateTime<Utc>>,
 }
 
-/// A show with a hold that is overdue for longer has jobs that are late. Whichever job of that show comes next helps.
-const LATE: TimeDelta = TimeDelta::milliseconds(500);
-
 /// Fails those of these bookings that are overdue, and gives their seats back. Bookings that are resolved, not yet due or
 /// unknown stay as they are, so a repeat does nothing.
 ///
 /// It takes other overdue holds of the same shows as well, because it is the show's row that everybody waits for: in a big sale
-/// hundreds of jobs are due in the same second, and the first ones do the work of the rest. Where all named bookings are
-/// resolved and no other hold is late, nothing is locked.
+/// hundreds of jobs are due in the same second, and the first ones do the work of the rest. They are those that ran out with
+/// its own or after them, since the index is full of what was expired before. Where nothing that is named is overdue, nothing
+/// is locked.
 ///
 /// # Errors
 ///
@@ -49,52 +46,41 @@ pub async fn expire(
     session: &mut Session,
     job: &ExpireBookings,
 ) -> Result<Outcome, postgres::Error> {
-    // A session that is ready to wait for the show does not keep its turn from others meanwhile.
-    let _turn = match job.show_id {
-        Some(show_id) if session.is_impatient() => Some(turn(show_id).lock().await),
-        _ => None,
-    };
-    let looks = postgres::in_time(look(session.pool(), job)).await?;
-    let (mut expired, mut locked, mut is_done) = (0, None, true);
-    for look in looks.iter().filter(|look| look.has_work()) {
-        // Before the show is locked, since everybody waits for it.
-        let oldest = find_oldest(session.pool(), look.show_id, TimeDelta::zero());
-        let oldest = postgres::in_time(oldest).await?;
-        let ids: BTreeSet<i64> = look.due.iter().copied().chain(oldest).collect();
-        let ids = Vec::from_iter(ids);
-        match fail(session, look.show_id, &ids).await {
-            Ok(count) => {
-                expired += count;
-                is_done &= count == ids.len();
-            }
-            // The others need not wait for whoever keeps this one.
-            Err(error @ postgres::Error::Locked(_)) => locked = Some(error),
+    let mut expired = BTreeSet::new();
+    let mut again_at = None;
+    for _ in 0..ROUNDS {
+        let looks = postgres::in_time(look(session.pool(), job)).await?;
+        expired.extend(fail_each(session, &looks).await?);
+        let Some(kept) = looks.iter().find_map(|look| look.kept(&expired)) else {
+            return Ok(Outcome {
+                expired,
+                next_deadline: looks.iter().filter_map(|look| look.next_deadline).min(),
+            });
+        };
+        again_at = looks.iter().filter_map(Look::again_at).min();
+        // Most likely another worker has it, or a client extends it, and is done in a moment.
+        match locks::wait(session, kept).await {
+            Ok(()) => {}
+            Err(postgres::Error::Locked(_)) => break,
             Err(error) => return Err(error),
         }
     }
-    if let Some(error) = locked {
-        return Err(error);
-    }
-    let next_deadline = if is_done {
-        looks.iter().filter_map(|look| look.next_deadline).min()
-    } else {
-        // One of them may have been extended at the last moment, or somebody keeps it locked.
-        let looks = postgres::in_time(look(session.pool(), job)).await?;
-        looks.iter().filter_map(Look::again_at).min()
-    };
     Ok(Outcome {
         expired,
-        next_deadline,
+        next_deadline: again_at,
     })
 }
+
+/// How often a job tries to have the holds that it names, before it leaves them for later.
+const ROUNDS: u32 = 3;
 
 /// Work to do at a show with named bookings.
 struct Look {
     show_id: i64,
     /// Those of the named bookings that are overdue.
     due: Vec<i64>,
-    /// True when a hold of the show, named or not, is [late](LATE).
-    is_late: bool,
+    /// Holds of the show that ran out no sooner than those, the oldest first, at most [`MAX_AT_ONCE`].
+    others: Vec<i64>,
     /// Of the named bookings that are held and not overdue.
     next_deadline: Option<DateTime<Utc>>,
     /// A second from now.
@@ -102,8 +88,13 @@ struct Look {
 }
 
 impl Look {
-    fn has_work(&self) -> bool {
-        self.is_late || !self.due.is_empty()
+    /// One of the named bookings that was due, but is not among those that failed.
+    fn kept(&self, failed: &BTreeSet<i64>) -> Option<Lock> {
+        let id = *self.due.iter().find(|id| !failed.contains(id))?;
+        Some(Lock::Booking {
+            id,
+            show_id: Some(self.show_id),
+        })
     }
 
     fn again_at(&self) -> Option<DateTime<Utc>> {
@@ -112,22 +103,41 @@ impl Look {
     }
 }
 
+/// Fails what is due, show by show, and returns it.
+async fn fail_each(session: &mut Session, looks: &[Look]) -> Result<Vec<i64>, postgres::Error> {
+    let (mut failed, mut locked) = (Vec::new(), None);
+    for look in looks.iter().filter(|look| !look.due.is_empty()) {
+        let ids: BTreeSet<i64> = look.due.iter().chain(&look.others).copied().collect();
+        match fail(session, look.show_id, &Vec::from_iter(ids)).await {
+            Ok(ids) => failed.extend(ids),
+            // The others need not wait for whoever keeps this one.
+            Err(error @ postgres::Error::Locked(_)) => locked = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    locked.map_or(Ok(failed), Err)
+}
+
 /// Locks nothing.
 async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres::Error> {
     let looks = sqlx::query_as!(
         Look,
-        r#"SELECT show_id,
-                  coalesce(array_agg(id) FILTER (WHERE status = 'PENDING' AND expires_at <= now()), '{}') AS "due!",
-                  EXISTS (SELECT FROM bookings AS hold
-                          WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
-                            AND hold.resolved_at IS NULL
-                            AND hold.expires_at <= now() - make_interval(secs => $2)) AS "is_late!",
-                  min(expires_at) FILTER (WHERE status = 'PENDING' AND expires_at > now()) AS next_deadline,
-                  now() + interval '1 second' AS "soon!"
-           FROM bookings AS named WHERE id = ANY($1) AND ($3::bigint IS NULL OR show_id = $3)
-           GROUP BY show_id ORDER BY show_id"#,
+        r#"SELECT show_id, due AS "due!",
+                  ARRAY(SELECT id FROM bookings AS hold
+                        WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
+                          AND hold.resolved_at IS NULL AND hold.expires_at BETWEEN first_due AND now()
+                        ORDER BY hold.expires_at LIMIT $2) AS "others!",
+                  next_deadline, now() + interval '1 second' AS "soon!"
+           FROM (SELECT show_id,
+                        coalesce(array_agg(id) FILTER (WHERE is_due), '{}') AS due,
+                        min(expires_at) FILTER (WHERE is_due) AS first_due,
+                        min(expires_at) FILTER (WHERE status = 'PENDING' AND NOT is_due) AS next_deadline
+                 FROM (SELECT id, show_id, status, expires_at, status = 'PENDING' AND expires_at <= now() AS is_due
+                       FROM bookings WHERE id = ANY($1) AND ($3::bigint IS NULL OR show_id = $3)) AS each
+                 GROUP BY show_id) AS named
+           ORDER BY show_id"#,
         &job.booking_ids,
-        LATE.as_seconds_f64(),
+        MAX_AT_ONCE,
         job.show_id,
     )
     .fetch_all(pool)
@@ -149,23 +159,23 @@ pub async fn sweep(
     let mut swept = 0;
     loop {
         let ids = postgres::in_time(find_oldest(session.pool(), show_id, grace)).await?;
-        let count = fail(session, show_id, &ids).await?;
-        swept += count;
+        let failed = fail(session, show_id, &ids).await?.len();
+        swept += failed;
         // A worker may have been here, or somebody keeps them locked.
-        if count == 0 {
+        if failed == 0 {
             return Ok(swept);
         }
     }
 }
 
-fn turn(show_id: i64) -> &'static Mutex<()> {
-    &TURNS[usize::try_from(show_id.unsigned_abs()).unwrap_or_default() % TURNS.len()]
-}
-
-/// Fails those of these bookings of a show that are overdue, gives their seats back, and returns how many they are.
-async fn fail(session: &mut Session, show_id: i64, ids: &[i64]) -> Result<usize, postgres::Error> {
+/// Fails those of these bookings of a show that are overdue, gives their seats back, and returns them.
+async fn fail(
+    session: &mut Session,
+    show_id: i64,
+    ids: &[i64],
+) -> Result<Vec<i64>, postgres::Error> {
     if ids.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     if session.commits_each_statement() {
         return fail_in_a_statement(session, show_id, ids).await;
@@ -188,7 +198,7 @@ async fn fail_in_a_statement(
     session: &Session,
     show_id: i64,
     ids: &[i64],
-) -> Result<usize, postgres::Error> {
+) -> Result<Vec<i64>, postgres::Error> {
     let expiring = async {
         let expired = sqlx::query!(
             r#"WITH due AS MATERIALIZED (
@@ -199,7 +209,7 @@ async fn fail_in_a_statement(
                    UPDATE bookings SET status = 'FAILED', resolved_at = now()
                    WHERE id = ANY(ARRAY(SELECT id FROM due)) AND show_id = $1
                      AND status = 'PENDING' AND expires_at <= now()
-                   RETURNING number_of_seats, resolved_at - expires_at AS late),
+                   RETURNING bookings.id, number_of_seats, resolved_at - expires_at AS late),
                freed AS (
                    UPDATE shows SET available_seats = available_seats + failed_seats.sum, revision = revision + 1
                    FROM (SELECT sum(number_of_seats)::integer FROM failed HAVING count(*) > 0) AS failed_seats
@@ -207,7 +217,8 @@ async fn fail_in_a_statement(
                      AND generation >= (SELECT generation FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1)
                      AND (SELECT set_config('lock_timeout', $3, true) || set_config('synchronous_commit', 'off', true)) <> ''
                    RETURNING id)
-               SELECT array_agg(extract(epoch FROM late)::float8) AS "seconds_late: Vec<f64>",
+               SELECT coalesce(array_agg(id), '{}') AS "ids!",
+                      coalesce(array_agg(extract(epoch FROM late)::float8), '{}') AS "seconds_late!: Vec<f64>",
                       -- An error that undoes it all if the seats were not given back: a defect.
                       CASE WHEN count(*) > 0 THEN 1 / (SELECT count(*) FROM freed) END AS shows
                FROM failed"#,
@@ -218,9 +229,8 @@ async fn fail_in_a_statement(
         Ok(expired.fetch_one(session.pool()).await?)
     };
     let expired = postgres::in_time(expiring).await?;
-    let seconds_late = expired.seconds_late.unwrap_or_default();
-    count(seconds_late.iter().copied());
-    Ok(seconds_late.len())
+    count(expired.seconds_late.into_iter());
+    Ok(expired.ids)
 }
 
 /// Counts holds that failed so many seconds late. Where a COMMIT follows it may still fail: they are then counted once more.
@@ -233,10 +243,10 @@ async fn fail_in(
     tx: &mut PgConnection,
     show_id: i64,
     ids: &[i64],
-) -> Result<usize, postgres::Error> {
+) -> Result<Vec<i64>, postgres::Error> {
     let failed = fail_free(tx, ids, Some(show_id)).await?.failed;
     show::lock_and_add_available_seats(tx, &seats_by_show(&failed)).await?;
-    Ok(failed.len())
+    Ok(failed.iter().map(|booking| booking.id).collect())
 }
 
 /// The holds of a show that have been overdue for longer than `grace`, the oldest first, at most [`MAX_AT_ONCE`]. Locks nothing.

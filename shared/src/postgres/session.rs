@@ -72,10 +72,6 @@ impl Session {
         &self.database.pool
     }
 
-    pub(crate) fn is_impatient(&self) -> bool {
-        self.patience == Patience::Short
-    }
-
     /// Whether a statement on a connection of the [pool](Self::pool) is a transaction by itself that all of its rows share:
     /// it is not on Citus, and not through a [pooler].
     pub(crate) fn commits_each_statement(&self) -> bool {
