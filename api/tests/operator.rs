@@ -211,6 +211,13 @@ async fn a_full_disk_is_no_defect() {
     .await
     .unwrap();
     assert_unavailable(&api, "/bookings", &alice(1), "unavailable").await;
+    let reason = not_ready(&api).await;
+    assert!(reason.contains("disk is full"), "{reason}");
+    assert_eq!(api.get("/shows").await.0, StatusCode::OK);
+    execute(&api.db.pool, "DROP TRIGGER no_room ON bookings").await;
+    let answer = api.post("/bookings", &alice(1)).await;
+    assert_eq!(answer.0, StatusCode::CREATED, "{answer:?}");
+    assert!(is_ready(&api).await, "at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ pub use self::{
     error::{Error, expect_rows},
     leadership::Leadership,
     migrate::migrate,
-    ready::{NotReady, ready},
+    ready::{LastWrite, NotReady, ready},
     session::{Session, Work},
     statements::{forget as forget_statements, read},
 };

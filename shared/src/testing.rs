@@ -3,7 +3,10 @@
 use std::{
     env, fs,
     path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -121,6 +124,7 @@ pub fn direct(pool: &PgPool) -> Database {
         pool: pool.clone(),
         engine: Engine::Postgres,
         is_pooled: false,
+        last_write: Arc::default(),
     }
 }
 

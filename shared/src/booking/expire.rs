@@ -21,6 +21,9 @@ use crate::{
 /// Most holds of a show that one transaction expires beside those that a job names: it bounds how long it takes.
 const MAX_AT_ONCE: i64 = 1000;
 
+/// A job that is due for longer is late.
+const LATE: TimeDelta = TimeDelta::milliseconds(500);
+
 /// What expiring came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -36,8 +39,8 @@ pub struct Outcome {
 ///
 /// It takes other overdue holds of the same shows as well, because it is the show's row that everybody waits for: in a big sale
 /// hundreds of jobs are due in the same second, and the first ones do the work of the rest. They are those that ran out with
-/// its own or after them, since the index is full of what was expired before. Where nothing that is named is overdue, nothing
-/// is locked.
+/// its own or after them, since the index is full of what was expired before. A job that is [late](LATE) takes the oldest of all:
+/// there is a backlog. Where nothing that is named is overdue, nothing is locked.
 ///
 /// # Errors
 ///
@@ -79,7 +82,7 @@ struct Look {
     show_id: i64,
     /// Those of the named bookings that are overdue.
     due: Vec<i64>,
-    /// Holds of the show that ran out no sooner than those, the oldest first, at most [`MAX_AT_ONCE`].
+    /// Other overdue holds of the show, the oldest first, at most [`MAX_AT_ONCE`].
     others: Vec<i64>,
     /// Of the named bookings that are held and not overdue.
     next_deadline: Option<DateTime<Utc>>,
@@ -125,7 +128,8 @@ async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres
         r#"SELECT show_id, due AS "due!",
                   ARRAY(SELECT id FROM bookings AS hold
                         WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
-                          AND hold.resolved_at IS NULL AND hold.expires_at BETWEEN first_due AND now()
+                          AND hold.resolved_at IS NULL AND hold.expires_at <= now() AND hold.expires_at >=
+                              CASE WHEN first_due > now() - make_interval(secs => $4) THEN first_due ELSE '-infinity' END
                         ORDER BY hold.expires_at LIMIT $2) AS "others!",
                   next_deadline, now() + interval '1 second' AS "soon!"
            FROM (SELECT show_id,
@@ -139,6 +143,7 @@ async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres
         &job.booking_ids,
         MAX_AT_ONCE,
         job.show_id,
+        LATE.as_seconds_f64(),
     )
     .fetch_all(pool)
     .await?;

@@ -10,7 +10,7 @@ use sqlx::{
 use tokio::time::sleep;
 
 use super::{
-    Engine, PING_TIMEOUT, TRUSTED_WHEN_IDLE, password, pooler, servers,
+    Engine, LastWrite, PING_TIMEOUT, TRUSTED_WHEN_IDLE, password, pooler, servers,
     settings::{self, Patience},
     statements, within,
 };
@@ -41,7 +41,7 @@ pub struct DatabaseArgs {
 
 /// A database, and what was found out about it when it was connected to.
 ///
-/// Both are decided once. A server to which this process fails over later must be reached in the same way.
+/// Engine and pooler are decided once. A server to which this process fails over later must be reached in the same way.
 #[derive(Debug, Clone)]
 pub struct Database {
     /// Connections to it.
@@ -50,6 +50,8 @@ pub struct Database {
     pub engine: Engine,
     /// Whether the connections lead through a [pooler] that does not keep sessions.
     pub is_pooled: bool,
+    /// What came of the last write, on whichever of its pools.
+    pub last_write: Arc<LastWrite>,
 }
 
 impl Database {
@@ -99,6 +101,7 @@ impl Database {
             pool: opened,
             engine: self.engine,
             is_pooled: self.is_pooled,
+            last_write: self.last_write.clone(),
         }
     }
 }
@@ -165,6 +168,7 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
         pool: options.connect_lazy_with(primary.options),
         engine: primary.engine,
         is_pooled: primary.is_pooled,
+        last_write: Arc::default(),
     };
     if servers.len() > 1 {
         tokio::spawn(servers::follow(database.clone(), args.clone(), connection));

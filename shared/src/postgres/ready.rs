@@ -4,6 +4,13 @@
 //! `schema_compatibility.understood_from`, so that a database can be newer than a program that still understands it, as in a
 //! rolling upgrade.
 
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
 use super::{Database, Error, migrate::MIGRATIONS};
 
 /// Why a database is not ready, and what to do. Clients may read it.
@@ -40,6 +47,12 @@ pub enum NotReady {
     /// It takes no writes.
     #[error("the database takes no writes: it is a standby")]
     ReadOnly,
+    /// It answers, but the last transaction could not write.
+    #[error("the database takes no writes: {reason}")]
+    RefusesWrites {
+        /// Why, in words that clients may read.
+        reason: String,
+    },
     /// Something was asked for that it does not have.
     #[error(
         "the database lacks a table, column or function that this program needs: run `ticketing migrate`"
@@ -54,6 +67,39 @@ fn own_version() -> i64 {
         .map(|m| m.version)
         .max()
         .unwrap_or_default()
+}
+
+/// Why the last transaction that had begun could not write, if it could not and an operator has to do something, such as
+/// make room on the disk: nothing that is read would tell.
+#[derive(Debug, Default)]
+pub struct LastWrite {
+    refused: Mutex<Option<(Instant, String)>>,
+}
+
+/// How long a refusal counts. Where nobody sends requests to what is not ready, the next request finds out.
+const REFUSAL_COUNTS: Duration = Duration::from_secs(5);
+
+impl LastWrite {
+    pub(super) fn refused(&self, error: &Error) {
+        // What else a database lacks is seen without writing.
+        if let (Error::NeedsOperator(_), Some(reason)) = (error, error.operators_reason()) {
+            *self.lock() = Some((Instant::now(), reason));
+        }
+    }
+
+    pub(super) fn succeeded(&self) {
+        *self.lock() = None;
+    }
+
+    fn refusal(&self) -> Option<String> {
+        let refused = self.lock();
+        let (at, reason) = refused.as_ref()?;
+        (at.elapsed() < REFUSAL_COUNTS).then(|| reason.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Answers when the database does and this program can work with it. It asks once.
@@ -94,6 +140,8 @@ async fn check(database: &Database, own: i64) -> Result<(), Error> {
         NotReady::NoQueue
     } else if is_standby {
         NotReady::ReadOnly
+    } else if let Some(reason) = database.last_write.refusal() {
+        NotReady::RefusesWrites { reason }
     } else {
         return Ok(());
     };

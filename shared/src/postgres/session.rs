@@ -135,6 +135,7 @@ impl Session {
             let ended = within(COMMIT_TIMEOUT, open.commit());
             ended.await.map_err(commit_error)?;
         }
+        self.database.last_write.succeeded();
         Ok(out)
     }
 
@@ -158,6 +159,7 @@ impl Session {
         match work(&mut open.connection, input).await {
             Ok(out) => Ok((open, out)),
             Err(error) => {
+                self.database.last_write.refused(&error);
                 open.roll_back().await.ok();
                 Err(error)
             }
