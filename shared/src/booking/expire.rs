@@ -129,7 +129,8 @@ async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres
                   ARRAY(SELECT id FROM bookings AS hold
                         WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
                           AND hold.resolved_at IS NULL AND hold.expires_at <= now() AND hold.expires_at >=
-                              CASE WHEN first_due > now() - make_interval(secs => $4) THEN first_due ELSE '-infinity' END
+                              CASE WHEN first_due > now() - make_interval(secs => $4) THEN first_due
+                                   WHEN first_due IS NOT NULL THEN '-infinity' END
                         ORDER BY hold.expires_at LIMIT $2) AS "others!",
                   next_deadline, now() + interval '1 second' AS "soon!"
            FROM (SELECT show_id,
