@@ -18,7 +18,7 @@ use crate::{
     show,
 };
 
-/// Most holds of a show that one transaction expires beside those that a job names: it bounds how long it takes.
+/// Most holds that one transaction expires beside those that a job names: it bounds how long it takes.
 const MAX_AT_ONCE: i64 = 1000;
 
 /// A job that is due for longer is late.
@@ -82,7 +82,7 @@ struct Look {
     show_id: i64,
     /// Those of the named bookings that are overdue.
     due: Vec<i64>,
-    /// Other overdue holds of the show, the oldest first, at most [`MAX_AT_ONCE`].
+    /// Other overdue holds of the show, the oldest first; of all shows together at most about [`MAX_AT_ONCE`].
     others: Vec<i64>,
     /// Of the named bookings that are held and not overdue.
     next_deadline: Option<DateTime<Utc>>,
@@ -91,6 +91,11 @@ struct Look {
 }
 
 impl Look {
+    /// All that is to fail, some of it twice.
+    fn ids(&self) -> impl Iterator<Item = i64> {
+        self.due.iter().chain(&self.others).copied()
+    }
+
     /// One of the named bookings that was due, but is not among those that failed.
     fn kept(&self, failed: &BTreeSet<i64>) -> Option<Lock> {
         let id = *self.due.iter().find(|id| !failed.contains(id))?;
@@ -106,14 +111,24 @@ impl Look {
     }
 }
 
-/// Fails what is due, show by show, and returns it.
+/// Fails what is due, and returns it.
 async fn fail_each(session: &mut Session, looks: &[Look]) -> Result<Vec<i64>, postgres::Error> {
+    let due: Vec<&Look> = looks.iter().filter(|look| !look.due.is_empty()).collect();
+    if due.len() > 1 {
+        let ids: BTreeSet<i64> = due.iter().flat_map(|look| look.ids()).collect();
+        let mut ids = Vec::from_iter(ids);
+        let together = session.transact(&mut ids, |tx, ids| Box::pin(fail_in(tx, None, ids)));
+        match together.await {
+            // The other shows need not wait for whoever keeps this one.
+            Err(postgres::Error::Locked(_)) => {}
+            result => return result,
+        }
+    }
     let (mut failed, mut locked) = (Vec::new(), None);
-    for look in looks.iter().filter(|look| !look.due.is_empty()) {
-        let ids: BTreeSet<i64> = look.due.iter().chain(&look.others).copied().collect();
+    for look in due {
+        let ids: BTreeSet<i64> = look.ids().collect();
         match fail(session, look.show_id, &Vec::from_iter(ids)).await {
             Ok(ids) => failed.extend(ids),
-            // The others need not wait for whoever keeps this one.
             Err(error @ postgres::Error::Locked(_)) => locked = Some(error),
             Err(error) => return Err(error),
         }
@@ -131,11 +146,12 @@ async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres
                           AND hold.resolved_at IS NULL AND hold.expires_at <= now() AND hold.expires_at >=
                               CASE WHEN first_due > now() - make_interval(secs => $4) THEN first_due
                                    WHEN first_due IS NOT NULL THEN '-infinity' END
-                        ORDER BY hold.expires_at LIMIT $2) AS "others!",
+                        ORDER BY hold.expires_at LIMIT greatest(1, $2 / shows)) AS "others!",
                   next_deadline, now() + interval '1 second' AS "soon!"
            FROM (SELECT show_id,
                         coalesce(array_agg(id) FILTER (WHERE is_due), '{}') AS due,
                         min(expires_at) FILTER (WHERE is_due) AS first_due,
+                        count(*) OVER () AS shows,
                         min(expires_at) FILTER (WHERE status = 'PENDING' AND NOT is_due) AS next_deadline
                  FROM (SELECT id, show_id, status, expires_at, status = 'PENDING' AND expires_at <= now() AS is_due
                        FROM bookings WHERE id = ANY($1) AND ($3::bigint IS NULL OR show_id = $3)) AS each
@@ -188,7 +204,7 @@ async fn fail(
     }
     session
         .transact(&mut (show_id, ids), |tx, (show_id, ids)| {
-            Box::pin(fail_in(tx, *show_id, ids))
+            Box::pin(fail_in(tx, Some(*show_id), ids))
         })
         .await
 }
@@ -245,12 +261,13 @@ fn count(seconds_late: impl ExactSizeIterator<Item = f64>) {
     seconds_late.for_each(|seconds| EXPIRY_LAG.observe(seconds));
 }
 
+/// If a show is given, all bookings are of that show.
 async fn fail_in(
     tx: &mut PgConnection,
-    show_id: i64,
+    show_id: Option<i64>,
     ids: &[i64],
 ) -> Result<Vec<i64>, postgres::Error> {
-    let failed = fail_free(tx, ids, Some(show_id)).await?.failed;
+    let failed = fail_free(tx, ids, show_id).await?.failed;
     show::lock_and_add_available_seats(tx, &seats_by_show(&failed)).await?;
     Ok(failed.iter().map(|booking| booking.id).collect())
 }
