@@ -101,30 +101,68 @@ async fn filters(pool: &PgPool) -> Vec<(&'static str, Filter)> {
     ]
 }
 
+/// Pages of the table and its indexes that have been read.
+async fn pages_read(pool: &PgPool) -> i64 {
+    execute(pool, "SELECT pg_stat_force_next_flush()").await;
+    sqlx::query_scalar(
+        "SELECT (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
+         FROM pg_statio_user_tables WHERE relname = 'bookings'",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
+
 /// How many pages of the table and its indexes three pages of each list read.
 async fn costs(bookings: i64) -> Vec<(&'static str, i64)> {
     let db = TestDatabase::new().await;
     fill(&db.pool, bookings).await;
     // One connection, whose counters are told before the next question.
     let pool = connect(&db.url, 1).await.unwrap().pool;
-    let read = async || -> i64 {
-        execute(&pool, "SELECT pg_stat_force_next_flush()").await;
-        sqlx::query_scalar(
-            "SELECT (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
-             FROM pg_statio_user_tables WHERE relname = 'bookings'",
-        )
-        .fetch_one(&pool)
-        .await
-        .unwrap()
-    };
     let mut costs = Vec::new();
     for (name, filter) in filters(&pool).await {
-        let before = read().await;
+        let before = pages_read(&pool).await;
         let found = three_pages(&pool, &filter).await;
         assert!(found.len() >= 250, "{name}: {} found", found.len());
-        costs.push((name, read().await - before));
+        costs.push((name, pages_read(&pool).await - before));
     }
     costs
+}
+
+/// Holds that ran out count as failed, however many there are while no worker runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn overdue_holds_do_not_make_the_list_of_failed_bookings_expensive() {
+    let cost = async |overdue: i64| {
+        let db = TestDatabase::new().await;
+        sqlx::query(
+            "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at)
+             SELECT 1 + n % 10, 'Alice', 1, 'PENDING', now() - interval '1 hour', now(), now() - interval '2 hours'
+             FROM generate_series(1, $1) AS n",
+        )
+        .bind(overdue)
+        .execute(&db.pool)
+        .await
+        .unwrap();
+        let pool = connect(&db.url, 1).await.unwrap().pool;
+        let mut costs = Vec::new();
+        for show_id in [None, Some(3)] {
+            let filter = Filter {
+                show_id,
+                status: Some(BookingStatus::Failed),
+                ..Filter::default()
+            };
+            let before = pages_read(&pool).await;
+            let found = three_pages(&pool, &filter).await;
+            assert_eq!(found.len(), 300);
+            assert!(found.is_sorted_by_key(|booking| booking.id));
+            costs.push(pages_read(&pool).await - before);
+        }
+        costs
+    };
+    let (few, many) = (cost(5_000).await, cost(200_000).await);
+    for (few, many) in few.into_iter().zip(many) {
+        assert!(many <= few * 3 / 2 + 100, "{few}, {many}");
+    }
 }
 
 /// For each filter by itself.

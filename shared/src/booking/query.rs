@@ -274,22 +274,37 @@ fn bookings_by_id(filter: &Filter, after: Option<i64>, limit: i64) -> QueryBuild
         None | Some(BookingStatus::Pending) => select(&mut sql, "true"),
         Some(BookingStatus::Confirmed) => select(&mut sql, "status = 'CONFIRMED'"),
         Some(BookingStatus::Cancelled) => select(&mut sql, "status = 'CANCELLED'"),
-        // Those that a worker has come by, and the few that it has not.
+        // Those that a worker has come by, and those that it has not.
         Some(BookingStatus::Failed) => {
             sql.push("(");
             select(&mut sql, "status = 'FAILED'");
             sql.push(" ORDER BY id LIMIT ")
                 .push_bind(limit)
                 .push(") UNION ALL (");
-            select(
-                &mut sql,
-                "resolved_at IS NULL AND id > 0 AND expires_at <= now()",
-            );
-            sql.push(")");
+            if filter.user_name.is_some() {
+                select(&mut sql, "resolved_at IS NULL AND expires_at <= now()");
+            } else {
+                let overdue = oldest_overdue(filter.show_id);
+                select(&mut sql, &format!("id = ANY(ARRAY({overdue}))"));
+            }
+            sql.push(" ORDER BY id LIMIT ").push_bind(limit).push(")");
         }
     }
     sql.push(" ORDER BY id LIMIT ").push_bind(limit);
     sql
+}
+
+/// Of holds that have run out and are not written as failed, lists have so many, the oldest: without workers there can be any
+/// number of them, and no index has them by id.
+const MAX_OVERDUE: i64 = 1000;
+
+/// A statement that finds the ids of the oldest overdue holds.
+fn oldest_overdue(show_id: Option<i64>) -> String {
+    let of_show = show_id.map_or_else(String::new, |id| format!(" AND show_id = {id}"));
+    format!(
+        "SELECT id FROM bookings WHERE resolved_at IS NULL AND id > 0 AND expires_at <= now(){of_show}
+         ORDER BY expires_at LIMIT {MAX_OVERDUE}"
+    )
 }
 
 /// Bookings whose rows are locked until the transaction ends.
