@@ -4,30 +4,33 @@ mod dashboard;
 mod figures;
 mod jobs;
 mod queues;
-mod same_origin;
 mod system;
 mod watch;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    middleware::from_fn_with_state,
     routing::{get, post},
 };
-use shared::postgres::Database;
+use shared::{
+    http::{fair_semaphore::FairSemaphore, server::Bounds},
+    postgres::Database,
+};
 use sqlx::PgPool;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use self::{same_origin::SameOrigin, system::System, watch::Watch};
+use self::{system::System, watch::Watch};
 use crate::problem::Problem;
 
 /// Where it listens when it is not told otherwise.
 pub(crate) const USUAL_PORT: u16 = 5001;
 
-/// The most connections: some people with a page each, and Prometheus.
-pub(crate) const CONNECTIONS_MAX: usize = 500;
+/// Some people with a page each, and Prometheus.
+pub(crate) const BOUNDS: Bounds = Bounds {
+    connections: 500,
+    head: Duration::from_secs(20),
+};
 
 /// The most requests that are worked on at the same time.
 pub(crate) const IN_FLIGHT_MAX: usize = 100;
@@ -41,17 +44,11 @@ pub(crate) struct AdminState {
     watch: Arc<Watch>,
     system: System,
     /// Places for lists, as in the API.
-    pub(crate) lists: Arc<Semaphore>,
+    pub(crate) lists: Arc<FairSemaphore>,
 }
 
-/// Looks at the system until `stop`, and makes the routes that tell what is seen. `address` is where they are served, and
-/// `is_open` whether no key is asked for.
-pub(crate) fn router(
-    api_database: &Database,
-    address: SocketAddr,
-    is_open: bool,
-    stop: &CancellationToken,
-) -> Router {
+/// Looks at the system until `stop`, and makes the routes that tell what is seen.
+pub(crate) fn router(api_database: &Database, stop: &CancellationToken) -> Router {
     let database = api_database.watching();
     let watch = Watch::start(&database.pool, stop);
     let state = AdminState {
@@ -59,10 +56,7 @@ pub(crate) fn router(
         api_pool: api_database.pool.clone(),
         database,
         watch,
-        lists: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
-    };
-    let same_origin = SameOrigin {
-        checks_host: is_open && address.ip().is_loopback(),
+        lists: FairSemaphore::new(IN_FLIGHT_MAX),
     };
     Router::new()
         .route("/metrics", get(figures::metrics))
@@ -86,5 +80,4 @@ pub(crate) fn router(
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(Arc::new(state))
         .layer(axum::extract::DefaultBodyLimit::max(crate::MAX_BODY_BYTES))
-        .layer(from_fn_with_state(same_origin, same_origin::check))
 }

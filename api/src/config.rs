@@ -1,16 +1,17 @@
 //! The settings of the API server.
 
-use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use axum::http::HeaderValue;
 use clap::Parser;
-use ipnet::IpNet;
 use shared::{
+    http::{callers::CallerArgs, server::Bounds},
     postgres::{DatabaseArgs, Engine},
+    process,
     telemetry::LogArgs,
 };
 
-use crate::group_commit::Limits;
+use crate::{admin, cors, count, group_commit::Limits};
 
 /// Serves the HTTP API of ticketing: shows, bookings, confirmations.
 ///
@@ -68,36 +69,21 @@ pub struct Config {
     #[arg(long, env = "QUEUE_MAX", value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub queue_max: u32,
 
-    /// Ask for API keys on a loopback address too, where by default everybody is let in
-    #[arg(long, env = "API_REQUIRE_KEYS", conflicts_with = "insecure")]
-    pub require_keys: bool,
+    #[command(flatten)]
+    /// Who may call, and how often.
+    pub callers: CallerArgs,
 
     /// Ask for no API key, whoever can reach the address
-    #[arg(long, env = "API_INSECURE")]
+    #[arg(long, env = "API_INSECURE", conflicts_with = "require_keys")]
     pub insecure: bool,
-
-    /// How many requests a second each API key may send, and without keys each address; 0: no limit [default: no limit
-    /// on a loopback address, else 1000]
-    ///
-    /// A key can have its own rate. Each api process counts for itself.
-    #[arg(long, env = "REQUESTS_PER_SECOND", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub requests_per_second: Option<u32>,
-
-    /// Networks of proxies whose `X-Forwarded-For` tells the client's address, such as 10.0.0.0/8; several with commas
-    /// between them
-    #[arg(
-        long,
-        env = "TRUSTED_PROXIES",
-        value_name = "NETWORK",
-        value_delimiter = ','
-    )]
-    pub trusted_proxies: Vec<IpNet>,
 
     /// The most requests that are worked on at the same time; more are answered with 503 at once
     #[arg(long, env = "IN_FLIGHT_MAX", value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub in_flight_max: u32,
 
-    /// The most connections that are open at the same time; more wait until one of them is closed
+    /// The most connections that are open at the same time; one more takes the place of one that is idle
+    ///
+    /// Fewer where the process may not open so many files, or half of its memory does not suffice for them: it says so.
     #[arg(long, env = "CONNECTIONS_MAX", value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_max: u32,
 
@@ -114,30 +100,38 @@ pub struct Config {
         long,
         env = "CORS_ORIGINS",
         value_name = "ORIGIN",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = cors::origin
     )]
     pub cors_origins: Vec<HeaderValue>,
 }
 
-/// The rate of a client where others than this machine can reach the API.
-const PUBLIC_RATE: u32 = 1000;
+/// How long a client may take to send the head of its next request; also how long a connection may be idle. Longer than proxies
+/// keep one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// What a connection takes of memory at worst, while the head of a request is on its way.
+const CONNECTION_BYTES: u64 = 70_000;
+
+/// Files that a process has beside connections: its log, its listeners, what its libraries open for a moment.
+const OTHER_FILES: usize = 64;
 
 /// How many transactions of one kind may be at the database at the same time where each is for one show.
 const CITUS_LANES: u8 = 16;
 
 impl Config {
-    /// How many requests a second a client may send; none: as many as it likes.
-    pub(crate) fn rate(&self) -> Option<NonZeroU32> {
-        let default = if self.listen.ip().is_loopback() {
-            0
-        } else {
-            PUBLIC_RATE
-        };
-        NonZeroU32::new(self.requests_per_second.unwrap_or(default))
-    }
-
     pub(crate) fn linger(&self) -> Duration {
         Duration::from_secs(self.linger_seconds.into())
+    }
+
+    /// Of its listener: fewer connections than are asked for where the process has not the files or the memory for them.
+    pub(crate) fn bounds(&self, database_connections: u32) -> Bounds {
+        let asked = count(self.connections_max);
+        let other_files = count(database_connections) + admin::BOUNDS.connections + OTHER_FILES;
+        Bounds {
+            connections: process::connections_that_fit(asked, other_files, CONNECTION_BYTES),
+            head: HEAD_TIMEOUT,
+        }
     }
 
     pub(crate) fn limits(&self, engine: Engine) -> Limits {

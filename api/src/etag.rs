@@ -40,6 +40,13 @@ impl From<Show> for Tagged<Show> {
     }
 }
 
+impl<T> Tagged<T> {
+    /// What is told of a resource of this version.
+    pub(crate) fn new(version: String, thing: T) -> Self {
+        Self { version, thing }
+    }
+}
+
 impl<T: Serialize> Tagged<T> {
     /// 304 without a body when the client has it already.
     pub(crate) fn unless(self, known: &IfNoneMatch) -> Response {

@@ -6,8 +6,14 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use garde::Validate;
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
-use shared::idempotency::{Claim, Key};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use shared::{
+    http::{
+        BusyGuard,
+        fair_semaphore::{FairSemaphore, Permit},
+        guard::Sender,
+    },
+    idempotency::{Claim, Key},
+};
 
 pub(crate) use crate::json_body::Json;
 use crate::{
@@ -41,33 +47,42 @@ where
     }
 }
 
-/// A place for a list.
-pub(crate) struct ListPlace {
-    _held: OwnedSemaphorePermit,
+/// A permit for a list, held until the client has read it.
+pub(crate) struct ListPermit {
+    _permit: Permit,
+    _busy: Option<BusyGuard>,
 }
 
-impl ListPlace {
-    fn one_of(places: &Arc<Semaphore>) -> Result<Self, Problem> {
-        let place = places.clone().try_acquire_owned();
-        place
-            .map(|held| Self { _held: held })
-            .map_err(|_| Problem::Overloaded)
+impl ListPermit {
+    fn one_of(lists: &Arc<FairSemaphore>, parts: &Parts) -> Result<Self, Problem> {
+        let sender = parts.extensions.get::<Sender>();
+        let sender = sender.ok_or(Problem::KeyRequired)?;
+        let permit = lists
+            .try_acquire(sender.caller)
+            .ok_or(Problem::Overloaded)?;
+        Ok(Self {
+            _permit: permit,
+            _busy: sender.connection.busy(),
+        })
     }
 }
 
-impl FromRequestParts<Arc<AppState>> for ListPlace {
+impl FromRequestParts<Arc<AppState>> for ListPermit {
     type Rejection = Problem;
 
-    async fn from_request_parts(_: &mut Parts, state: &Arc<AppState>) -> Result<Self, Problem> {
-        Self::one_of(&state.lists)
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Problem> {
+        Self::one_of(&state.lists, parts)
     }
 }
 
-impl FromRequestParts<Arc<AdminState>> for ListPlace {
+impl FromRequestParts<Arc<AdminState>> for ListPermit {
     type Rejection = Problem;
 
-    async fn from_request_parts(_: &mut Parts, state: &Arc<AdminState>) -> Result<Self, Problem> {
-        Self::one_of(&state.lists)
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<AdminState>,
+    ) -> Result<Self, Problem> {
+        Self::one_of(&state.lists, parts)
     }
 }
 
@@ -139,12 +154,37 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
-/// For validation: no control character, so that a name can be shown anywhere as it is. NUL, which the
-/// database can't store, is one of them.
+/// For validation: a name looks as it is wherever it is shown. It has no control character (NUL, which the database can't store,
+/// is one of them), none that is not seen, and none that changes the direction of others. The joiners U+200C and U+200D,
+/// which some scripts and emoji need, come after a character of those.
+///
+/// The patterns in the description say the same.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "garde's signature")]
-pub(crate) fn no_control_character(text: &str, &(): &()) -> garde::Result {
-    if text.chars().any(char::is_control) {
-        return Err(garde::Error::new("contains a control character"));
+pub(crate) fn plain_to_see(text: &str, &(): &()) -> garde::Result {
+    let mut before = ' ';
+    for character in text.chars() {
+        let is_plain = match character {
+            '\u{200c}' | '\u{200d}' => !matches!(before, '\0'..='\x7f' | '\u{200c}' | '\u{200d}'),
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' => false,
+            _ => !character.is_control(),
+        };
+        if !is_plain {
+            return Err(garde::Error::new(NOT_PLAIN));
+        }
+        before = character;
     }
     Ok(())
 }
+
+/// What is said of a name that is not [`plain_to_see`].
+pub(crate) const NOT_PLAIN: &str =
+    "contains a character that is not seen, or that changes how others are shown";

@@ -13,7 +13,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 use utoipa::ToSchema;
 
-use crate::{openapi, problem::Problem, routes::shows};
+use crate::{extract::NOT_PLAIN, openapi, problem::Problem, routes::shows};
 
 /// One value that is out of bounds.
 #[derive(Debug, Serialize)]
@@ -152,7 +152,7 @@ fn faults(error: &ValidationError<'_>) -> Vec<Fault> {
             vec![here(format!("greater than {limit}"))]
         }
         ValidationErrorKind::Pattern { .. } => {
-            vec![here("contains a control character".to_owned())]
+            vec![here(NOT_PLAIN.to_owned())]
         }
         _ => vec![here(
             // Without the value: it may be long, and it is the client's.

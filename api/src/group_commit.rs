@@ -121,6 +121,11 @@ impl Lanes {
         })
     }
 
+    /// The most connections to the database that it opens.
+    pub(crate) fn connections(&self) -> u32 {
+        self.database.pool.options().get_max_connections()
+    }
+
     /// Closes its connections, and ends the thread.
     pub(crate) async fn stop(self) {
         self.database.pool.close().await;

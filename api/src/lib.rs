@@ -3,51 +3,56 @@
 mod access;
 mod admin;
 pub mod config;
+mod cors;
 mod etag;
 mod extract;
 mod faults;
 mod group_commit;
-mod guard;
 mod json_body;
-mod limits;
 mod metrics;
 pub mod openapi;
 mod page;
 mod problem;
 mod replay;
 mod routes;
-mod server;
-mod unread;
 mod whole;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::{Router, extract::DefaultBodyLimit};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    response::{IntoResponse, Response},
+};
 use shared::{
     api_key::Scope,
     booking::{Booking, Change, Refusal, extend, reserve},
+    http::{
+        access::{Access, Door},
+        counted::Routes,
+        fair_semaphore::FairSemaphore,
+        guard::{Guard, Refused},
+        origin::Origins,
+        rates::Rates,
+        server::{self, Stop},
+    },
     postgres::{Database, Engine},
     process,
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{Access, Door},
     config::Config,
     group_commit::{
         GroupCommit, Lanes, Sharing,
         kinds::{CANCEL, CONFIRM, EXTEND, LOCATE, RESERVE},
     },
-    guard::Guard,
-    limits::Limits,
     problem::Problem,
-    server::Stop,
 };
 
 /// The longest body that a client can send, in bytes. The longest valid one is under 2 KiB.
@@ -68,7 +73,7 @@ pub(crate) struct AppState {
     /// Finds the shows of bookings, where the database has to know them.
     locate: Option<GroupCommit<i64, Option<i64>>>,
     /// Places for lists, whose answers are long: they bound the memory that clients can take that do not read.
-    pub(crate) lists: Arc<Semaphore>,
+    pub(crate) lists: Arc<FairSemaphore>,
     /// When the process was told to stop.
     pub(crate) stop: CancellationToken,
 }
@@ -90,7 +95,7 @@ impl AppState {
             extend: GroupCommit::start(&EXTEND, lanes, sharing),
             locate: (engine == Engine::Citus)
                 .then(|| GroupCommit::start(&LOCATE, lanes, Sharing::Any)),
-            lists: Arc::new(Semaphore::new(LISTS_MAX)),
+            lists: FairSemaphore::new(LISTS_MAX),
             stop: stop.clone(),
             database,
         }
@@ -185,13 +190,14 @@ pub async fn serve(
     let api_guard = api_guard(&database, &lanes, config, &stop).await?;
     let admin_guard = admin_guard(admin.local_addr()?, &database, config, &stop).await?;
     tracing::info!(address = %api.local_addr()?, admin = %admin.local_addr()?, "api listens");
+    let bounds = config.bounds(database.pool.options().get_max_connections() + lanes.connections());
     let stop = Stop {
         told: stop,
         close: CancellationToken::new(),
     };
     tokio::join!(
-        server::serve(api, api_guard, count(config.connections_max), &stop),
-        server::serve(admin, admin_guard, admin::CONNECTIONS_MAX, &stop),
+        server::serve(api, api_guard, bounds, &stop),
+        server::serve(admin, admin_guard, admin::BOUNDS, &stop),
         async {
             stop.told.cancelled().await;
             sleep(config.linger()).await;
@@ -220,22 +226,39 @@ async fn api_guard(
     let door = Door {
         name: "API",
         address: config.listen,
-        asks_this_machine: config.require_keys,
+        asks_this_machine: config.callers.require_keys,
         is_open: config.insecure,
         scope: None,
+        can_wait_for_keys: false,
         example: "ticketing key create --name box-office --scope shows:read,bookings:write",
     };
-    let access = Access::start(&database.pool, &door, config.rate(), stop).await?;
-    let proxies = config.trusted_proxies.clone();
+    let rate = config.callers.rate(config.listen);
+    let access = Access::start(&database.pool, &door, rate, stop).await?;
+    let is_open = matches!(access, Access::Open);
     let guard = Arc::new(Guard {
         routes: router(AppState::new(database.clone(), lanes, stop)),
         access,
-        limits: Limits::new(config.rate(), proxies, count(config.in_flight_max)),
-        counted: metrics::Routes::new(routes::paths()),
-        cors_origins: config.cors_origins.clone(),
+        rates: rate.map(Rates::new),
+        in_flight: FairSemaphore::new(count(config.in_flight_max)),
+        proxies: config.callers.proxies(),
+        origins: Origins {
+            checks_host: is_open,
+            hosts: config.callers.allowed_hosts.clone(),
+            checks_page: is_open,
+            pages: config.cors_origins.clone(),
+        },
+        trusts_traces: config.callers.trust_traceparent,
+        counted: Routes::new(routes::paths()),
+        cors: cors::layer(&config.cors_origins),
+        public: &["/shows", "/docs", "/openapi.json", "/health/"],
+        refuse,
     });
-    forget_the_idle(&guard, stop);
+    guard.forget_the_idle(stop);
     Ok(guard)
+}
+
+fn refuse(refused: Refused) -> Response {
+    Problem::from(refused).into_response()
 }
 
 async fn admin_guard(
@@ -247,35 +270,36 @@ async fn admin_guard(
     let door = Door {
         name: "admin listener",
         address,
-        asks_this_machine: config.require_keys,
+        asks_this_machine: config.callers.require_keys,
         // What others could do there, nobody can have wanted to allow everybody.
         is_open: false,
         scope: Some(Scope::Admin),
+        can_wait_for_keys: false,
         example: "ticketing key create --name operations --scope admin",
     };
-    let access = Access::start(&database.pool, &door, config.rate(), stop).await?;
+    let rate = config.callers.rate(config.listen);
+    let access = Access::start(&database.pool, &door, rate, stop).await?;
     let is_open = matches!(access, Access::Open);
     let guard = Arc::new(Guard {
-        routes: admin::router(database, address, is_open, stop),
+        routes: admin::router(database, stop),
         access,
-        limits: Limits::new(
-            config.rate(),
-            config.trusted_proxies.clone(),
-            admin::IN_FLIGHT_MAX,
-        ),
-        counted: metrics::Routes::new([]),
-        cors_origins: Vec::new(),
+        rates: rate.map(Rates::new),
+        in_flight: FairSemaphore::new(admin::IN_FLIGHT_MAX),
+        proxies: config.callers.proxies(),
+        origins: Origins {
+            checks_host: is_open,
+            hosts: config.callers.allowed_hosts.clone(),
+            checks_page: true,
+            pages: Vec::new(),
+        },
+        trusts_traces: config.callers.trust_traceparent,
+        counted: Routes::new([]),
+        cors: None,
+        public: &[],
+        refuse,
     });
-    forget_the_idle(&guard, stop);
+    guard.forget_the_idle(stop);
     Ok(guard)
-}
-
-fn forget_the_idle(guard: &Arc<Guard>, stop: &CancellationToken) {
-    let (guard, stop) = (guard.clone(), stop.clone());
-    tokio::spawn(async move {
-        stop.run_until_cancelled(guard.limits.forget_the_idle())
-            .await
-    });
 }
 
 fn count(setting: u32) -> usize {

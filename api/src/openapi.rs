@@ -113,7 +113,9 @@ const ALWAYS: [&str; 5] = [
 ];
 
 /// What all but those for load balancers can answer with besides.
-const GUARDED: [&str; 5] = [
+const GUARDED: [&str; 7] = [
+    "cross-origin",
+    "unknown-host",
     "api-key-required",
     "api-key-invalid",
     "scope-required",

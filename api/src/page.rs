@@ -1,9 +1,9 @@
 //! Lists in pages: a plain array, and a `Link` to the next page (RFC 8288) while there is one.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -18,8 +18,9 @@ use chrono::DateTime;
 use hyper::body::{Frame, SizeHint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use shared::booking::query;
+use tokio::time::Instant;
 
-use crate::{extract::ListPlace, faults::Fault, problem::Problem};
+use crate::{extract::ListPermit, faults::Fault, problem::Problem};
 
 /// The default length of a page.
 pub(crate) const DEFAULT_LIMIT: i64 = 100;
@@ -76,7 +77,7 @@ pub(crate) struct Page<T> {
     items: Vec<T>,
     next: Option<String>,
     /// Until the client has read it.
-    place: ListPlace,
+    place: ListPermit,
 }
 
 impl<T> Page<T> {
@@ -86,7 +87,7 @@ impl<T> Page<T> {
         mut items: Vec<T>,
         limit: i64,
         path: &str,
-        place: ListPlace,
+        place: ListPermit,
         next_query: impl FnOnce(&T) -> Q,
     ) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -110,6 +111,7 @@ impl<T: Serialize> IntoResponse for Page<T> {
         let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let pieces = Pieces {
             rest: json.into(),
+            began: Instant::now(),
             _place: self.place,
         };
         (link, kind, Body::new(pieces)).into_response()
@@ -119,22 +121,34 @@ impl<T: Serialize> IntoResponse for Page<T> {
 /// A long body, handed out in pieces as the client reads it. It keeps its place until then.
 struct Pieces {
     rest: Bytes,
-    _place: ListPlace,
+    began: Instant,
+    _place: ListPermit,
 }
+
+/// How long a client may take to read it: the longest list in this time is 27 kB a second. Slower ones get no end of it.
+const TIME_LIMIT: Duration = Duration::from_secs(15);
+
+/// The client reads a list too slowly.
+#[derive(Debug, thiserror::Error)]
+#[error("the client took longer than {TIME_LIMIT:?} to read a list")]
+struct TooSlow;
 
 /// No more than this of a list is on its way, in bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = TooSlow;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, TooSlow>>> {
         if self.rest.is_empty() {
             return Poll::Ready(None);
+        }
+        if self.began.elapsed() > TIME_LIMIT {
+            return Poll::Ready(Some(Err(TooSlow)));
         }
         let length = PIECE_BYTES.min(self.rest.len());
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use shared::{
     api_key::Scope,
     booking::{Booking, BookingStatus, Refusal},
+    http::{access::Denied, guard::Refused},
     postgres,
     queue::{JobState, steer::Action},
     telemetry::chain,
@@ -37,7 +38,7 @@ pub(crate) enum Problem {
     MalformedQuery(Fault),
     /// Understood, but some values are out of bounds.
     Invalid(Vec<Fault>),
-    /// No job has this id. Of the admin listener, as the next four.
+    /// No job has this id. Of the admin listener, as the next two.
     JobNotFound,
     /// There is no such queue.
     QueueNotFound { queue: String },
@@ -47,6 +48,8 @@ pub(crate) enum Problem {
     CrossOrigin,
     /// It was asked for by a name that is not this machine's.
     UnknownHost,
+    /// It does not say once by which name the server was asked for.
+    NoHost,
     /// No route has this path.
     NoSuchRoute,
     /// The route has no such method. axum adds `Allow`.
@@ -124,6 +127,31 @@ impl From<Unanswered> for Problem {
     }
 }
 
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::KeyRequired => Self::KeyRequired,
+            Denied::KeyInvalid => Self::KeyInvalid,
+            Denied::ScopeRequired(scope) => Self::ScopeRequired(scope),
+            Denied::KeysUnknown => Self::KeysUnknown,
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NoHost => Self::NoHost,
+            Refused::UnknownHost => Self::UnknownHost,
+            Refused::CrossOrigin => Self::CrossOrigin,
+            Refused::TooManyRequests => Self::TooManyRequests,
+            Refused::Overloaded => Self::Overloaded,
+            Refused::TimedOut => Self::TimedOut,
+            Refused::Panicked(message) => Self::Panicked(message),
+        }
+    }
+}
+
 /// What a problem is called.
 struct Name {
     status: StatusCode,
@@ -190,7 +218,7 @@ impl Problem {
         use StatusCode as S;
         match self {
             Self::Refused(refusal) => refusal_name(refusal),
-            Self::Malformed(_) | Self::MalformedQuery(_) => {
+            Self::Malformed(_) | Self::MalformedQuery(_) | Self::NoHost => {
                 name(S::BAD_REQUEST, "malformed", "Malformed request")
             }
             Self::Invalid(_) => name(S::UNPROCESSABLE_ENTITY, "invalid", "Invalid values"),
@@ -280,7 +308,8 @@ impl Problem {
                 format!("A job that is {} can't be told to {}.", state.name(), action.name()).into()
             }
             Self::CrossOrigin => "Nothing was done. A browser sent it for a page that is not of this listener.".into(),
-            Self::UnknownHost => "Where no key is asked for, it answers to addresses and to localhost.".into(),
+            Self::UnknownHost => "Where no key is asked for, it answers to addresses, to localhost, and to the names that `--allowed-hosts` lists.".into(),
+            Self::NoHost => "A request says once, in the header `Host`, by which name it asks for the server.".into(),
             Self::NoSuchRoute => "Nothing is served at this path. `/docs` lists what is.".into(),
             Self::MethodNotAllowed => {
                 "This path is served with other methods: see the header `Allow`.".into()
@@ -399,6 +428,7 @@ impl Problem {
             | Self::JobState { .. }
             | Self::CrossOrigin
             | Self::UnknownHost
+            | Self::NoHost
             | Self::NoSuchRoute
             | Self::MethodNotAllowed
             | Self::BodyTooLarge
@@ -564,6 +594,8 @@ impl Problem {
                 pointer: "/numberOfSeats".into(),
                 detail: "lower than 1".into(),
             }]),
+            Self::CrossOrigin,
+            Self::UnknownHost,
             Self::NoSuchRoute,
             Self::MethodNotAllowed,
             Self::BodyTooLarge,

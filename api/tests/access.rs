@@ -8,14 +8,14 @@ use api::config::Config;
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use shared::{
-    api_key::{self, NewApiKey, Scope},
+    api_key::{self, Change, NewApiKey, Scope},
     testing::{TestDatabase, assert_seats_conserved, eventually},
 };
 
 use crate::server::{Api, alice, parse, the_show};
 
 fn with_keys(config: &mut Config) {
-    config.require_keys = true;
+    config.callers.require_keys = true;
 }
 
 /// Makes a key. An api that runs knows of it within two seconds.
@@ -228,4 +228,63 @@ async fn only_a_loopback_address_is_served_without_keys() {
     serve(|config| config.insecure = true).await.unwrap();
     make_key(&api.db, "one", &[Scope::Admin]).await;
     serve(|_| ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_key_is_soon_known_by_every_api() {
+    let (api, key) = start(&[Scope::ShowsRead]).await;
+    let another = api.another_with(with_keys);
+    let status = async |api: &Api, path: &str| {
+        let answer = send(api, &key, Method::GET, path, &json!({})).await;
+        let policy = answer.headers().get("ratelimit-policy").cloned();
+        (answer.status(), policy)
+    };
+    assert_eq!(
+        status(&api, "/bookings").await,
+        (StatusCode::FORBIDDEN, None)
+    );
+    let change = Change {
+        scopes: Some(&[Scope::BookingsRead]),
+        requests_per_second: Some(Some(70)),
+    };
+    api_key::change(&api.db.pool, "test", change).await.unwrap();
+    for api in [&api, &another] {
+        eventually("its scopes and its rate have changed", async || {
+            let (status, policy) = status(api, "/bookings").await;
+            status == StatusCode::OK
+                && policy.is_some_and(|policy| policy == "\"default\";q=70;w=1")
+        })
+        .await;
+        assert_eq!(status(api, "/shows").await.0, StatusCode::FORBIDDEN);
+    }
+    let unknown = api_key::change(&api.db.pool, "nobody", Change::default()).await;
+    assert!(unknown.is_err());
+}
+
+/// Repeating a confirmation, or extending a hold by nothing, changes nothing.
+#[tokio::test]
+async fn a_key_that_may_not_read_bookings_is_not_told_who_booked() {
+    let (api, writer) = start(&[Scope::ShowsWrite, Scope::BookingsWrite]).await;
+    let reader = make_key(&api.db, "both", &ALL).await;
+    eventually("the new key is known", async || {
+        let answer = send(&api, &reader, Method::GET, "/shows", &json!({})).await;
+        answer.status() == StatusCode::OK
+    })
+    .await;
+    send(&api, &writer, Method::POST, "/shows", &the_show()).await;
+    let made = send(&api, &writer, Method::POST, "/bookings", &alice(2)).await;
+    assert_eq!(parse(made).await.1["userName"], "Alice");
+    for (path, body) in [
+        ("/bookings/1/extend", json!({"seconds": 1})),
+        ("/bookings/1/confirm", Value::Null),
+        ("/bookings/1/cancel", Value::Null),
+    ] {
+        for (key, user_name) in [(&writer, Value::Null), (&reader, json!("Alice"))] {
+            let answer = send(&api, key, Method::POST, path, &body).await;
+            let (status, booking) = parse(answer).await;
+            assert_eq!(status, StatusCode::OK, "{path}: {booking}");
+            assert_eq!(booking["userName"], user_name, "{path}");
+            assert_eq!(booking["id"], 1);
+        }
+    }
 }

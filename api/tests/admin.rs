@@ -238,6 +238,19 @@ async fn bad_requests_get_clear_problems() {
             400,
             "malformed",
         ),
+        // It would change more than the page that was looked at.
+        (
+            Method::POST,
+            "/queues/expire-bookings/jobs/run?state=scheduled&limit=1",
+            400,
+            "malformed",
+        ),
+        (
+            Method::GET,
+            "/queues/expire-bookings/jobs/count?limit=1",
+            400,
+            "malformed",
+        ),
         (Method::GET, "/bookings/77", 404, "booking-not-found"),
         (Method::GET, "/bookings/x", 400, "malformed"),
         (Method::GET, "/overview?since=yesterday", 400, "malformed"),
@@ -342,7 +355,7 @@ async fn figures_tell_of_requests_bookings_and_the_queue() {
 
 #[tokio::test]
 async fn it_needs_the_scope_admin_where_keys_are_asked_for() {
-    let api = Api::start_with(|config| config.require_keys = true).await;
+    let api = Api::start_with(|config| config.callers.require_keys = true).await;
     let make = async |name: &str, scope| {
         let new = NewApiKey {
             name,

@@ -213,7 +213,7 @@ fn target() -> Target {
         open.post("/shows", &the_show()).await;
         open.post("/bookings", &alice(1)).await;
         let guarded = open.another_with(|config| {
-            config.require_keys = true;
+            config.callers.require_keys = true;
             config.cors_origins = vec![HeaderValue::from_static("https://a.example")];
         });
         vec![open, guarded]

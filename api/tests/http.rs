@@ -283,6 +283,30 @@ async fn bad_bookings_get_clear_problems_and_change_nothing() {
             "/numberOfSeats",
         ),
         (booking("1", r#""\u0000""#), 422, "invalid", "/userName"),
+        (
+            booking("1", r#""a\u202egnp.exe""#),
+            422,
+            "invalid",
+            "/userName",
+        ),
+        (
+            booking("1", r#""Ali\u200bce""#),
+            422,
+            "invalid",
+            "/userName",
+        ),
+        (
+            booking("1", r#""Ali\u200dce""#),
+            422,
+            "invalid",
+            "/userName",
+        ),
+        (
+            booking("1", r#""\ufeffAlice""#),
+            422,
+            "invalid",
+            "/userName",
+        ),
         (booking("1", "null"), 422, "invalid", "/userName"),
         (booking("1", r#""\ud800""#), 400, "malformed", ""),
         ("x".repeat(1 << 20), 413, "body-too-large", ""),
@@ -617,5 +641,24 @@ async fn every_answer_keeps_browsers_from_making_more_of_it() {
             .collect();
         assert_eq!(policies.len(), 1, "{path}");
         assert!(policies[0].to_str().unwrap().starts_with(policy), "{path}");
+    }
+}
+
+/// Characters that join others are a part of how some scripts and emoji are written.
+#[tokio::test]
+async fn names_of_all_scripts_are_taken_as_they_are() {
+    let api = Api::start().await;
+    api.post("/shows", &the_show()).await;
+    for name in [
+        "Łódź",
+        "می\u{200c}خواهم",
+        "👩\u{200d}👩\u{200d}👧",
+        "❤\u{fe0f}\u{200d}🔥",
+        "ශ්\u{200d}රී",
+    ] {
+        let body = json!({"showId": 1, "userName": name, "numberOfSeats": 1});
+        let (status, booking) = api.post("/bookings", &body).await;
+        assert_eq!(status, StatusCode::CREATED, "{name}: {booking}");
+        assert_eq!(booking["userName"], name);
     }
 }

@@ -20,7 +20,7 @@ use crate::server::{Api, parse, the_show};
 
 #[tokio::test]
 async fn a_client_that_asks_too_often_is_told_how_often_it_may() {
-    let api = Api::start_with(|config| config.requests_per_second = Some(2)).await;
+    let api = Api::start_with(|config| config.callers.requests_per_second = Some(2)).await;
     let get = async |path: &str| api.request(Method::GET, path).send().await.unwrap();
     let first = get("/shows").await;
     assert_eq!(first.headers()["ratelimit-policy"], "\"default\";q=2;w=1");
@@ -148,8 +148,8 @@ async fn each_key_has_its_own_rate() {
         ),
     ];
     let api = open.another_with(|config| {
-        config.require_keys = true;
-        config.requests_per_second = Some(50);
+        config.callers.require_keys = true;
+        config.callers.requests_per_second = Some(50);
     });
     for (key, policy, remaining) in keys {
         let answer = api.request(Method::GET, "/shows").bearer_auth(key);
@@ -185,56 +185,113 @@ async fn requests_beyond_the_limit_are_answered_with_503_at_once() {
     .await;
 }
 
+/// A connection that answers a request for it.
+async fn connect_and_ask(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    stream
+}
+
+async fn read_to_the_end(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    // A reset is an end, too.
+    let _ = stream.read_to_end(&mut rest).await;
+}
+
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_one_to_close() {
+async fn an_idle_connection_is_closed_for_a_new_one() {
+    let api = Api::start_with(|config| config.connections_max = 2).await;
+    let address = api.base.trim_start_matches("http://");
+    let idle = connect_and_ask(address).await;
+    let mut unfinished = TcpStream::connect(address).await.unwrap();
+    unfinished
+        .write_all(b"GET /health/live HTTP/1.1\r\nho")
+        .await
+        .unwrap();
+    let new = [
+        connect_and_ask(address).await,
+        connect_and_ask(address).await,
+    ];
+    read_to_the_end(idle).await;
+    read_to_the_end(unfinished).await;
+    drop(new);
+}
+
+#[tokio::test]
+async fn a_connection_with_a_request_in_flight_is_not_closed_for_another_one() {
     let api = Api::start_with(|config| config.connections_max = 1).await;
     let address = api.base.trim_start_matches("http://");
     let mut first = TcpStream::connect(address).await.unwrap();
-    let request = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
-    first.write_all(request).await.unwrap();
-    first.read_u8().await.unwrap();
-    let mut second = TcpStream::connect(address).await.unwrap();
-    second.write_all(request).await.unwrap();
-    let waits = timeout(Duration::from_millis(200), second.read_u8()).await;
+    let head = "POST /shows HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\
+                expect: 100-continue\r\n\r\n";
+    first.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    first.read_exact(&mut go_on).await.unwrap();
+    let second = connect_and_ask(address);
+    tokio::pin!(second);
+    let waits = timeout(Duration::from_millis(200), &mut second).await;
     assert!(waits.is_err(), "it is not served");
-    drop(first);
-    assert_eq!(second.read_u8().await.unwrap(), b'H');
+    first.write_all(b"{\"seats\":").await.unwrap();
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    second.await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_that_nobody_reads_hold_up_lists_and_nothing_else() {
-    let api = Api::start().await;
+async fn lists_that_one_caller_does_not_read_leave_some_for_others() {
+    let db = std::sync::Arc::new(shared::testing::TestDatabase::new().await);
     let name = "x".repeat(200);
     sqlx::query("INSERT INTO shows (name, starts_at, seats, available_seats) SELECT $1, now(), 1, 1 FROM generate_series(1, 1000)")
         .bind(&name)
-        .execute(&api.db.pool)
+        .execute(&db.pool)
         .await
         .unwrap();
+    let make_key = async |name: &str| {
+        let new = NewApiKey {
+            name,
+            scopes: &[Scope::ShowsRead],
+            requests_per_second: None,
+        };
+        api_key::create(&db.pool, &new).await.unwrap().reveal()
+    };
+    let (slow, other) = (make_key("slow").await, make_key("other").await);
+    let api = Api::serve(db.clone(), |config| config.callers.require_keys = true);
     // Clients whose system takes little, and which read nothing of it.
     let address: std::net::SocketAddr = api.base.trim_start_matches("http://").parse().unwrap();
     let ask = async || {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         let mut stream = socket.connect(address).await.unwrap();
-        let request = b"GET /shows?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n";
-        stream.write_all(request).await.unwrap();
+        let request = format!(
+            "GET /shows?limit=1000 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {slow}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
         stream
     };
+    let get = async |path: &str, key: &str| {
+        let request = api.request(Method::GET, path).bearer_auth(key);
+        request.send().await.unwrap().status()
+    };
     let mut silent = Vec::new();
-    for _ in 0..256 {
+    for _ in 0..200 {
         silent.push(ask().await);
     }
-    eventually("all places for lists are taken", async || {
-        // One more, if a place was taken by this question itself.
+    eventually("its share is used up", async || {
+        // One more, if a permit was taken by this question itself.
         silent.push(ask().await);
-        api.get("/shows").await.0 == StatusCode::SERVICE_UNAVAILABLE
+        get("/shows", &slow).await == StatusCode::SERVICE_UNAVAILABLE
     })
     .await;
-    assert_eq!(api.get("/shows/1").await.0, StatusCode::OK);
-    assert_eq!(api.post("/shows", &the_show()).await.0, StatusCode::CREATED);
+    assert_eq!(get("/shows", &other).await, StatusCode::OK);
+    assert_eq!(get("/shows/1", &slow).await, StatusCode::OK);
     drop(silent);
-    eventually("the places are free", async || {
-        api.get("/shows").await.0 == StatusCode::OK
+    eventually("the permits are returned", async || {
+        get("/shows", &slow).await == StatusCode::OK
     })
     .await;
 }
@@ -284,7 +341,7 @@ async fn pages_of_other_origins_may_use_the_api_only_where_told() {
     assert_eq!(preflight(&closed, "https://a.example").await, None);
     let some = closed.another_with(|config| {
         config.cors_origins = vec![header::HeaderValue::from_static("https://a.example")];
-        config.require_keys = true;
+        config.callers.require_keys = true;
     });
     assert_eq!(
         preflight(&some, "https://a.example").await.unwrap(),

@@ -149,6 +149,9 @@ fn every_member_of_an_answer_is_required_and_some_can_be_null() {
     let expected = [
         "Booking.resolvedAt",
         "Booking.secondsLeft",
+        "ChangedBooking.resolvedAt",
+        "ChangedBooking.secondsLeft",
+        "ChangedBooking.userName",
         "Show.maxSeatsPerUser",
     ];
     assert_eq!(can_be_null, expected);

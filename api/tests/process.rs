@@ -38,7 +38,7 @@ impl Api {
         command
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
             .env("DATABASE_URL", database_url)
-            .env("RUST_LOG", "info,api=debug")
+            .env("RUST_LOG", "info,shared::http=debug")
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         set(&mut command);

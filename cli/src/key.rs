@@ -4,13 +4,13 @@ use anyhow::ensure;
 use clap::Subcommand;
 use comfy_table::Table;
 use shared::{
-    api_key::{self, ApiKey, NewApiKey, Scope},
+    api_key::{self, ApiKey, Change, NewApiKey, Scope},
     postgres::{self, DatabaseArgs},
 };
 
 use crate::table;
 
-/// Make, list and revoke API keys
+/// Make, list, change and revoke API keys
 ///
 /// Each running api knows of a change within two seconds.
 #[derive(Debug, clap::Args)]
@@ -47,6 +47,23 @@ enum Command {
     },
     /// List all keys, also the revoked ones
     List {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Change what a key may be used for, or how often
+    Change {
+        /// The key's name
+        #[arg(long)]
+        name: String,
+
+        /// What it may be used for, in all; several with commas between them
+        #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
+        scopes: Option<Vec<Scope>>,
+
+        /// How many requests a second it may send to each api; 0: what the api allows
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000), required_unless_present = "scopes")]
+        requests_per_second: Option<u32>,
+
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -91,6 +108,20 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::List { database } => {
             let pool = postgres::connect(&database).await?.pool;
             println!("{}", list(&api_key::list(&pool).await?));
+        }
+        Command::Change {
+            name,
+            scopes,
+            requests_per_second,
+            database,
+        } => {
+            let pool = postgres::connect(&database).await?.pool;
+            let change = Change {
+                scopes: scopes.as_deref(),
+                requests_per_second: requests_per_second.map(|n| (n > 0).then_some(n)),
+            };
+            api_key::change(&pool, &name, change).await?;
+            println!("Changed: each api and worker knows of it in two seconds.");
         }
         Command::Revoke { name, database } => {
             let pool = postgres::connect(&database).await?.pool;

@@ -30,7 +30,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Up(up::Args),
+    Up(Box<up::Args>),
     Migrate(migrate::Args),
     Stress(stress::Args),
     Bench(bench::Args),
@@ -55,7 +55,7 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Up(args) => up::run(args).await,
+        Command::Up(args) => up::run(*args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Stress(args) => stress::run(args).await,
         Command::Bench(args) => bench::run(args).await,

@@ -96,7 +96,7 @@ async fn serve(
         },
         async {
             let _ends = worker_ends;
-            worker::run(worker_database, worker, stop.clone()).await
+            worker::run(worker_database, worker, &api.callers, stop.clone()).await
         },
         async {
             let _ends = server_ends;

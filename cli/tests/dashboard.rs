@@ -5,7 +5,7 @@ mod system;
 
 use std::{env, path::PathBuf};
 
-use axum::{Router, body::to_bytes, extract::Request};
+use axum::{Router, body::to_bytes, extract::Request, response::Html};
 use serde_json::{Value, json};
 use shared::testing::{DataDir, eventually, execute};
 use sqlx::PgPool;
@@ -528,5 +528,41 @@ async fn a_page_of_another_origin_can_neither_read_nor_change_anything() {
         .await
         .unwrap();
     assert_eq!(paused, 0);
+    duty.browser.quit().await;
+}
+
+/// A web server that answers everything with an empty page.
+async fn a_page_elsewhere() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let page = format!("http://{}/", listener.local_addr().unwrap());
+    let pages = Router::new().fallback(async || Html("<!doctype html><title>elsewhere</title>"));
+    tokio::spawn(async move { axum::serve(listener, pages).await });
+    page
+}
+
+/// The API asks for no key here, and the browser can reach it.
+#[tokio::test]
+async fn a_page_of_another_origin_cannot_use_the_api() {
+    let Some(duty) = Duty::begin("dashboard-api-origin").await else {
+        return;
+    };
+    let browser = &duty.browser;
+    duty.a_show("Morning Show").await;
+    duty.book(1, 2).await;
+    browser.open(&a_page_elsewhere().await).await;
+    for request in ["bookings/1/cancel", "bookings/1/confirm"] {
+        let sent: Value = browser
+            .run(&format!(
+                "return fetch('{}/{request}', {{method: 'POST', mode: 'no-cors'}}).then(() => 'sent', () => 'kept back')",
+                duty.up.api
+            ))
+            .await;
+        assert_eq!(sent, "sent", "the browser does not keep it back");
+    }
+    let status: String = sqlx::query_scalar("SELECT status FROM bookings")
+        .fetch_one(&duty.pool)
+        .await
+        .unwrap();
+    assert_eq!(status, "PENDING");
     duty.browser.quit().await;
 }

@@ -83,7 +83,7 @@ async fn a_trace_goes_from_a_request_to_the_job_in_another_process_and_back_to_a
         Up::start_in(&data.0, args, &environment).await
     };
     let data = DataDir::new("traces");
-    let mut up = start(&data, "first", &[]).await;
+    let mut up = start(&data, "first", &["--trust-traceparent"]).await;
     let pool = PgPool::connect(&up.database).await.unwrap();
     let client = reqwest::Client::new();
     let show = json!({"name": "Morning Show", "startTime": "2025-12-10 10:00:00", "seats": 40});

@@ -150,6 +150,42 @@ pub async fn create(pool: &PgPool, new: &NewApiKey<'_>) -> anyhow::Result<Token>
     Ok(Token { key_id, secret })
 }
 
+/// What is to change of a key; what is none stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change<'a> {
+    /// What it may be used for, in all.
+    pub scopes: Option<&'a [Scope]>,
+    /// How many requests a second it may send to each api process; within that none: what the server allows by default.
+    pub requests_per_second: Option<Option<u32>>,
+}
+
+/// Changes the valid key with this name.
+///
+/// # Errors
+///
+/// When no valid key has this name, or when the database fails.
+pub async fn change(pool: &PgPool, name: &str, change: Change<'_>) -> anyhow::Result<()> {
+    let scopes: Option<Vec<String>> = change
+        .scopes
+        .map(|scopes| scopes.iter().map(Scope::to_string).collect());
+    let changed = sqlx::query!(
+        "UPDATE api_keys SET scopes = coalesce($2, scopes),
+                requests_per_second = CASE WHEN $3 THEN $4 ELSE requests_per_second END
+         WHERE name = $1 AND revoked_at IS NULL",
+        name,
+        scopes.as_deref(),
+        change.requests_per_second.is_some(),
+        change.requests_per_second.flatten().map(u32::cast_signed),
+    )
+    .execute(pool)
+    .await?;
+    ensure!(
+        changed.rows_affected() == 1,
+        "no valid key has the name {name:?}"
+    );
+    Ok(())
+}
+
 /// Ends the validity of the key with this name.
 ///
 /// # Errors

@@ -21,6 +21,7 @@
 //! | a private PostgreSQL server | [`local_postgres`] |
 //! | logs | [`telemetry`] |
 //! | figures for machines to watch | [`metrics`] |
+//! | serving HTTP | [`http`] |
 //! | when to stop | [`shutdown`] |
 //! | times of rows | [`timestamp`] |
 //! | what a process asks of its system | [`process`] |
@@ -49,6 +50,7 @@ pub mod api_key;
 pub mod audit;
 pub mod batch;
 pub mod booking;
+pub mod http;
 pub mod idempotency;
 pub mod jobs;
 pub mod local_postgres;

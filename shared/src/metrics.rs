@@ -79,9 +79,11 @@ pub static EXPIRY_LAG: LazyLock<Histogram> = LazyLock::new(|| {
     .expect("each name is registered once")
 });
 
+const CONNECTIONS_NAME: &str = "ticketing_database_connections";
+
 static CONNECTIONS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     register_int_gauge_vec!(
-        "ticketing_database_connections",
+        CONNECTIONS_NAME,
         "Connections to the database: idle, busy, and how many there may be (max).",
         &["pool", "state"]
     )
@@ -107,17 +109,34 @@ pub fn observe_pool(name: &str, pool: &PgPool) {
 /// The type of what [`render`] makes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All figures of this process.
+/// Metrics of this process, except those whose names begin with one of `without`, and of database pools only those in `pools`. In
+/// `ticketing up`, api and worker share a process and a registry.
 ///
 /// # Errors
 ///
 /// When two of them contradict each other.
-pub fn render() -> Result<Vec<u8>, prometheus::Error> {
+pub fn render(without: &[&str], pools: &[&str]) -> Result<Vec<u8>, prometheus::Error> {
     // So that they are there, with 0, before something happens.
     LazyLock::force(&BOOKINGS);
     LazyLock::force(&EXPIRY_LAG);
     LazyLock::force(&log_writer::DROPPED);
+    let mut figures = prometheus::gather();
+    figures.retain(|family| {
+        !without
+            .iter()
+            .any(|begins| family.name().starts_with(begins))
+    });
+    for family in &mut figures {
+        if family.name() == CONNECTIONS_NAME {
+            let mut of_pools = family.take_metric();
+            of_pools.retain(|metric| {
+                let labels = metric.get_label();
+                labels.iter().any(|label| pools.contains(&label.value()))
+            });
+            family.set_metric(of_pools);
+        }
+    }
     let mut text = Vec::new();
-    TextEncoder::new().encode(&prometheus::gather(), &mut text)?;
+    TextEncoder::new().encode(&figures, &mut text)?;
     Ok(text)
 }

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
 };
 
 use nix::{
@@ -41,6 +42,61 @@ pub fn raise_open_files_limit() {
     if let Err(error) = raised {
         tracing::debug!(%error, "cannot raise the limit of open files");
     }
+}
+
+/// How many of the connections that are asked for this process can serve. It has other files than these: `other_files`, which are
+/// kept for them. And each may take `bytes` of memory at worst, which for all together are to be half of what it may use.
+///
+/// It says so when these are fewer.
+#[must_use]
+pub fn connections_that_fit(asked: usize, other_files: usize, bytes: u64) -> usize {
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let by_files = files
+        .saturating_sub(other_files as u64)
+        .max(MIN_CONNECTIONS);
+    let memory = memory_limit();
+    let by_memory = memory.map_or(u64::MAX, |limit| (limit / 2 / bytes).max(MIN_CONNECTIONS));
+    let fit = usize::try_from(by_files.min(by_memory)).unwrap_or(usize::MAX);
+    if fit < asked {
+        tracing::warn!(
+            asked,
+            served = fit,
+            open_files = files,
+            memory,
+            "fewer connections are served than are asked for: the process has not the files or the memory for them"
+        );
+    }
+    asked.min(fit)
+}
+
+/// Fewer connections would be of no use.
+const MIN_CONNECTIONS: u64 = 16;
+
+/// How many bytes of memory this process's control groups let it use; none where there are none, or they set no limit.
+#[must_use]
+pub fn memory_limit() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limits = groups.lines().flat_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (fields.next(), fields.next());
+        let (root, file) = match controllers {
+            Some("") => ("/sys/fs/cgroup", "memory.max"),
+            Some(names) if names.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => return Vec::new(),
+        };
+        // Each group is within the one above it. In a container, the paths of those outside are not there.
+        let inside = Path::new(group.unwrap_or_default()).ancestors();
+        let inside = inside.map(|group| group.strip_prefix("/").unwrap_or(group).to_owned());
+        inside
+            .map(|group| Path::new(root).join(group).join(file))
+            .collect()
+    });
+    let limits =
+        limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
+    // Version 1 writes none as a number that no machine has.
+    limits.min().filter(|limit| *limit < 1 << 60)
 }
 
 /// Whether this process ignores a signal, as under `nohup`; false where the system does not tell.

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
-use shared::{postgres::DatabaseArgs, queue::housekeeping::Retention, telemetry::LogArgs};
+use shared::{
+    http::callers::CallerArgs, postgres::DatabaseArgs, queue::housekeeping::Retention,
+    telemetry::LogArgs,
+};
 
 /// Runs the background jobs of ticketing: fails stale bookings and restores their seats.
 ///
@@ -18,6 +21,9 @@ pub struct Args {
     #[command(flatten)]
     /// How this worker works.
     pub config: Config,
+    #[command(flatten)]
+    /// Who may watch it.
+    pub callers: CallerArgs,
     #[command(flatten)]
     /// What it logs.
     pub log: LogArgs,

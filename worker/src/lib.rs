@@ -18,6 +18,7 @@ use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
 use serde::de::DeserializeOwned;
 use shared::{
+    http::callers::CallerArgs,
     jobs::ExpireBookings,
     postgres::{self, Database, in_time, pooler},
     queue::engine,
@@ -60,6 +61,7 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(15);
 pub async fn run(
     database: Database,
     config: &Config,
+    callers: &CallerArgs,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     pooler::ensure_none(&database, "A worker")?;
@@ -76,7 +78,7 @@ pub async fn run(
         .context("cannot listen for those who watch this worker")?;
     // The end of any of them is the end of all.
     let stop = stop.child_token();
-    let watched = listener::serve(listener, database.pool.clone(), stop.clone());
+    let watched = listener::serve(listener, database.pool.clone(), callers, stop.clone());
     let working = async {
         let _ends_watched = stop.clone().drop_guard();
         work(&database, config, &stop).await

@@ -1,20 +1,29 @@
 //! Where a worker is watched: `/metrics` for Prometheus, `/health/live` for orchestrators.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
-    extract::State,
+    Extension, Router,
     http::{
-        HeaderMap, HeaderValue, StatusCode,
-        header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+        HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
     routing::get,
 };
 use shared::{
-    api_key::{self, Scope, Token},
-    metrics, postgres, process, telemetry,
+    api_key::Scope,
+    http::{
+        access::{Access, Denied, Door},
+        callers::CallerArgs,
+        counted::Routes,
+        fair_semaphore::FairSemaphore,
+        guard::{Guard, Refused, Sender},
+        origin::Origins,
+        rates::Rates,
+        server::{self, Bounds, Stop},
+    },
+    metrics, process, telemetry,
 };
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -34,70 +43,128 @@ pub fn bind(address: Option<SocketAddr>) -> io::Result<TcpListener> {
     process::listen_for_operators(address, USUAL_PORT)
 }
 
+/// Prometheus, an orchestrator, and somebody who looks.
+const BOUNDS: Bounds = Bounds {
+    connections: 50,
+    head: Duration::from_secs(20),
+};
+
+/// The most requests that are worked on at the same time.
+const IN_FLIGHT_MAX: usize = 20;
+
 /// Serves until `stop`.
 ///
 /// # Errors
 ///
 /// When the address of the listener can't be told.
-pub async fn serve(listener: TcpListener, pool: PgPool, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    pool: PgPool,
+    callers: &CallerArgs,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     figures_of::begin();
+    let guard = guard(address, &pool, callers, &stop).await?;
     tracing::info!(metrics = %format_args!("http://{address}/metrics"), "worker is watched");
-    let watched = Watched {
-        asks_for_key: !address.ip().is_loopback(),
-        pool,
-    };
-    let routes = Router::new()
-        .route("/metrics", get(figures))
-        .route("/health/live", get(async || StatusCode::OK))
-        .with_state(watched);
     // Whoever is connected is not waited for: nothing here is worth a delay of the jobs' end.
-    let serving = axum::serve(listener, routes).into_future();
-    stop.run_until_cancelled(serving).await.unwrap_or(Ok(()))
+    let until = Stop {
+        told: stop.clone(),
+        close: CancellationToken::new(),
+    };
+    let serving = server::serve(listener, guard, BOUNDS, &until);
+    stop.run_until_cancelled(serving).await;
+    Ok(())
 }
 
-#[derive(Clone)]
-struct Watched {
-    asks_for_key: bool,
-    pool: PgPool,
+async fn guard(
+    address: SocketAddr,
+    pool: &PgPool,
+    callers: &CallerArgs,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Guard>> {
+    let door = Door {
+        name: "worker's listener",
+        address,
+        asks_this_machine: callers.require_keys,
+        is_open: false,
+        scope: Some(Scope::Admin),
+        can_wait_for_keys: true,
+        example: "ticketing key create --name monitoring --scope admin",
+    };
+    let rate = callers.rate(address);
+    let access = Access::start(pool, &door, rate, stop).await?;
+    let guard = Arc::new(Guard {
+        routes: Router::new()
+            .route("/metrics", get(figures))
+            .route("/health/live", get(async || StatusCode::OK))
+            .layer(Extension(pool.clone())),
+        rates: rate.map(Rates::new),
+        in_flight: FairSemaphore::new(IN_FLIGHT_MAX),
+        proxies: callers.proxies(),
+        origins: Origins {
+            checks_host: matches!(access, Access::Open),
+            hosts: callers.allowed_hosts.clone(),
+            checks_page: true,
+            pages: Vec::new(),
+        },
+        access,
+        trusts_traces: callers.trust_traceparent,
+        counted: Routes::new([]),
+        cors: None,
+        public: &[],
+        refuse,
+    });
+    guard.forget_the_idle(stop);
+    Ok(guard)
 }
 
-async fn figures(State(watched): State<Watched>, headers: HeaderMap) -> Response {
-    if watched.asks_for_key {
-        match may_look(&watched.pool, &headers).await {
-            Ok(true) => {}
-            Ok(false) => {
-                let challenge = HeaderValue::from_static("Bearer realm=\"ticketing\"");
-                let headers = [(WWW_AUTHENTICATE, challenge)];
-                let why = "an API key with the scope admin is needed\n";
-                return (StatusCode::UNAUTHORIZED, headers, why).into_response();
-            }
-            Err(error) => {
-                tracing::warn!(error = telemetry::chain(&error), "cannot read the API keys");
-                return StatusCode::SERVICE_UNAVAILABLE.into_response();
-            }
+fn refuse(refused: Refused) -> Response {
+    let (status, why) = match refused {
+        Refused::NoHost => (StatusCode::BAD_REQUEST, "the header Host is there once"),
+        Refused::UnknownHost => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "this is not the server's name: see --allowed-hosts",
+        ),
+        Refused::CrossOrigin => (StatusCode::FORBIDDEN, "a page of another origin sent it"),
+        Refused::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
+        Refused::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+        Refused::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "it took too long"),
+        Refused::Panicked(message) => {
+            tracing::error!(message, "a request panicked");
+            (StatusCode::INTERNAL_SERVER_ERROR, "a defect of the worker")
         }
+    };
+    (status, format!("{why}\n")).into_response()
+}
+
+fn deny(denied: Denied) -> Response {
+    if denied == Denied::KeysUnknown {
+        let why = "the API keys can't be read at the moment\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     }
-    metrics::observe_pool("worker", &watched.pool);
-    match metrics::render() {
+    let challenge = HeaderValue::from_static("Bearer realm=\"ticketing\"");
+    let status = match denied {
+        Denied::ScopeRequired(_) => StatusCode::FORBIDDEN,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let why = "an API key with the scope admin is needed\n";
+    (status, [(WWW_AUTHENTICATE, challenge)], why).into_response()
+}
+
+async fn figures(
+    Extension(sender): Extension<Sender>,
+    Extension(pool): Extension<PgPool>,
+) -> Response {
+    if let Err(denied) = sender.identity.may(Scope::Admin) {
+        return deny(denied);
+    }
+    metrics::observe_pool("worker", &pool);
+    match metrics::render(&figures_of::OF_APIS, &["worker"]) {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(error = telemetry::chain(&error), "cannot tell the figures");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
-}
-
-/// Whether the sender has a key for it. The keys are read each time: Prometheus asks once in some seconds.
-async fn may_look(pool: &PgPool, headers: &HeaderMap) -> Result<bool, postgres::Error> {
-    let token = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .and_then(Token::parse);
-    let Some(token) = token else {
-        return Ok(false);
-    };
-    Ok(api_key::valid(pool).await?.iter().any(|key| {
-        key.id == token.key_id && key.scopes.contains(&Scope::Admin) && token.is(&key.secret_hash)
-    }))
 }

@@ -18,5 +18,5 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let Some(database) = stop.run_until_cancelled(connecting).await else {
         return Ok(());
     };
-    worker::run(database?, &args.config, stop).await
+    worker::run(database?, &args.config, &args.callers, stop).await
 }

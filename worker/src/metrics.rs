@@ -51,6 +51,16 @@ pub static JOB_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     durations
 });
 
+/// What begins so, an api tells that is in the same process.
+pub(crate) const OF_APIS: [&str; 6] = [
+    "ticketing_http_",
+    "ticketing_refusals_",
+    "ticketing_batch_",
+    "ticketing_requests_waiting",
+    "ticketing_queue_",
+    "ticketing_database_looked_at",
+];
+
 /// Makes all of them be there, with 0.
 pub(crate) fn begin() {
     LazyLock::force(&JANITOR_FINDS);

@@ -3,6 +3,7 @@
 use shared::{
     batch::Batch,
     booking::{Booking, confirm, expire},
+    http::callers::CallerArgs,
     jobs::ExpireBookings,
     testing::{
         self, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
@@ -419,8 +420,14 @@ async fn a_worker_with_too_few_connections_says_so_at_once() {
         concurrency: 200,
         ..CONFIG
     };
-    let error = worker::run(db.database.clone(), &config, CancellationToken::new())
-        .await
-        .unwrap_err();
+    let callers = CallerArgs::default();
+    let error = worker::run(
+        db.database.clone(),
+        &config,
+        &callers,
+        CancellationToken::new(),
+    )
+    .await
+    .unwrap_err();
     assert!(error.to_string().contains("202 connections"), "{error}");
 }

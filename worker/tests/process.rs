@@ -12,14 +12,16 @@ use shared::{
     api_key::{self, NewApiKey, Scope},
     testing::{
         SteppedClock, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
-        available_seats, count, eventually, let_pass, now, stored_status,
+        available_seats, count, eventually, execute, let_pass, now, stored_status,
         until_one_waits_for_a_lock,
     },
 };
 use sqlx::PgPool;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
+    net::TcpStream,
     process::{Child, Command},
+    time::Instant,
 };
 
 fn start_worker(db: &TestDatabase) -> Child {
@@ -116,10 +118,63 @@ async fn other_machines_need_a_key_to_watch_a_worker() {
             .unwrap()
             .status()
     };
+    let seller = make("seller", Scope::BookingsWrite).await;
+    let operator = make("operator", Scope::Admin).await;
+    eventually("the keys are known", async || ask(&operator).await == 200).await;
     assert_eq!(reqwest::get(&metrics).await.unwrap().status(), 401);
     assert_eq!(ask("tkt_1_no").await, 401);
-    assert_eq!(ask(&make("seller", Scope::BookingsWrite).await).await, 401);
-    assert_eq!(ask(&make("operator", Scope::Admin).await).await, 200);
+    assert_eq!(ask(&seller).await, 403);
+}
+
+/// They took all files once, so that jobs failed and nobody was told that it lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_do_not_keep_a_worker_from_its_work() {
+    let db = TestDatabase::new().await;
+    let (_worker, metrics) = start_watched(&db, "127.0.0.1:0").await;
+    let address = metrics
+        .trim_start_matches("http://")
+        .trim_end_matches("/metrics");
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let live = metrics.replace("/metrics", "/health/live");
+    assert_eq!(reqwest::get(live).await.unwrap().status(), 200);
+    let show = a_show(&db.pool, 10).await;
+    a_hold(&db.pool, &show, 2).await;
+    let_pass(&db.pool, 200).await;
+    eventually("the job is done", async || {
+        available_seats(&db.pool, show.id).await == 10
+    })
+    .await;
+}
+
+/// Nobody makes it ask the database by sending wrong keys.
+#[tokio::test]
+async fn a_worker_asks_for_the_keys_once_a_second_and_not_for_each_request() {
+    let db = TestDatabase::new().await;
+    let (_worker, metrics) = start_watched(&db, "0.0.0.0:0").await;
+    let client = reqwest::Client::new();
+    let ask = async || {
+        let request = client.get(&metrics).bearer_auth("tkt_1_no");
+        request.send().await.unwrap().status()
+    };
+    eventually("the keys are known", async || ask().await == 401).await;
+    let lookups = async || {
+        execute(&db.pool, "SELECT pg_stat_force_next_flush()").await;
+        let scans = "SELECT (seq_scan + idx_scan)::bigint FROM pg_stat_user_tables WHERE relname = 'api_keys'";
+        sqlx::query_scalar::<_, i64>(scans)
+            .fetch_one(&db.pool)
+            .await
+            .unwrap()
+    };
+    let (before, began) = (lookups().await, Instant::now());
+    for _ in 0..500 {
+        assert_eq!(ask().await, 401);
+    }
+    let allowed = 5 + 2 * began.elapsed().as_secs();
+    let asked = lookups().await - before;
+    assert!(asked.unsigned_abs() <= allowed, "{asked} of {allowed}");
 }
 
 #[tokio::test]

@@ -120,6 +120,8 @@ pub(super) async fn metrics(
     }
     observe_pool("api", &state.api_pool);
     observe_pool("admin", &state.database.pool);
-    let text = metrics::render().map_err(|error| Problem::Panicked(error.to_string()))?;
+    // Of `ticketing up`, which has a worker in the same process, one listener tells all.
+    let text = metrics::render(&[], &["api", "admin", "worker"])
+        .map_err(|error| Problem::Panicked(error.to_string()))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

@@ -18,7 +18,7 @@ use shared::{
 use super::{AdminState, queues::known};
 use crate::{
     access::{Administer, Caller},
-    extract::{Id, ListPlace, Path, Query},
+    extract::{Id, ListPermit, Path, Query},
     faults::Fault,
     page::{self, DEFAULT_LIMIT, Page},
     problem::Problem,
@@ -91,6 +91,35 @@ pub(super) struct ListJobs {
     after: Option<Cursor>,
 }
 
+/// Which jobs, all of them.
+#[derive(Debug, Clone, Serialize, Deserialize, Validate)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct AllJobs {
+    /// In this state.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<JobState>,
+    /// Which name this booking.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    booking_id: Option<i64>,
+    /// Which name a booking of this show.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    show_id: Option<i64>,
+}
+
+impl AllJobs {
+    fn filter(&self, queue: String) -> Filter {
+        Filter {
+            queue,
+            state: self.state,
+            booking_id: self.booking_id,
+            show_id: self.show_id,
+        }
+    }
+}
+
 impl ListJobs {
     fn filter(&self, queue: String) -> Filter {
         Filter {
@@ -106,7 +135,7 @@ pub(super) async fn list(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(queue): Path<String>,
-    place: ListPlace,
+    place: ListPermit,
     Query(mut query): Query<ListJobs>,
 ) -> Result<Page<Job>, Problem> {
     let queue = known(&state, queue).await?;
@@ -137,7 +166,7 @@ pub(super) async fn count(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(queue): Path<String>,
-    Query(query): Query<ListJobs>,
+    Query(query): Query<AllJobs>,
 ) -> Result<Json<Count>, Problem> {
     let filter = query.filter(known(&state, queue).await?);
     let counted = inspect::count(&state.database.pool, &filter, MAX_CHANGED + 1).await?;
@@ -227,7 +256,7 @@ pub(super) async fn act_on_all(
     caller: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path((queue, action)): Path<(String, Action)>,
-    Query(query): Query<ListJobs>,
+    Query(query): Query<AllJobs>,
 ) -> Result<Json<Changed>, Problem> {
     let wanted = serde_urlencoded::to_string(&query).unwrap_or_default();
     let filter = query.filter(known(&state, queue).await?);

@@ -13,7 +13,7 @@ use shared::queue::{
 use super::AdminState;
 use crate::{
     access::{Administer, Caller},
-    extract::{ListPlace, Path, Query},
+    extract::{ListPermit, Path, Query},
     page::{DEFAULT_LIMIT, Page},
     problem::Problem,
 };
@@ -105,7 +105,7 @@ pub(super) struct ListInterventions {
 pub(super) async fn interventions(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
-    place: ListPlace,
+    place: ListPermit,
     Query(mut query): Query<ListInterventions>,
 ) -> Result<Page<Intervention>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);

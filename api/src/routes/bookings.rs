@@ -18,9 +18,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     AppState,
-    access::{Caller, ReadBookings, WriteBookings},
+    access::{Caller, Permission, ReadBookings, WriteBookings},
     etag::{IfMatch, IfNoneMatch, Tagged},
-    extract::{self, Id, IdempotencyKey, ListPlace, Query, no_control_character},
+    extract::{self, Id, IdempotencyKey, ListPermit, Query, plain_to_see},
     page::{self, DEFAULT_LIMIT, Page},
     problem::Problem,
     replay::Replay,
@@ -37,13 +37,13 @@ pub(crate) struct ReserveSeats {
     #[schema(examples(7), minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     #[serde(deserialize_with = "whole::number")]
     show_id: i64,
-    /// Who books: compared as it is written. No control characters.
-    #[garde(length(chars, min = 1, max = 200), custom(no_control_character))]
+    /// Who books: compared as it is written. No character that is not seen or changes how others are shown.
+    #[garde(length(chars, min = 1, max = 200), custom(plain_to_see))]
     #[schema(
         examples("Alice"),
         min_length = 1,
         max_length = 200,
-        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
+        pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
     )]
     user_name: String,
     /// How many seats. A show may allow fewer (`maxSeatsPerBooking`).
@@ -95,6 +95,65 @@ pub(crate) async fn reserve(
     ))
 }
 
+/// A booking after a change.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChangedBooking {
+    /// Identity. Later bookings have higher ids.
+    #[schema(minimum = 1, examples(1042))]
+    id: i64,
+    /// Whose seats.
+    #[schema(minimum = 1, examples(7))]
+    show_id: i64,
+    /// Who booked; null if the API key lacks the scope `bookings:read`.
+    #[schema(required, min_length = 1, max_length = 200, examples("Alice"))]
+    user_name: Option<String>,
+    /// How many seats.
+    #[schema(minimum = 1, maximum = 1000, examples(2))]
+    number_of_seats: i32,
+    /// Where it stands.
+    status: BookingStatus,
+    /// The hold's deadline: from this instant on it can no longer be confirmed.
+    #[schema(examples("2026-11-23T20:02:00.123456Z"))]
+    expires_at: DateTime<Utc>,
+    /// The latest deadline that the hold can be given by extending it.
+    #[schema(examples("2026-11-23T20:15:00.123456Z"))]
+    extendable_until: DateTime<Utc>,
+    /// What was left of the hold when this was read, in whole seconds; null when it is not held. No part of the
+    /// booking's `ETag`.
+    #[schema(required, minimum = 0, maximum = 86_400, examples(119))]
+    seconds_left: Option<i64>,
+    /// When the seats were taken.
+    #[schema(examples("2026-11-23T20:00:00.123456Z"))]
+    created_at: DateTime<Utc>,
+    /// When the status last changed; null while it is held.
+    #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
+    resolved_at: Option<DateTime<Utc>>,
+}
+
+/// The answer to a change. A key that may only write is not shown the buyer: repeating a change would otherwise read any booking.
+fn answer(
+    caller: &Caller<WriteBookings>,
+    changed: Result<Booking, Refusal>,
+) -> Result<Tagged<ChangedBooking>, Problem> {
+    let booking = changed?;
+    let version = booking.version();
+    let may_read = caller.may_also(ReadBookings::SCOPE);
+    let changed = ChangedBooking {
+        id: booking.id,
+        show_id: booking.show_id,
+        user_name: may_read.then_some(booking.user_name),
+        number_of_seats: booking.number_of_seats,
+        status: booking.status,
+        expires_at: booking.expires_at,
+        extendable_until: booking.extendable_until,
+        seconds_left: booking.seconds_left,
+        created_at: booking.created_at,
+        resolved_at: booking.resolved_at,
+    };
+    Ok(Tagged::new(version, changed))
+}
+
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -120,17 +179,17 @@ pub(crate) struct OfShow {
         OfShow,
         ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
-    responses((status = OK, description = "It is confirmed.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
+    responses((status = OK, description = "It is confirmed.", body = ChangedBooking, headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
 pub(crate) async fn confirm(
-    _: Caller<WriteBookings>,
+    caller: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
     Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
-) -> Result<Tagged<Booking>, Problem> {
+) -> Result<Tagged<ChangedBooking>, Problem> {
     let change = state.change(booking_id, show_id, only_if).await?;
-    Ok(state.confirm.submit(change.key(), change).await??.into())
+    answer(&caller, state.confirm.submit(change.key(), change).await?)
 }
 
 /// Cancel a booking
@@ -147,17 +206,17 @@ pub(crate) async fn confirm(
         OfShow,
         ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
-    responses((status = OK, description = "It is cancelled.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
+    responses((status = OK, description = "It is cancelled.", body = ChangedBooking, headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
 pub(crate) async fn cancel(
-    _: Caller<WriteBookings>,
+    caller: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
     Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
-) -> Result<Tagged<Booking>, Problem> {
+) -> Result<Tagged<ChangedBooking>, Problem> {
     let change = state.change(booking_id, show_id, only_if).await?;
-    Ok(state.cancel.submit(change.key(), change).await??.into())
+    answer(&caller, state.cancel.submit(change.key(), change).await?)
 }
 
 /// How long a hold is to last.
@@ -187,20 +246,20 @@ pub(crate) struct ExtendHold {
         ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     request_body = ExtendHold,
-    responses((status = OK, description = "It is held for that long.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it.")))),
+    responses((status = OK, description = "It is held for that long.", body = ChangedBooking, headers(("ETag" = String, description = "Stands for this state of it.")))),
 )]
 pub(crate) async fn extend(
-    _: Caller<WriteBookings>,
+    caller: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     Id(booking_id): Id,
     Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
     extract::Json(ExtendHold { seconds }): extract::Json<ExtendHold>,
-) -> Result<Tagged<Booking>, Problem> {
+) -> Result<Tagged<ChangedBooking>, Problem> {
     let change = state.change(booking_id, show_id, only_if).await?;
     let key = change.key();
     let request = extend::Request { change, seconds };
-    Ok(state.extend.submit(key, request).await??.into())
+    answer(&caller, state.extend.submit(key, request).await?)
 }
 
 /// Find a booking
@@ -256,13 +315,13 @@ pub(crate) struct ListBookings {
     #[param(inline)]
     status: Option<BookingStatus>,
     /// Of this user, written in the same way.
-    #[garde(inner(length(chars, min = 1, max = 200), custom(no_control_character)))]
+    #[garde(inner(length(chars, min = 1, max = 200), custom(plain_to_see)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(
         example = "Alice",
         min_length = 1,
         max_length = 200,
-        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
+        pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
     )]
     user_name: Option<String>,
     /// Created later than this: RFC 3339, `+` as `%2B`.
@@ -313,7 +372,7 @@ pub(crate) struct ListBookings {
 pub(crate) async fn list(
     _: Caller<ReadBookings>,
     State(state): State<Arc<AppState>>,
-    place: ListPlace,
+    place: ListPermit,
     Query(mut query): Query<ListBookings>,
 ) -> Result<Page<Booking>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);

@@ -23,7 +23,7 @@ use crate::{
     AppState,
     access::{Caller, ReadShows, WriteShows},
     etag::{IfNoneMatch, Tagged},
-    extract::{self, Id, IdempotencyKey, ListPlace, Query, no_control_character},
+    extract::{self, Id, IdempotencyKey, ListPermit, Query, plain_to_see},
     page::{DEFAULT_LIMIT, Page},
     problem::Problem,
     replay::Replay,
@@ -34,13 +34,13 @@ use crate::{
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CreateShow {
-    /// What people see. No control characters.
-    #[garde(length(chars, min = 1, max = 200), custom(no_control_character))]
+    /// What people see. No character that is not seen or changes how others are shown.
+    #[garde(length(chars, min = 1, max = 200), custom(plain_to_see))]
     #[schema(
         examples("Morning Show"),
         min_length = 1,
         max_length = 200,
-        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
+        pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
     )]
     name: String,
     /// When it begins: RFC 3339, or `2026-12-10 10:00:00` for UTC. It may lie in the past.
@@ -212,7 +212,7 @@ pub(crate) struct ListShows {
 pub(crate) async fn list(
     _: Caller<ReadShows>,
     State(state): State<Arc<AppState>>,
-    place: ListPlace,
+    place: ListPermit,
     Query(query): Query<ListShows>,
 ) -> Result<Page<Show>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);

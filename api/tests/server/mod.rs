@@ -95,6 +95,9 @@ pub(crate) fn config(set: impl FnOnce(&mut Config)) -> Config {
         "127.0.0.1:0",
         "--admin-listen",
         "127.0.0.1:0",
+        // What tests write who speak HTTP by themselves.
+        "--allowed-hosts",
+        "a,x",
     ];
     let mut config = Args::parse_from(args.into_iter().chain(["--queue-max", "100"])).config;
     set(&mut config);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use shared::postgres::Database;
+use shared::{http::callers::CallerArgs, postgres::Database};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use worker::config::Config;
@@ -30,7 +30,10 @@ impl Worker {
     pub(crate) fn start(database: &Database, config: Config) -> Self {
         let stop = CancellationToken::new();
         let (database, stopped) = (database.clone(), stop.clone());
-        let running = tokio::spawn(async move { worker::run(database, &config, stopped).await });
+        let running = tokio::spawn(async move {
+            let callers = CallerArgs::default();
+            worker::run(database, &config, &callers, stopped).await
+        });
         Self { stop, running }
     }
 

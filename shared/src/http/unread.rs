@@ -25,11 +25,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// Where a body is put when its handler is done with it.
 #[derive(Default)]
-pub(crate) struct Unread(Arc<Mutex<Option<Incoming>>>);
+pub(super) struct Unread(Arc<Mutex<Option<Incoming>>>);
 
 impl Unread {
     /// Makes a request for a handler of this one, and keeps what it will leave of the body.
-    pub(crate) fn of(request: Request<Incoming>) -> (Request<Body>, Option<Self>) {
+    pub(super) fn of(request: Request<Incoming>) -> (Request<Body>, Option<Self>) {
         // A client that waits to be asked for its body has not sent it.
         let waits = request.headers().get(EXPECT);
         let waits =
@@ -48,14 +48,14 @@ impl Unread {
     }
 
     /// What is left, if there is something.
-    pub(crate) fn rest(self) -> Option<Incoming> {
+    pub(super) fn rest(self) -> Option<Incoming> {
         let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         rest.filter(|rest| !rest.is_end_stream())
     }
 }
 
 /// Reads it and throws it away.
-pub(crate) async fn discard(mut rest: Incoming) {
+pub(super) async fn discard(mut rest: Incoming) {
     let discarding = async {
         let mut discarded = 0;
         while discarded < MAX_BYTES

@@ -11,17 +11,13 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, service_fn};
 
-use crate::guard::Guard;
-
-/// How long a client may take to send the head of its next request; also how long a connection may be idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+use super::{connections::Connections, guard::Guard};
 
 /// The longest head and the largest part of a body that are buffered, in bytes: it bounds the memory of a connection.
 const MAX_BUFFER_BYTES: usize = 32 * 1024;
@@ -36,44 +32,45 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// How a server is stopped.
 #[derive(Debug)]
-pub(crate) struct Stop {
+pub struct Stop {
     /// From now on each answer is the last one of its connection, so that a proxy sends no more requests on it.
-    pub(crate) told: CancellationToken,
+    pub told: CancellationToken,
     /// From now on there are no new connections.
-    pub(crate) close: CancellationToken,
+    pub close: CancellationToken,
 }
 
-/// Serves until it is to close; then requests in hand are answered, for 25 s at most. Of more than so many connections the newest
-/// wait to be accepted.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    guard: Arc<Guard>,
-    connections_max: usize,
-    stop: &Stop,
-) {
+/// Bounds of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Maximum number of open connections. A new one beyond it closes an idle one.
+    pub connections: usize,
+    /// Timeout for the head of the next request. Also the keep-alive timeout.
+    pub head: Duration,
+}
+
+/// Serves until it is to close; then requests in hand are answered, for 25 s at most.
+pub async fn serve(listener: TcpListener, guard: Arc<Guard>, bounds: Bounds, stop: &Stop) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(bounds.head)
         .max_buf_size(MAX_BUFFER_BYTES);
-    let places = Arc::new(Semaphore::new(connections_max));
+    let open = Connections::new(bounds.connections);
     let connections = GracefulShutdown::new();
-    while let Some((place, (stream, peer))) = stop
+    while let Some((stream, opened, peer)) = stop
         .close
         .run_until_cancelled(async {
-            (
-                places.clone().acquire_owned().await,
-                accept(&listener).await,
-            )
+            let (stream, peer) = accept(&listener).await;
+            (stream, open.open(peer.ip()).await, peer)
         })
         .await
     {
-        let guard = guard.clone();
-        let cors = guard.cors();
         let told = stop.told.clone();
+        let (guard, connection) = (guard.clone(), opened.connection.clone());
+        let cors = guard.cors.clone();
         let service = service_fn(move |request| {
-            let (guard, told) = (guard.clone(), told.clone());
+            let (guard, connection, told) = (guard.clone(), connection.clone(), told.clone());
             async move {
-                let mut answer = guard.answer(peer.ip(), request).await;
+                let mut answer = guard.answer(peer.ip(), &connection, request).await;
                 if told.is_cancelled() {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
                 }
@@ -84,14 +81,16 @@ pub(crate) async fn serve(
             TowerToHyperService::new(ServiceBuilder::new().option_layer(cors).service(service));
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
-        let connection = connections.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        let serving = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
+        let serving = connections.watch(serving);
+        let connection = opened.connection.clone();
+        let task = tokio::spawn(async move {
+            let _opened = opened;
+            if let Err(error) = serving.await {
                 tracing::debug!(%error, "a connection ended");
             }
-            drop(place);
         });
+        connection.served_by(task.abort_handle());
     }
     drop(listener);
     if timeout(DRAIN_TIMEOUT, connections.shutdown())

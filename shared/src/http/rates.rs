@@ -1,0 +1,126 @@
+//! How many requests a second each caller may send.
+
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use governor::{
+    Quota, RateLimiter,
+    clock::MonotonicClock,
+    middleware::{StateInformationMiddleware, StateSnapshot},
+    state::{InMemoryState, NotKeyed, keyed::DashMapStateStore},
+};
+use tokio::time::interval;
+
+type Clock = MonotonicClock;
+type Told = StateInformationMiddleware;
+
+/// So many requests a second, up to a second's worth of them at once.
+#[derive(Debug)]
+pub struct RateLimit {
+    limiter: RateLimiter<NotKeyed, InMemoryState, Clock, Told>,
+    pub(super) per_second: NonZeroU32,
+    policy: HeaderValue,
+}
+
+impl RateLimit {
+    pub(super) fn new(per_second: NonZeroU32) -> Self {
+        let quota = Quota::per_second(per_second);
+        Self {
+            limiter: RateLimiter::direct_with_clock(quota, Clock::default()).with_middleware(),
+            per_second,
+            policy: policy(per_second),
+        }
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&self) -> Allowance {
+        Allowance::new(&self.policy, self.limiter.check())
+    }
+}
+
+/// The rate of each client that has no key.
+#[derive(Debug)]
+pub struct Rates {
+    limiter: RateLimiter<IpAddr, DashMapStateStore<IpAddr>, Clock, Told>,
+    policy: HeaderValue,
+}
+
+/// As in draft-ietf-httpapi-ratelimit-headers.
+fn policy(per_second: NonZeroU32) -> HeaderValue {
+    HeaderValue::from_maybe_shared(format!("\"default\";q={per_second};w=1"))
+        .expect("visible characters are a valid header value")
+}
+
+impl Rates {
+    /// So many requests a second for each.
+    #[must_use]
+    pub fn new(per_second: NonZeroU32) -> Self {
+        let quota = Quota::per_second(per_second);
+        Self {
+            limiter: RateLimiter::dashmap_with_clock(quota, Clock::default()).with_middleware(),
+            policy: policy(per_second),
+        }
+    }
+
+    /// Counts a request of whoever is in this network.
+    pub(super) fn count(&self, network: IpAddr) -> Allowance {
+        Allowance::new(&self.policy, self.limiter.check_key(&network))
+    }
+
+    /// Forgets clients that have sent nothing for a while, so that memory is bounded by those of one second.
+    pub(super) async fn forget_the_idle(&self) {
+        let mut ticks = interval(Duration::from_secs(1));
+        loop {
+            ticks.tick().await;
+            self.limiter.retain_recent();
+            self.limiter.shrink_to_fit();
+        }
+    }
+}
+
+/// What one more request means for its sender's rate.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    policy: HeaderValue,
+    /// None when this one is already too many.
+    remaining: Option<u32>,
+}
+
+impl Allowance {
+    fn new<N>(policy: &HeaderValue, checked: Result<StateSnapshot, N>) -> Self {
+        Self {
+            policy: policy.clone(),
+            remaining: checked.ok().map(|state| state.remaining_burst_capacity()),
+        }
+    }
+
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.remaining.is_none()
+    }
+
+    /// Tells the client: after a second without requests all of it is there again.
+    pub(super) fn write(self, headers: &mut HeaderMap) {
+        let remaining = self.remaining.unwrap_or(0);
+        headers.insert(HeaderName::from_static("ratelimit-policy"), self.policy);
+        if let Ok(value) = HeaderValue::from_maybe_shared(format!("\"default\";r={remaining};t=1"))
+        {
+            headers.insert(HeaderName::from_static("ratelimit"), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_has_so_many_requests_for_each_client() {
+        let rates = Rates::new(NonZeroU32::new(3).unwrap());
+        let count = |network: &str| rates.count(network.parse().unwrap()).remaining;
+        assert_eq!(count("2001:db8::"), Some(2));
+        assert_eq!(count("2001:db8::"), Some(1));
+        assert_eq!(count("2001:db8::"), Some(0));
+        assert_eq!(count("2001:db8::"), None);
+        assert_eq!(count("2001:db8:0:1::"), Some(2), "of another one");
+    }
+}
