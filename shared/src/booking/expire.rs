@@ -39,7 +39,7 @@ pub struct Outcome {
 ///
 /// It takes other overdue holds of the same shows as well, because it is the show's row that everybody waits for: in a big sale
 /// hundreds of jobs are due in the same second, and the first ones do the work of the rest. They are those that ran out with
-/// its own or after them, since the index is full of what was expired before. A job that is [late](LATE) takes the oldest of all:
+/// its own or after them, since the index is full of what was expired before. A job that is late takes the oldest of all:
 /// there is a backlog. Where nothing that is named is overdue, nothing is locked.
 ///
 /// # Errors
