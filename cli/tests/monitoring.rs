@@ -45,7 +45,7 @@ async fn every_figure_of_the_alerts_and_of_grafana_exists() {
             .await
             .unwrap();
     }
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.monitoring");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring");
     for file in ["alerts.yml", "grafana/ticketing.json"] {
         let wanted = named(&fs::read_to_string(directory.join(file)).unwrap());
         assert!(wanted.len() > 5, "{file}: {wanted:?}");

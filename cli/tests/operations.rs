@@ -1,5 +1,4 @@
-//! What operators do to a running system, and what happens to it: programs are replaced, a pooler stands before the
-//! database, the database's server is lost.
+//! Operations on a running system: rolling restarts, a connection pooler, and a failover.
 
 mod system;
 
@@ -26,7 +25,7 @@ use crate::system::{
     stress, stress_while,
 };
 
-/// The proxy of the compose file, with the apis of this test.
+/// The HAProxy of the compose file, in front of the apis of a test.
 struct Haproxy {
     _process: Child,
     url: String,
@@ -37,7 +36,7 @@ impl Haproxy {
     async fn start(program: &Path, apis: &[Program]) -> Self {
         let dir = DataDir::new("haproxy");
         fs::create_dir(&dir.0).unwrap();
-        let config = include_str!("../../.docker/haproxy.cfg");
+        let config = include_str!("../../deploy/haproxy.cfg");
         let (before, _) = config.split_once("    server-template").unwrap();
         let address = free_address();
         let mut config = before.replace("bind :5000", &format!("bind {address}"));
@@ -56,7 +55,7 @@ impl Haproxy {
             .spawn()
             .unwrap();
         let url = format!("http://{address}");
-        eventually("the proxy and the apis behind it answer", async || {
+        eventually("the proxy and the apis behind it are ready", async || {
             let ready = reqwest::get(format!("{url}/health/ready")).await;
             ready.is_ok_and(|answer| answer.status() == 200)
         })
@@ -69,7 +68,7 @@ impl Haproxy {
     }
 }
 
-/// For a program that can't take a free port by itself.
+/// Returns a free address, for programs that cannot choose a free port themselves.
 fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
@@ -91,7 +90,7 @@ async fn a_rolling_restart_fails_no_request_and_loses_no_job() {
     };
     let db = TestDatabase::new().await;
     let linger = ["--linger-seconds", "6"];
-    // The janitor leaves overdue holds alone: each hold's own job has to come.
+    // Keeps the janitor from failing overdue holds, so that each hold's own job has to run.
     let worker = async || Program::worker_with(&db.url, &["--overdue-grace-seconds", "3600"]).await;
     let mut apis = Vec::new();
     let mut workers = Vec::new();
@@ -124,21 +123,21 @@ async fn a_rolling_restart_fails_no_request_and_loses_no_job() {
         assert_eq!(report["errors"], json!({}), "{report}");
     }
     assert_all_is_well(&db.pool).await;
-    // The janitor had nothing to put right.
+    // The janitor had nothing to repair.
     assert_eq!(
         count(&db.pool, "SELECT count(*) FROM interventions").await,
         0
     );
 }
 
-/// How a pooler reaches the server of a test's database.
+/// Returns the connection string with which a pooler reaches the server of a test's database.
 fn server_of(db: &TestDatabase) -> String {
     let (_, server) = db.url.split_once("host=").unwrap();
     let (server, _) = server.split_once('&').unwrap();
     format!("host={server} user=postgres")
 }
 
-/// Worker and `migrate` refuse to work through this pooler, and say what to do.
+/// Asserts that `worker` and `migrate` reject this pooler with an error that says what to do.
 async fn assert_only_an_api_starts(url: &str, environment: &[(&str, &str)]) {
     build_programs();
     for (program, args) in [("worker", &[][..]), ("ticketing", &["migrate"])] {
@@ -152,7 +151,7 @@ async fn assert_only_an_api_starts(url: &str, environment: &[(&str, &str)]) {
                 .output();
         let refused = timeout(Duration::from_secs(30), refused)
             .await
-            .expect("it ends")
+            .expect("the program exits")
             .unwrap();
         let said = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(1), "{said}");
@@ -163,7 +162,7 @@ async fn assert_only_an_api_starts(url: &str, environment: &[(&str, &str)]) {
     }
 }
 
-/// What somebody asks of sessions, and the pooler ignores, says nothing about what is between.
+/// Session options that the pooler ignores must not keep a program from noticing the pooler.
 #[tokio::test]
 async fn a_pooler_is_noticed_whatever_options_the_url_and_the_environment_have() {
     let Some(pgbouncer) = find_program("pgbouncer") else {
@@ -177,7 +176,8 @@ async fn a_pooler_is_noticed_whatever_options_the_url_and_the_environment_have()
     assert_only_an_api_starts(&with_options, &[]).await;
     assert_only_an_api_starts(&url, &[("PGOPTIONS", "-c work_mem=8MB")]).await;
 
-    // Nor does what is set for the database, which a session can't be told at its start here.
+    // Settings of the database must not matter either. Behind this pooler, a session cannot
+    // override them when it starts.
     for setting in [
         "default_transaction_isolation = 'serializable'",
         "default_transaction_read_only = on",
@@ -188,7 +188,8 @@ async fn a_pooler_is_noticed_whatever_options_the_url_and_the_environment_have()
         let set = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
         set.execute(&db.pool).await.unwrap();
     }
-    // For the pooler's connections to the server, which keep what they began with.
+    // Makes the pooler reconnect, because its connections to the server keep the settings that they
+    // started with.
     sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ticketing' AND datname = current_database() AND pid <> pg_backend_pid()")
         .execute(&db.pool)
         .await
@@ -233,7 +234,7 @@ async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
         }
         assert!(report["bookings"].as_u64().unwrap() > 100, "{report}");
     }
-    // Those who watch ask other questions.
+    // The admin listener runs other queries.
     for path in ADMIN_PATHS {
         let url = format!("http://{}/{path}", apis[0].admin);
         assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path}");
@@ -249,7 +250,7 @@ async fn an_api_works_behind_a_pooler_and_a_worker_says_that_it_does_not() {
             .status()
             .is_success()
     );
-    eventually("the audit is made, through the pooler", async || {
+    eventually("the audit succeeds through the pooler", async || {
         let found: Value = reqwest::get(&audit).await.unwrap().json().await.unwrap();
         assert!(found["failure"].is_null(), "{found}");
         found["audit"].is_object()
@@ -268,7 +269,7 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     postgres::migrate(&database).await.unwrap();
     let pool = database.pool;
     let standby = primary.start_standby(&second).unwrap();
-    // A commit is acknowledged when the standby has it too.
+    // Makes a commit wait until the standby has it.
     for command in [
         "ALTER SYSTEM SET synchronous_standby_names = '*'",
         "SELECT pg_reload_conf()",
@@ -319,10 +320,10 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
         errors.keys().all(|error| error.ends_with(": 503")),
         "{errors:?}"
     );
-    assert_eq!(load("3").await, json!({}), "it goes on");
+    assert_eq!(load("3").await, json!({}), "the apis recover");
     assert!(
         worker.process.try_wait().unwrap().is_none(),
-        "the worker went on"
+        "the worker is still running"
     );
     assert_all_is_well(&pool).await;
 }
