@@ -1,7 +1,7 @@
-//! API keys: who may use the API, and for what.
+//! API keys and the scopes that they grant.
 //!
-//! A key is shown once, when it is made; what is stored is a hash of its secret, which has 256 random bits, so that a plain
-//! SHA-256 is enough: there is nothing to guess.
+//! A key is shown once, when it is created. Only a hash of its secret is stored. The secret has 256
+//! random bits, which can't be guessed, so a plain SHA-256 is enough.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 
 use crate::postgres;
 
-/// What a key may be used for. None includes another.
+/// Permission that an API key grants. No scope includes another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scope {
     /// Find and list shows
@@ -26,10 +26,10 @@ pub enum Scope {
     /// Find and list bookings
     #[value(name = "bookings:read")]
     BookingsRead,
-    /// Reserve, confirm, extend and cancel
+    /// Reserve, confirm, extend and cancel bookings
     #[value(name = "bookings:write")]
     BookingsWrite,
-    /// See and steer the queue
+    /// Inspect and control the queue
     #[value(name = "admin")]
     Admin,
 }
@@ -41,7 +41,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The secret part of a key. It can't be printed by accident.
+/// Secret part of an API key. It can't be printed by accident.
 #[derive(Clone, Copy)]
 struct Secret([u8; 32]);
 
@@ -51,18 +51,18 @@ impl Secret {
     }
 }
 
-/// A key as its owner has it: `tkt_`, its id, `_`, and its secret in hexadecimal.
+/// API key as its owner has it: `tkt_`, the key's id, `_`, and the secret in hexadecimal.
 pub struct Token {
-    /// Which key it says to be.
+    /// Id of the key that the token claims to be.
     pub key_id: i64,
     secret: Secret,
 }
 
 impl Token {
-    /// What each begins with, so that a key that got where it should not be can be found by a scanner.
+    /// Prefix of every token, so that a scanner can find a leaked key.
     const PREFIX: &str = "tkt_";
 
-    /// Reads what a caller sent.
+    /// Parses a token that a caller sent. Returns `None` if it is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(Self::PREFIX)?.split_once('_')?;
@@ -74,7 +74,7 @@ impl Token {
         })
     }
 
-    /// The key in words, to be shown to its owner once.
+    /// Returns the token as text, to be shown to its owner once.
     #[must_use]
     pub fn reveal(&self) -> String {
         format!(
@@ -85,51 +85,53 @@ impl Token {
         )
     }
 
-    /// Whether it is the key with this hash. Takes as long for a wrong one as for the right one.
+    /// Returns whether the secret has this hash, in the same time for a wrong hash as for the right
+    /// one.
     #[must_use]
     pub fn is(&self, secret_hash: &[u8]) -> bool {
         self.secret.hash().ct_eq(secret_hash).into()
     }
 }
 
-/// What is known of a key.
+/// Stored API key.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
-    /// Its identity, which is also the first part of the [`Token`].
+    /// Id, which is also the first part of the [`Token`].
     pub id: i64,
-    /// For people; 1 to 100 characters.
+    /// Display name, 1 to 100 characters.
     pub name: String,
-    /// What it may be used for.
+    /// Scopes that the key grants.
     pub scopes: Vec<Scope>,
-    /// How many requests a second it may send to each api process; none: what the server allows by default.
+    /// Limit of requests per second to each api process; `None`: the server's default.
     pub requests_per_second: Option<u32>,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: DateTime<Utc>,
-    /// From when on it is no longer valid.
+    /// Time from which the key is no longer valid; `None`: not revoked.
     pub revoked_at: Option<DateTime<Utc>>,
     /// SHA-256 of the secret.
     pub secret_hash: Vec<u8>,
 }
 
-/// A key to be.
+/// Parameters of a new API key.
 #[derive(Debug, Clone)]
 pub struct NewApiKey<'a> {
-    /// No other valid key has it.
+    /// Display name. No other valid key may have it.
     pub name: &'a str,
-    /// What it may be used for.
+    /// Scopes that the key grants.
     pub scopes: &'a [Scope],
-    /// How many requests a second it may send to each api process; none: what the server allows by default.
+    /// Limit of requests per second to each api process; `None`: the server's default.
     pub requests_per_second: Option<u32>,
 }
 
-/// Makes a key.
+/// Creates an API key and returns its token.
 ///
 /// # Errors
 ///
-/// When another valid key has this name, or when the database fails.
+/// Fails if another valid key has this name, no random bytes are available, or the database call
+/// fails.
 pub async fn create(pool: &PgPool, new: &NewApiKey<'_>) -> anyhow::Result<Token> {
     let mut secret = Secret([0; 32]);
-    getrandom::fill(&mut secret.0).context("the system has no random numbers")?;
+    getrandom::fill(&mut secret.0).context("the system provides no random bytes")?;
     let scopes: Vec<String> = new.scopes.iter().map(Scope::to_string).collect();
     let key_id = sqlx::query_scalar!(
         "INSERT INTO api_keys (name, secret_hash, scopes, requests_per_second) VALUES ($1, $2, $3, $4)
@@ -143,19 +145,19 @@ pub async fn create(pool: &PgPool, new: &NewApiKey<'_>) -> anyhow::Result<Token>
     .await?;
     let key_id = key_id.with_context(|| {
         format!(
-            "a valid key has the name {:?} already: revoke it, or take another name",
+            "a valid key named {:?} already exists: revoke it or choose another name",
             new.name
         )
     })?;
     Ok(Token { key_id, secret })
 }
 
-/// What is to change of a key; what is none stays.
+/// Changes to an API key. `None` leaves a property as it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Change<'a> {
-    /// What it may be used for, in all.
+    /// Complete new set of scopes.
     pub scopes: Option<&'a [Scope]>,
-    /// How many requests a second it may send to each api process; within that none: what the server allows by default.
+    /// New limit of requests per second to each api process; `Some(None)`: the server's default.
     pub requests_per_second: Option<Option<u32>>,
 }
 
@@ -163,7 +165,7 @@ pub struct Change<'a> {
 ///
 /// # Errors
 ///
-/// When no valid key has this name, or when the database fails.
+/// Fails if no valid key has this name or the database call fails.
 pub async fn change(pool: &PgPool, name: &str, change: Change<'_>) -> anyhow::Result<()> {
     let scopes: Option<Vec<String>> = change
         .scopes
@@ -181,16 +183,16 @@ pub async fn change(pool: &PgPool, name: &str, change: Change<'_>) -> anyhow::Re
     .await?;
     ensure!(
         changed.rows_affected() == 1,
-        "no valid key has the name {name:?}"
+        "no valid key is named {name:?}"
     );
     Ok(())
 }
 
-/// Ends the validity of the key with this name.
+/// Revokes the valid key with this name.
 ///
 /// # Errors
 ///
-/// When no valid key has this name, or when the database fails.
+/// Fails if no valid key has this name or the database call fails.
 pub async fn revoke(pool: &PgPool, name: &str) -> anyhow::Result<()> {
     let revoked = sqlx::query!(
         "UPDATE api_keys SET revoked_at = clock_timestamp() WHERE name = $1 AND revoked_at IS NULL",
@@ -200,16 +202,16 @@ pub async fn revoke(pool: &PgPool, name: &str) -> anyhow::Result<()> {
     .await?;
     ensure!(
         revoked.rows_affected() == 1,
-        "no valid key has the name {name:?}"
+        "no valid key is named {name:?}"
     );
     Ok(())
 }
 
-/// All keys, the oldest first.
+/// Lists all keys, oldest first.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn list(pool: &PgPool) -> Result<Vec<ApiKey>, postgres::Error> {
     let rows = sqlx::query_as!(
         Row,
@@ -221,11 +223,11 @@ pub async fn list(pool: &PgPool) -> Result<Vec<ApiKey>, postgres::Error> {
     Ok(rows.into_iter().map(ApiKey::from).collect())
 }
 
-/// The keys that have not been revoked.
+/// Lists the keys that have not been revoked.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn valid(pool: &PgPool) -> Result<Vec<ApiKey>, postgres::Error> {
     let rows = sqlx::query_as!(
         Row,
@@ -253,7 +255,7 @@ impl From<Row> for ApiKey {
         Self {
             id: row.id,
             name: row.name,
-            // A scope that is unknown here belongs to a newer version, and gives nothing.
+            // A scope that is unknown here belongs to a newer version. It grants nothing.
             scopes: row.scopes.iter().filter_map(known).collect(),
             requests_per_second: row.requests_per_second.map(i32::cast_unsigned),
             created_at: row.created_at,

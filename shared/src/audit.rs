@@ -1,4 +1,4 @@
-//! Whether everything that the database can show is as it must be: one query for each invariant.
+//! Audit of the invariants that the database can show, with one query for each.
 
 use std::time::Duration;
 
@@ -8,53 +8,55 @@ use sqlx::AssertSqlSafe;
 
 use crate::postgres::{Database, Error, OpenTransaction};
 
-/// How long a hold may be overdue where nobody says otherwise: its job, and after it the janitor, need a moment.
+/// Default limit for how long a hold may be overdue: its job, and then the janitor, need a moment.
 pub const DEFAULT_HOLD_LIMIT: Duration = Duration::from_mins(1);
 
-/// What was found.
+/// Result of an audit.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Audit {
-    /// When, on the database's clock.
+    /// Time of the audit, on the database's clock.
     pub at: DateTime<Utc>,
-    /// Shows looked at.
+    /// Number of shows audited.
     pub shows: i64,
-    /// Bookings looked at.
+    /// Number of bookings audited.
     pub bookings: i64,
-    /// Each invariant, in the order in which to look at them.
+    /// All invariants, in the order in which to look at them.
     pub invariants: Vec<Invariant>,
 }
 
-/// What must always hold, and where it does not.
+/// Invariant, and the places where it is broken.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Invariant {
-    /// In words.
+    /// Description of the invariant.
     pub name: &'static str,
-    /// How often it is broken.
+    /// Number of places where it is broken.
     pub broken: i64,
-    /// The first places, up to ten.
+    /// The first places where it is broken, up to ten.
     pub examples: Vec<String>,
 }
 
 impl Audit {
-    /// Whether no invariant is broken.
+    /// Returns whether no invariant is broken.
     #[must_use]
     pub fn passes(&self) -> bool {
         self.invariants.iter().all(|found| found.broken == 0)
     }
 }
 
-/// An invariant, and a query that tells each place where it is broken. `hold_limit` is how long a hold may be overdue.
+/// Invariant, and a query that returns each place where it is broken.
 ///
-/// What compares ordinary tables with bookings has parts of its own: Citus joins them only so.
+/// The query can read `hold_limit.length`, for how long a hold may be overdue. A query that
+/// compares ordinary tables with bookings reads each side in a CTE of its own: Citus joins them
+/// only that way.
 struct Check {
     name: &'static str,
     broken: &'static str,
 }
 
-/// No seat lost, none sold twice: the first promise.
-pub const SEATS_ARE_CONSERVED: &str = "seats = available + pending + confirmed, of each show";
+/// Name of the invariant that no seat is lost and none is sold twice: the first promise.
+pub const SEATS_ARE_CONSERVED: &str = "seats = available + pending + confirmed, for each show";
 
 const CHECKS: [Check; 11] = [
     Check {
@@ -67,25 +69,25 @@ const CHECKS: [Check; 11] = [
                  WHERE seats <> available_seats + taken",
     },
     Check {
-        name: "0 <= available <= seats, of each show",
+        name: "0 <= available <= seats, for each show",
         broken: "SELECT format('show %s: %s of %s seats available', id, available_seats, seats)
                  FROM shows WHERE available_seats NOT BETWEEN 0 AND seats",
     },
     Check {
-        name: "each booking has its show",
+        name: "each booking's show exists",
         broken: "SELECT format('booking %s: no show %s', id, show_id)
                  FROM bookings WHERE NOT EXISTS (SELECT FROM shows WHERE shows.id = show_id)",
     },
     Check {
-        name: "each show's id is its own",
+        name: "show ids are unique",
         broken: "SELECT format('show %s: %s times', id, count(*)) FROM shows GROUP BY id HAVING count(*) > 1",
     },
     Check {
-        name: "each booking's id is its own",
+        name: "booking ids are unique",
         broken: "SELECT format('booking %s: %s times', id, count(*)) FROM bookings GROUP BY id HAVING count(*) > 1",
     },
     Check {
-        name: "status and times agree",
+        name: "each booking's status agrees with its times",
         broken: "SELECT format('booking %s: %s, created %s, expires %s, resolved %s',
                                id, status, created_at, expires_at, resolved_at)
                  FROM bookings
@@ -105,7 +107,7 @@ const CHECKS: [Check; 11] = [
                  GROUP BY shows.id, user_name, max_seats_per_user HAVING sum(number_of_seats) > max_seats_per_user",
     },
     Check {
-        name: "each idempotency key has what it made",
+        name: "the show or booking of each idempotency key exists",
         broken: "WITH used AS MATERIALIZED (SELECT owner, key, show_id, booking_id FROM idempotency_keys),
                       made AS MATERIALIZED (
                           SELECT owner, key FROM used JOIN shows ON shows.id = used.show_id WHERE booking_id IS NULL
@@ -121,7 +123,7 @@ const CHECKS: [Check; 11] = [
                  WHERE resolved_at IS NULL AND expires_at < now() - hold_limit.length",
     },
     Check {
-        name: "each hold has a job, or a worker that sweeps",
+        name: "each hold has a job, or a worker to sweep it",
         broken: "WITH held AS MATERIALIZED (SELECT id, show_id, expires_at FROM bookings WHERE resolved_at IS NULL)
                  SELECT format('booking %s of show %s: until %s', id, show_id, expires_at)
                  FROM held
@@ -129,27 +131,31 @@ const CHECKS: [Check; 11] = [
                    AND NOT EXISTS (SELECT 1 FROM apalis.workers WHERE last_seen > now() - interval '1 minute')",
     },
     Check {
-        name: "no job without its bookings",
+        name: "the bookings of each job exist",
         broken: "WITH found AS MATERIALIZED (SELECT id FROM live_job JOIN bookings ON id = booking_id)
                  SELECT format('job %s: no booking %s', job_id, booking_id)
                  FROM live_job WHERE NOT EXISTS (SELECT 1 FROM found WHERE id = booking_id)",
     },
 ];
 
-/// Which job will expire which booking. Read as text, because a payload that is none of ours must not end the audit:
-/// that one is the worker's business, which declares it dead.
+/// Query for which job will expire which booking.
+///
+/// It reads the payload as text, because a payload that is not ours must not abort the audit. Such
+/// a job is the worker's business, which declares it dead.
 const LIVE_JOBS: &str = r#"SELECT jobs.id AS job_id, named::bigint AS booking_id
     FROM apalis.jobs CROSS JOIN LATERAL regexp_split_to_table(
         substring(encode(job, 'escape') FROM '^\{(?:"showId" ?: ?[0-9]{1,18}, ?)?"bookingIds" ?: ?\[([0-9]{1,18}(?:, ?[0-9]{1,18})*)\]\}$'), ', ?') AS named
     WHERE job_type = 'expire-bookings'
       AND (status IN ('Pending', 'Queued', 'Running') OR status = 'Failed' AND attempts < max_attempts)"#;
 
-/// Looks at all of it in one snapshot: it locks nothing, and may run beside a sale. It reads every booking, so on a big
-/// database it takes its time.
+/// Checks all invariants in one snapshot.
+///
+/// It locks nothing and may run during a sale. It reads every booking, so it takes its time on a
+/// big database.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn audit(database: &Database, hold_limit: Duration) -> Result<Audit, Error> {
     let mut snapshot = OpenTransaction::snapshot(database).await?;
     let tx = snapshot.connection();
@@ -171,7 +177,7 @@ pub async fn audit(database: &Database, hold_limit: Duration) -> Result<Audit, E
                   broken (example) AS ({broken})
              SELECT example, count(*) OVER () FROM broken LIMIT 10"
         );
-        // All of it is written above.
+        // The text consists of constants of this file.
         let rows: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(hold_limit.as_secs_f64())
             .fetch_all(&mut *tx)

@@ -1,19 +1,19 @@
-//! Requests that share a transaction.
+//! Batches of requests that share a transaction.
 
-/// Requests that share a transaction, in the order in which they came.
+/// Requests that share a transaction, in the order in which they arrived.
 ///
-/// Others may still wait for the next one. While a transaction waits for its locks more of them come, and those that
-/// these locks cover need not wait: they join.
+/// More requests arrive while the transaction waits for its locks. Those that these locks cover can
+/// join the batch, and need not wait for the next one.
 pub struct Batch<'w, Request> {
     members: Vec<Request>,
     waiting: Option<NextIf<'w, Request>>,
 }
 
-/// Hands out the request that has waited longest, if it fits.
+/// Function that returns the request that has waited longest, if it fits.
 type NextIf<'w, Request> = &'w mut (dyn FnMut(&dyn Fn(&Request) -> bool) -> Option<Request> + Send);
 
 impl<'w, Request> Batch<'w, Request> {
-    /// These, and nobody joins them.
+    /// Creates a batch that no other request can join.
     #[must_use]
     pub fn of(members: impl Into<Vec<Request>>) -> Self {
         Self {
@@ -22,7 +22,7 @@ impl<'w, Request> Batch<'w, Request> {
         }
     }
 
-    /// These, and whom `next_if` hands out.
+    /// Creates a batch that more requests can join: those that `next_if` returns.
     pub fn joined_by(members: Vec<Request>, next_if: NextIf<'w, Request>) -> Self {
         Self {
             members,
@@ -30,20 +30,21 @@ impl<'w, Request> Batch<'w, Request> {
         }
     }
 
-    /// All that were in it at last.
+    /// Returns all requests that were in the batch in the end.
     #[must_use]
     pub fn into_members(self) -> Vec<Request> {
         self.members
     }
 
-    /// All that are in it by now.
+    /// Returns the requests that are in the batch now.
     #[must_use]
     pub fn members(&self) -> &[Request] {
         &self.members
     }
 
-    /// Lets those who wait join, if they fit, in the order in which they came. They stay members when the transaction is run
-    /// again.
+    /// Lets waiting requests join in the order in which they arrived, until one does not fit.
+    ///
+    /// They stay members when the transaction is run again.
     pub fn admit(&mut self, fits: impl Fn(&Request) -> bool) {
         let Some(next_if) = &mut self.waiting else {
             return;

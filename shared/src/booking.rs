@@ -1,4 +1,4 @@
-//! The rules of a booking. Pure: no I/O, and the time is an argument.
+//! Rules of a booking, as pure functions: no I/O, and the time is an argument.
 
 pub mod cancel;
 mod change;
@@ -19,10 +19,10 @@ use utoipa::ToSchema;
 
 pub use self::{change::Change, refusal::Refusal};
 
-/// The most seats that one booking can take.
+/// Maximum number of seats of one booking.
 pub const MAX_SEATS_PER_BOOKING: i32 = 1000;
 
-/// Where a booking stands: `PENDING → CONFIRMED | FAILED | CANCELLED`, `CONFIRMED → CANCELLED`.
+/// Status of a booking: `PENDING → CONFIRMED | FAILED | CANCELLED`, `CONFIRMED → CANCELLED`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BookingStatus {
@@ -30,14 +30,14 @@ pub enum BookingStatus {
     Pending,
     /// The seats are sold.
     Confirmed,
-    /// The hold ran out; the seats are back.
+    /// The hold expired; the seats are back on sale.
     Failed,
-    /// Given up by the client; the seats are back.
+    /// The client cancelled the booking; the seats are back on sale.
     Cancelled,
 }
 
 impl BookingStatus {
-    /// The word for it in JSON and in the database.
+    /// Returns the name, as in JSON and in the database.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,9 +55,9 @@ impl fmt::Display for BookingStatus {
     }
 }
 
-/// The text is none of the four words of [`BookingStatus`].
+/// The text is not the name of a [`BookingStatus`].
 #[derive(Debug, Error)]
-#[error("{0:?} is no booking status (PENDING, CONFIRMED, FAILED or CANCELLED)")]
+#[error("{0:?} is not a booking status (PENDING, CONFIRMED, FAILED or CANCELLED)")]
 pub struct UnknownStatus(String);
 
 impl FromStr for BookingStatus {
@@ -76,54 +76,56 @@ impl FromStr for BookingStatus {
     }
 }
 
-/// Some seats of one show, for one user.
+/// Booking of some seats of one show for one user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Booking {
-    /// Identity. Later bookings have higher ids.
+    /// Unique id. Later bookings have higher ids.
     #[schema(minimum = 1, examples(1042))]
     pub id: i64,
-    /// Whose seats.
+    /// Id of the show.
     #[schema(minimum = 1, examples(7))]
     pub show_id: i64,
-    /// Who booked.
+    /// Name of the user who booked.
     #[schema(min_length = 1, max_length = 200, examples("Alice"))]
     pub user_name: String,
-    /// How many seats.
+    /// Number of seats.
     #[schema(minimum = 1, maximum = 1000, examples(2))]
     pub number_of_seats: i32,
-    /// Where it stands.
+    /// Status of the booking.
     pub status: BookingStatus,
-    /// The hold's deadline: from this instant on it can no longer be confirmed.
+    /// Deadline of the hold: from this instant on, it can no longer be confirmed.
     #[schema(examples("2026-11-23T20:02:00.123456Z"))]
     pub expires_at: DateTime<Utc>,
-    /// The latest deadline that the hold can be given by extending it.
+    /// Latest deadline that the hold can be extended to.
     #[schema(examples("2026-11-23T20:15:00.123456Z"))]
     pub extendable_until: DateTime<Utc>,
-    /// What was left of the hold when this was read, in whole seconds; null when it is not held. No part of the
+    /// Whole seconds left of the hold when it was read; null when it is not held. Not part of the
     /// booking's `ETag`.
     #[schema(required, minimum = 0, maximum = 86_400, examples(119))]
     pub seconds_left: Option<i64>,
-    /// When the seats were taken.
+    /// Time at which the seats were taken.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     pub created_at: DateTime<Utc>,
-    /// When the status last changed; null while it is held.
+    /// Time of the last status change; null while the booking is held.
     #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
     pub resolved_at: Option<DateTime<Utc>>,
 }
 
-/// What a decision asks the transaction to write.
+/// Whether a decision changed the booking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The booking changed and must be written.
     Changed,
-    /// It already was as requested; there is nothing to write.
+    /// The booking already was as requested; there is nothing to write.
     Unchanged,
 }
 
 impl Booking {
-    /// The booking as every reader sees it at `now`: a hold that ran out failed at its deadline, whether
-    /// or not a worker has come by, and however late.
+    /// Returns the booking as every reader sees it at `now`.
+    ///
+    /// A hold that is past its deadline reads as failed at that deadline, whether or not a worker
+    /// has failed it yet, and however late.
     #[must_use]
     pub fn as_of(mut self, now: DateTime<Utc>) -> Self {
         if self.is_overdue(now) || self.status == BookingStatus::Failed {
@@ -134,24 +136,27 @@ impl Booking {
         self
     }
 
-    /// Tells this state of the booking from each earlier and later one.
+    /// Returns the version of this state, which differs from each earlier and later version.
     #[must_use]
     pub fn version(&self) -> String {
         let changed_at = self.resolved_at.unwrap_or(self.expires_at);
         format!("{}-{}", self.status, changed_at.timestamp_micros())
     }
 
-    /// Whether it is a hold that has run out at `now`.
+    /// Returns whether this is a hold that has expired at `now`.
     #[must_use]
     pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
         self.status == BookingStatus::Pending && now >= self.expires_at
     }
 
-    /// Sells the seats. A repeat on a confirmed booking succeeds and changes nothing.
+    /// Confirms the hold, which sells its seats.
+    ///
+    /// A repeat on a confirmed booking succeeds and changes nothing.
     ///
     /// # Errors
     ///
-    /// [`Refusal::HoldExpired`] from the deadline on, [`Refusal::BookingCancelled`].
+    /// Fails with [`Refusal::HoldExpired`] from the deadline on, and with
+    /// [`Refusal::BookingCancelled`].
     pub fn confirm(&mut self, now: DateTime<Utc>) -> Result<Effect, Refusal> {
         match self.status {
             BookingStatus::Pending if now < self.expires_at => {
@@ -166,11 +171,14 @@ impl Booking {
         }
     }
 
-    /// Gives the seats up, held or sold. A repeat on a cancelled booking succeeds and changes nothing.
+    /// Cancels the booking, held or sold.
+    ///
+    /// A repeat on a cancelled booking succeeds and changes nothing.
     ///
     /// # Errors
     ///
-    /// [`Refusal::HoldExpired`] for a hold that ran out: its seats are back already, or will be.
+    /// Fails with [`Refusal::HoldExpired`] for a hold that expired: its seats are already back on
+    /// sale, or will be.
     pub fn cancel(&mut self, now: DateTime<Utc>) -> Result<Effect, Refusal> {
         match self.status {
             BookingStatus::Pending if now >= self.expires_at => Err(self.hold_expired()),
@@ -183,12 +191,14 @@ impl Booking {
         }
     }
 
-    /// Makes the hold last for at least `seconds` from now on: its deadline moves later or stays. So a repeat does no
-    /// harm.
+    /// Extends the hold to at least `seconds` from `now`.
+    ///
+    /// The deadline moves later or stays, so a repeat does no harm.
     ///
     /// # Errors
     ///
-    /// [`Refusal::HoldExpired`] from the deadline on, [`Refusal::BookingCancelled`], [`Refusal::BookingConfirmed`], and
+    /// Fails with [`Refusal::HoldExpired`] from the deadline on, with
+    /// [`Refusal::BookingCancelled`], with [`Refusal::BookingConfirmed`], and with
     /// [`Refusal::ExtensionTooLong`] beyond [`extendable_until`](Self::extendable_until).
     pub fn extend(&mut self, seconds: i32, now: DateTime<Utc>) -> Result<Effect, Refusal> {
         match self.status {
@@ -220,7 +230,7 @@ impl Booking {
         Ok(Effect::Changed)
     }
 
-    /// Fails a hold that has run out. Anything else stays as it is: too early, or resolved already.
+    /// Fails a hold that has expired. Any other booking stays as it is: not yet due, or resolved.
     pub fn expire(&mut self, now: DateTime<Utc>) -> Effect {
         if !self.is_overdue(now) {
             return Effect::Unchanged;
@@ -229,7 +239,7 @@ impl Booking {
         Effect::Changed
     }
 
-    /// This time, or the booking's last one if that is later: the clock was set back in between.
+    /// Returns `now`, or the booking's last time if that is later: the clock was set back since.
     fn not_before(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now.max(self.resolved_at.unwrap_or(self.created_at))
     }
@@ -247,7 +257,7 @@ impl Booking {
     }
 }
 
-/// How many seats these bookings have, of each show.
+/// Sums the seats of these bookings by show.
 fn seats_by_show<'a>(bookings: impl IntoIterator<Item = &'a Booking>) -> BTreeMap<i64, i32> {
     let mut seats = BTreeMap::new();
     for booking in bookings {

@@ -1,8 +1,8 @@
 //! HTTP server for all listeners: the API, the admin listener and the worker's metrics.
 //!
-//! The [`server`] accepts connections and bounds their number. Each request passes the [`guard`], which authenticates the caller
-//! ([`access`], [`proxies`]), rejects web pages of other origins ([`origin`]), and limits the caller's rate ([`rates`]) and
-//! concurrency ([`fair_semaphore`]).
+//! The [`server`] accepts connections and bounds their number. Each request passes the [`guard`],
+//! which authenticates the caller ([`access`], [`proxies`]), rejects web pages of other origins
+//! ([`origin`]), and limits the caller's rate ([`rates`]) and concurrency ([`fair_semaphore`]).
 
 pub mod access;
 pub mod callers;

@@ -1,7 +1,7 @@
-//! Requests that can be repeated without being done twice.
+//! Idempotency keys, with which a request can be retried without being done twice.
 //!
-//! A request's key is written in the transaction that writes what it asks for: so there is no record without its thing,
-//! and nothing that a crash could leave behind. A refused request leaves no record, and its repetition is decided
+//! One transaction writes a request's key and its result. So there is no record without its result,
+//! and a crash leaves nothing behind. A refused request leaves no record, and a retry is decided
 //! afresh.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -13,29 +13,29 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{booking::Booking, postgres};
 
-/// What makes a request repeatable.
+/// Idempotency key of a request, with a fingerprint of the request.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// Whose key it is, and the key: 1 to 255 characters.
+    /// Key and its owner. The key has 1 to 255 characters.
     pub key: Key,
-    /// Of what is asked for.
+    /// SHA-256 of the operation and the request.
     pub fingerprint: Vec<u8>,
 }
 
-/// A key that belongs to its caller: two callers may use the same text.
+/// Idempotency key that belongs to its caller: two callers may use the same text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// The caller's API key; 0 without one.
+    /// Id of the caller's API key; 0 without one.
     pub owner: i64,
-    /// As the caller sent it.
+    /// Key as the caller sent it.
     pub text: String,
 }
 
 impl Claim {
-    /// A claim of this key for what `operation` is to do with `request`.
+    /// Creates a claim of this key for what `operation` does with `request`.
     #[must_use]
     pub fn new(key: Key, operation: &str, request: &impl Serialize) -> Self {
-        // Values that can't be written as JSON do not come from JSON.
+        // Requests come from JSON, so they can be written as JSON.
         let request = serde_json::to_vec(request).unwrap_or_default();
         let fingerprint = Sha256::new()
             .chain_update(operation)
@@ -49,10 +49,10 @@ impl Claim {
     }
 }
 
-/// What a request made, now or when it came for the first time.
+/// Result of a request, made now or by an earlier request with the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made<Thing> {
-    /// As it is now.
+    /// Show or booking as it is now.
     pub thing: Thing,
     /// Whether an earlier request with the same key made it.
     pub is_replay: bool,
@@ -74,16 +74,16 @@ impl<Thing> Made<Thing> {
     }
 }
 
-/// What was made under a key.
+/// Record of what was made under a key.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) fingerprint: Vec<u8>,
     pub(crate) show_id: i64,
-    /// None when it was a show.
+    /// `None` if a show was made.
     pub(crate) booking_id: Option<i64>,
 }
 
-/// Those of the keys that have been used.
+/// Finds the records of those keys that have been used.
 pub(crate) async fn find(
     tx: &mut PgConnection,
     keys: impl Iterator<Item = &Key>,
@@ -119,8 +119,9 @@ pub(crate) async fn find(
         .collect())
 }
 
-/// Remembers what bookings were made under which keys: in the order of the keys, so that two transactions can't wait for
-/// each other.
+/// Records which bookings were made under which keys.
+///
+/// It writes in the order of the keys, so that two transactions can't deadlock.
 pub(crate) async fn record<'a>(
     tx: &mut PgConnection,
     claimed: impl Iterator<Item = (&'a Claim, &'a Booking)>,
@@ -150,15 +151,17 @@ pub(crate) async fn record<'a>(
     Ok(())
 }
 
-/// How many keys are forgotten at once at most.
+/// Maximum number of keys that [`prune`] deletes at once.
 pub const PRUNED_AT_ONCE: u32 = 10_000;
 
-/// Forgets the oldest of the keys that are older than this, at most [`PRUNED_AT_ONCE`]; returns how many. It is `now` at the
-/// latest, whatever the database's clock says: a clock that is set forward makes no key older.
+/// Deletes the oldest keys older than `age`, at most [`PRUNED_AT_ONCE`]. Returns how many.
+///
+/// The age is measured up to the database's clock, but not beyond `now`: a clock that is set
+/// forward makes no key older.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn prune(
     pool: &PgPool,
     age: Duration,

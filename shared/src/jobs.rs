@@ -1,6 +1,7 @@
-//! Background jobs: the queues' names, the payloads, and when jobs are run again.
+//! Background jobs: queue names, payloads, and when jobs are run again.
 //!
-//! A payload holds ids only. Delivery is at least once, so that every handler re-reads the state it acts on.
+//! A payload holds ids only. Delivery is at least once, so every handler re-reads the state that it
+//! acts on.
 
 use apalis_postgres::PostgresStorage;
 use chrono::{DateTime, Utc};
@@ -10,47 +11,54 @@ use ulid::Ulid;
 
 use crate::postgres;
 
-/// Fails the named holds once they have run out. One job per committed batch of bookings, enqueued by
-/// [`reserve`](crate::booking::reserve) in the statement that writes them.
+/// Payload of the job that fails the named holds once they have expired.
+///
+/// There is one job for each committed batch of bookings. [`reserve`](crate::booking::reserve)
+/// enqueues it in the statement that writes the bookings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExpireBookings {
-    /// Their show, if it is the same.
+    /// Show of the bookings, if it is the same for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub show_id: Option<i64>,
-    /// The bookings that were reserved together.
+    /// Bookings that were reserved together.
     pub booking_ids: Vec<i64>,
 }
 
 impl ExpireBookings {
-    /// The queue's name, also in `apalis.jobs.job_type`.
+    /// Name of the queue, also in `apalis.jobs.job_type`.
     pub const QUEUE: &str = "expire-bookings";
-    /// How often a failing job is run before it is dead. With the worker's backoff that takes about half an hour;
-    /// the janitor's sweep returns the seats long before.
+    /// Number of attempts after which a failing job is dead.
+    ///
+    /// With the worker's backoff that takes about half an hour; the janitor's sweep frees the seats
+    /// long before.
     pub(crate) const MAX_ATTEMPTS: i32 = 12;
 }
 
-/// All queues of this program.
+/// Names of all queues of this program.
 pub const QUEUES: [&str; 1] = [ExpireBookings::QUEUE];
 
-/// An id for a new job; apalis wants a ULID. It begins with the time at which the job's bookings are made, which is how
+/// Creates an id for a new job, a ULID as apalis requires.
+///
+/// It begins with the time at which the job's bookings are made, by which
 /// [`inspect`](crate::queue::inspect) finds the jobs of a booking.
 pub(crate) fn new_id(made_at: DateTime<Utc>) -> String {
     Ulid::from_datetime(made_at.into()).to_string()
 }
 
-/// Moves the time at which a job is run next, while it is running. apalis itself would run a job that failed or was
-/// put back again at once.
+/// Reschedules a job while it is running.
+///
+/// Apalis itself would at once repeat a job that failed or was put back.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn reschedule(pool: &PgPool, job_id: &str, run_at: RunAt) -> Result<(), postgres::Error> {
     let (at, delay_seconds) = match run_at {
         RunAt::Instant(at) => (Some(at), None),
         RunAt::After(delay) => (None, Some(delay.as_secs_f64())),
     };
-    // To be too early is no failure: it gets the attempt back that this run takes.
+    // Running too early is not a failure: the job gets back the attempt that this run uses.
     let is_early = i32::from(at.is_some());
     sqlx::query!(
         "UPDATE apalis.jobs
@@ -66,12 +74,12 @@ pub async fn reschedule(pool: &PgPool, job_id: &str, run_at: RunAt) -> Result<()
     Ok(())
 }
 
-/// When a job is to run, on the database's clock.
+/// Time at which a job is to run, on the database's clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RunAt {
-    /// At this instant, because it was too early.
+    /// This instant, because the job ran too early.
     Instant(DateTime<Utc>),
-    /// This long after now, because it failed.
+    /// This long after now, because the job failed.
     After(std::time::Duration),
 }
 

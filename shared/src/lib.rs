@@ -1,50 +1,55 @@
-//! What the api and the worker both know: the domain, its transactions, the queue.
+//! The ticketing domain, its transactions and the job queue, shared by the api and the worker.
 //!
-//! A *show* has a number of seats. A *booking* takes some of them: it is a *hold* (`PENDING`) until
-//! its deadline, is confirmed in that time, or fails and its seats are available again.
+//! A *show* has a number of seats. A *booking* takes some of them. It begins as a *hold*
+//! (`PENDING`). It is confirmed before its deadline, or it fails and its seats are available again.
 //!
-//! | for | see |
+//! | topic | module |
 //! | --- | --- |
 //! | shows and their seat counters | [`show`] |
-//! | the rules of a booking, pure | [`booking`] |
-//! | the transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::extend`], [`booking::expire`] |
-//! | requests that share a transaction | [`batch`] |
-//! | locks that others keep | [`booking::locks`] |
-//! | requests that can be repeated | [`idempotency`] |
-//! | who may use the API | [`api_key`] |
-//! | reading bookings | [`booking::query`] |
+//! | rules of a booking, as pure functions | [`booking`] |
+//! | transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::extend`], [`booking::expire`] |
+//! | batches of requests that share a transaction | [`batch`] |
+//! | row locks held by other transactions | [`booking::locks`] |
+//! | idempotency keys for retries | [`idempotency`] |
+//! | API keys and their scopes | [`api_key`] |
+//! | queries for bookings | [`booking::query`] |
 //! | background jobs and how they are enqueued | [`jobs`] |
-//! | the queue: looking into it, steering it, housekeeping | [`queue`] |
-//! | how the sale goes | [`sales`] |
-//! | whether all invariants hold | [`audit`] |
-//! | connections, migrations, which errors are worth a retry | [`postgres`] |
+//! | inspecting, controlling and cleaning up the queue | [`queue`] |
+//! | progress of the sale | [`sales`] |
+//! | audit of the invariants | [`audit`] |
+//! | connections, migrations, retryable errors | [`postgres`] |
 //! | a private PostgreSQL server | [`local_postgres`] |
-//! | logs | [`telemetry`] |
-//! | figures for machines to watch | [`metrics`] |
-//! | serving HTTP | [`http`] |
-//! | when to stop | [`shutdown`] |
-//! | times of rows | [`timestamp`] |
-//! | what a process asks of its system | [`process`] |
+//! | logs and traces | [`telemetry`] |
+//! | metrics for Prometheus | [`metrics`] |
+//! | HTTP server | [`http`] |
+//! | shutdown signals | [`shutdown`] |
+//! | the database's clock and timestamps | [`timestamp`] |
+//! | operating system: listeners, limits and signals | [`process`] |
 //!
 //! # Invariants
 //!
-//! 1. `seats = available_seats + Σ number_of_seats` of a show's `PENDING` and `CONFIRMED` bookings, after
-//!    every commit.
-//! 2. A booking leaves `PENDING` once. It can only be confirmed before its deadline and only fails after it.
-//! 3. An expiry job exists if and only if the bookings that it names do: they are written in one transaction.
+//! 1. After every commit, `seats = available_seats + Σ number_of_seats` over a show's `PENDING` and
+//!    `CONFIRMED` bookings.
+//! 2. A booking leaves `PENDING` once. It can be confirmed only before its deadline, and fails only
+//!    from then on.
+//! 3. An expiry job exists if and only if the bookings that it names exist: one transaction writes
+//!    both.
 //!
 //! # How a transaction is written
 //!
-//! Lock (bookings by id, then shows by id), read the database's clock *after* the locks are held, decide with
-//! a pure function of state, request and that time, write with the condition repeated in SQL, check the number
-//! of rows. Only the database's clock decides anything: hosts may disagree about the time.
+//! A transaction locks rows (bookings by id, then shows by id) and reads the database's clock
+//! *after* the locks are held. It decides with a pure function of state, request and time, writes
+//! with the condition repeated in SQL, and checks the number of rows. Only the database's clock
+//! decides anything: hosts may disagree about the time.
 //!
-//! Who reserves has the show's lock first, and so never waits for a booking: holds that have run out and that somebody else has
-//! locked are left alone, and waited for afterwards, without the show.
+//! [`booking::reserve`] locks the show first, and therefore never waits for a booking. It skips
+//! expired holds that another transaction has locked, and waits for them afterwards, without the
+//! show's lock.
 //!
-//! What looks for holds says `resolved_at IS NULL`, as their indexes do; of the holds of all shows also `id > 0`, as the index
-//! of these does. What changes bookings by their ids says `status = 'PENDING'`, which means the same, so that it can't be
-//! planned by way of those indexes.
+//! Queries that look for holds say `resolved_at IS NULL`, as the indexes on holds do. Queries for
+//! the holds of all shows also say `id > 0`, as the index on those does. Statements that change
+//! bookings by id say `status = 'PENDING'`, which means the same, so that the planner can't use
+//! those indexes for them.
 
 pub mod api_key;
 pub mod audit;

@@ -1,7 +1,8 @@
 //! A private PostgreSQL server, for `cargo run` without a `DATABASE_URL` and for tests.
 //!
-//! A small shell script is the server's keeper: it starts the server, then reads from a pipe that only we
-//! hold. When the pipe closes, because we stop or because we were killed, it stops the server.
+//! A small shell script, the keeper, starts the server and then reads from a pipe that only this
+//! process holds. When the pipe closes, because this process stops or is killed, the keeper stops
+//! the server.
 
 mod cluster;
 mod programs;
@@ -26,38 +27,46 @@ use crate::{
     process,
 };
 
-/// What becomes of the server's data.
+/// Durability of the server's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Every commit is on disk before it is acknowledged; the data stays.
+    /// Every commit is on disk before it is acknowledged, and the data is kept.
     Durable,
-    /// Fast and forgetful: nothing is forced to disk, and the data directory is removed when the server stops.
+    /// Fast: nothing is forced to disk, and the data directory is removed when the server stops.
     Throwaway,
 }
 
-/// The database that is created in a new server.
+/// Name of the database in a new server.
 pub const DATABASE: &str = "ticketing";
 
-/// Its log, in its data directory.
+/// Name of the server's log, in its data directory.
 const LOG: &str = "server.log";
 
-/// Leaves a path readable in a URL. All else is escaped, also what a shell would expand.
+/// Characters to escape in a path, so that it stays readable in a URL.
+///
+/// They include all that a shell would expand.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'.')
     .remove(b'-')
     .remove(b'_');
 
+/// Maximum length of the data directory's path, in bytes.
+///
 /// A Unix socket's path has at most 107 bytes, of which `/.s.PGSQL.5432` needs 14.
 const MAX_DATA_DIR_BYTES: usize = 93;
 
-/// How long a server may take to stop after its owner was killed.
+/// Time that a server may take to stop after its owner was killed.
 const STOPPING: Duration = Duration::from_secs(5);
 
-/// Starts the server whose data is in the working directory, says so, and stops it when standard input ends.
-/// `$1` directory of the programs, `$2` log, `$3` server options, `$4` how to stop, `$5` data to remove, if any.
+/// Shell script that starts the server whose data is in the working directory, and stops it later.
 ///
-/// `pg_ctl` gives paths to another shell, which expands `$` and backticks in them: so it gets none.
+/// It prints `ready` once the server runs, and stops the server when standard input ends. `$1` is
+/// the directory of the server's programs, `$2` the log, `$3` the server's options, `$4` the
+/// shutdown mode, and `$5` the data to remove, if any.
+///
+/// `pg_ctl` passes paths to another shell, which expands `$` and backticks in them. So it gets no
+/// path but `.` and the name of the log.
 const KEEPER: &str = r#"
     "$1/pg_ctl" -D . -l "$2" -o "$3" -w -s start >&2 || exit 1
     echo ready
@@ -66,7 +75,7 @@ const KEEPER: &str = r#"
     if [ -n "$5" ]; then rm -rf "$5"; fi
 "#;
 
-/// A running server. It stops when this is dropped, and also when this process is killed.
+/// A running server. It stops when this value is dropped, and also when this process is killed.
 #[derive(Debug)]
 pub struct LocalPostgres {
     keeper: Child,
@@ -75,15 +84,16 @@ pub struct LocalPostgres {
 }
 
 impl LocalPostgres {
-    /// Starts a server on this data directory, which is made if there is none.
+    /// Starts a server on a data directory, which is created if it does not exist.
     ///
-    /// It listens on a Unix socket in its data directory, which only its owner (and root) can enter, and on
-    /// nothing else. Run as root, the server runs as user `postgres` or `nobody`, since it refuses root.
+    /// The server listens on a Unix socket in its data directory, which only its owner and root can
+    /// enter, and on nothing else. If this process runs as root, the server runs as user `postgres`
+    /// or `nobody`, because PostgreSQL refuses to run as root.
     ///
     /// # Errors
     ///
-    /// When no server program is found (the message names each place searched), the directory can't be used,
-    /// or the server does not start (the message ends with its log).
+    /// Fails if no server program is found (the message lists each place searched), the directory
+    /// can't be used, or the server does not start (the message ends with its log).
     pub fn start(data_dir: &Path, mode: Mode) -> anyhow::Result<Self> {
         let programs = programs::find()?;
         let data_dir = std::path::absolute(data_dir)?;
@@ -116,7 +126,8 @@ impl LocalPostgres {
         let keeper = loop {
             match start_keeper(&owner, &data_dir, &arguments)? {
                 Ok(keeper) => break keeper,
-                // Perhaps its last owner was killed a moment ago, and it is still stopping and writing to its log.
+                // The previous owner may have been killed a moment ago. Then its server is still
+                // stopping and writing to its log.
                 Err(_)
                     if last_lines(&log, 15).contains("postmaster.pid")
                         && began.elapsed() < STOPPING =>
@@ -124,7 +135,7 @@ impl LocalPostgres {
                     thread::sleep(Duration::from_millis(100));
                 }
                 Err(output) => bail!(
-                    "PostgreSQL does not start on {}\n{output}\n{}",
+                    "PostgreSQL does not start in {}\n{output}\n{}",
                     data_dir.display(),
                     last_lines(&log, 15),
                 ),
@@ -137,7 +148,10 @@ impl LocalPostgres {
         })
     }
 
-    /// The URL of a database in this server, for us and for `psql`, whatever variables such as `PGPORT` and `PGSSLMODE` say.
+    /// Returns the URL of a database on this server.
+    ///
+    /// It works for this program and for `psql`, whatever variables such as `PGPORT` and
+    /// `PGSSLMODE` say.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         let data_dir = self.data_dir.to_string_lossy();
@@ -145,17 +159,17 @@ impl LocalPostgres {
         format!("postgres:///{database}?host={host}&port=5432&user=postgres&sslmode=disable")
     }
 
-    /// The URL of the database that a new server has.
+    /// Returns the URL of the database that a new server has.
     #[must_use]
     pub fn default_url(&self) -> String {
         self.url(DATABASE)
     }
 
-    /// Makes a database with the schema of ticketing, and returns its URL.
+    /// Creates a database with the schema of ticketing, and returns its URL.
     ///
     /// # Errors
     ///
-    /// When it exists already, or the server fails.
+    /// Fails if the database exists already, or if a statement fails.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<String> {
         self.execute(&format!("CREATE DATABASE {name}")).await?;
         let database = self.connect(name).await?;
@@ -164,11 +178,11 @@ impl LocalPostgres {
         Ok(self.url(name))
     }
 
-    /// A small pool on a database, for a look at it.
+    /// Opens a small connection pool on a database, for inspecting it.
     ///
     /// # Errors
     ///
-    /// When it can't be connected to.
+    /// Fails if the database can't be reached.
     pub async fn connect(&self, database: &str) -> anyhow::Result<Database> {
         postgres::connect(&DatabaseArgs {
             database_url: self.url(database),
@@ -178,21 +192,21 @@ impl LocalPostgres {
         .await
     }
 
-    /// Removes a database, whoever is connected to it.
+    /// Drops a database, even if clients are connected to it.
     ///
     /// # Errors
     ///
-    /// When the server fails.
+    /// Fails if the statement fails.
     pub async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
         self.execute(&format!("DROP DATABASE {name} WITH (FORCE)"))
             .await
     }
 
-    /// Ends this many connections of clients to a database, whichever they are.
+    /// Terminates this many client connections to a database, chosen at random.
     ///
     /// # Errors
     ///
-    /// When the server fails.
+    /// Fails if the statement fails.
     pub async fn cut_connections(&self, database: &str, count: i64) -> anyhow::Result<()> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await?;
         sqlx::query!(
@@ -208,24 +222,24 @@ impl LocalPostgres {
         Ok(())
     }
 
-    /// The end of its log: why it ended, if the log tells that.
+    /// Returns the end of the server's log: the reason why the server ended, if the log has one.
     #[must_use]
     pub fn last_words(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         last_words(&String::from_utf8_lossy(&log))
     }
 
-    /// Whether it still runs. Nobody starts it again when it was killed.
+    /// Whether the server is running. Nothing restarts it after it was killed.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.process_id().is_ok_and(process::is_running)
     }
 
-    /// The process that started all others of the server.
+    /// Returns the process id of the server's main process, the parent of all others.
     ///
     /// # Errors
     ///
-    /// When it does not run.
+    /// Fails if the server is not running.
     pub fn process_id(&self) -> anyhow::Result<i32> {
         let file = self.data_dir.join("postmaster.pid");
         let text = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
@@ -245,11 +259,11 @@ impl LocalPostgres {
         Ok(())
     }
 
-    /// Starts another server that follows this one: a hot standby, to which everything is streamed.
+    /// Starts a hot standby of this server, to which all changes are streamed.
     ///
     /// # Errors
     ///
-    /// When this one can't be copied, or the other one does not start.
+    /// Fails if this server can't be copied, or the standby does not start.
     #[cfg(feature = "testing")]
     pub fn start_standby(&self, data_dir: &Path) -> anyhow::Result<Self> {
         use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
@@ -264,18 +278,19 @@ impl LocalPostgres {
             .arg("--pgdata")
             .arg(data_dir);
         cluster::run(&mut copy)?;
-        // What is in the data directory because we put it there, and not part of the data.
+        // These files are in the data directory because of how this module runs the server. They
+        // are not part of the data.
         for file in [".s.PGSQL.5432.lock", LOG] {
             fs::remove_file(data_dir.join(file))?;
         }
         Self::start(data_dir, Mode::Durable)
     }
 
-    /// The server's name and version.
+    /// Returns the server's name and version.
     ///
     /// # Errors
     ///
-    /// When the server fails.
+    /// Fails if the statement fails.
     pub async fn version(&self) -> anyhow::Result<String> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await?;
         let version = sqlx::query_scalar!(
@@ -287,19 +302,19 @@ impl LocalPostgres {
         Ok(version)
     }
 
-    /// One of the programs that come with the server.
+    /// Returns the path of a program that comes with the server.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
     }
 
-    /// Where it writes its log.
+    /// Returns the path of the server's log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.data_dir.join(LOG)
     }
 
-    /// Where its data is.
+    /// Returns the server's data directory.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
@@ -308,7 +323,8 @@ impl LocalPostgres {
 
 impl Drop for LocalPostgres {
     fn drop(&mut self) {
-        // Closing the pipe is the signal; the wait lets the server write its data out.
+        // Closing the pipe signals the keeper to stop the server. Waiting lets the server write its
+        // data out.
         drop(self.keeper.stdin.take());
         if let Err(error) = self.keeper.wait() {
             tracing::error!(%error, "cannot wait for PostgreSQL to stop");
@@ -316,7 +332,7 @@ impl Drop for LocalPostgres {
     }
 }
 
-/// Starts the keeper, and returns it when the server is ready, or else what it printed.
+/// Starts the keeper. Returns it once the server is ready, and otherwise what it printed.
 fn start_keeper(
     owner: &Owner,
     data_dir: &Path,
@@ -344,12 +360,13 @@ fn start_keeper(
         .to_owned()))
 }
 
-/// Fails for paths that PostgreSQL or a connection URL can't hold.
+/// Fails if PostgreSQL or a connection URL can't hold the path.
 fn check_path(data_dir: &Path) -> anyhow::Result<()> {
     let shown = data_dir.display();
     ensure!(
         data_dir.as_os_str().len() <= MAX_DATA_DIR_BYTES,
-        "the data directory {shown} is longer than the {MAX_DATA_DIR_BYTES} bytes that a Unix socket in it allows",
+        "the path of the data directory {shown} is longer than the {MAX_DATA_DIR_BYTES} bytes that \
+         a Unix socket in it allows",
     );
     let path = data_dir
         .to_str()
@@ -361,7 +378,9 @@ fn check_path(data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last errors since the server started that ended a process of it, or else the last lines.
+/// Returns the last errors since the start that ended a process of the server, or the last lines.
+///
+/// At most three are returned.
 fn last_words(log: &str) -> String {
     let start = log.rfind("starting PostgreSQL").unwrap_or_default();
     let lines: Vec<&str> = log[start..].lines().collect();
@@ -371,7 +390,7 @@ fn last_words(log: &str) -> String {
             let at = line.find("PANIC:  ").or_else(|| line.find("FATAL:  "))?;
             Some(&line[at..])
         })
-        // What it tells clients meanwhile.
+        // Rejections of clients while the server starts, recovers or stops.
         .filter(|error| !error.contains("the database system is"))
         .collect();
     let words = if ended.is_empty() { lines } else { ended };

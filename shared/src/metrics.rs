@@ -1,7 +1,8 @@
-//! Figures for machines to watch, in Prometheus's text format.
+//! Prometheus metrics of this process, in the text format.
 //!
-//! Each process counts for itself and from its start; labels have few values, all of them written in this program. What all
-//! processes see alike, such as the depth of a queue, each of them tells: take the maximum, not the sum.
+//! Each process counts its own events, from its start. Labels have few values, all of them written
+//! in this program. Metrics of shared state, such as the depth of a queue, are reported by every
+//! process alike: aggregate them with the maximum, not the sum.
 
 use std::sync::LazyLock;
 
@@ -13,21 +14,21 @@ use sqlx::PgPool;
 
 use crate::telemetry::log_writer;
 
-/// A counter for each value of one label.
+/// Registers a counter for each combination of label values.
 ///
 /// # Panics
 ///
-/// When there is one of this name already.
+/// Panics if a metric with this name is registered already.
 #[must_use]
 pub fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register_int_counter_vec!(name, help, labels).expect("each name is registered once")
 }
 
-/// A histogram of seconds for each value of some labels.
+/// Registers a histogram of seconds for each combination of label values.
 ///
 /// # Panics
 ///
-/// When there is one of this name already.
+/// Panics if a metric with this name is registered already.
 #[must_use]
 pub fn seconds(name: &str, help: &str, labels: &[&str]) -> HistogramVec {
     let buckets = vec![
@@ -36,25 +37,25 @@ pub fn seconds(name: &str, help: &str, labels: &[&str]) -> HistogramVec {
     register_histogram_vec!(name, help, labels, buckets).expect("each name is registered once")
 }
 
-/// What became of bookings.
+/// Counters of changes to bookings, by outcome.
 pub struct Bookings {
-    /// Holds that were made.
+    /// Holds that were created.
     pub reserved: IntCounter,
-    /// Holds that were sold.
+    /// Holds that were confirmed.
     pub confirmed: IntCounter,
-    /// Bookings that their clients gave up.
+    /// Bookings that their clients cancelled.
     pub cancelled: IntCounter,
-    /// Holds that were made to last longer.
+    /// Holds that were extended.
     pub extended: IntCounter,
-    /// Holds that ran out.
+    /// Holds that expired.
     pub failed: IntCounter,
 }
 
-/// What became of bookings in transactions of this process.
+/// Changes to bookings in transactions of this process.
 pub static BOOKINGS: LazyLock<Bookings> = LazyLock::new(|| {
     let all = counters(
         "ticketing_bookings_total",
-        "Bookings by what this process made of them.",
+        "Changes to bookings by this process, by outcome.",
         &["outcome"],
     );
     let of = |outcome: &str| all.with_label_values(&[outcome]);
@@ -67,11 +68,11 @@ pub static BOOKINGS: LazyLock<Bookings> = LazyLock::new(|| {
     }
 });
 
-/// How long after their deadlines holds failed in transactions of this process, in seconds.
+/// Time from the deadline of a hold until a transaction of this process failed it, in seconds.
 pub static EXPIRY_LAG: LazyLock<Histogram> = LazyLock::new(|| {
     register_histogram!(
         "ticketing_expiry_lag_seconds",
-        "How long after their deadlines this process failed holds.",
+        "Time from a hold's deadline until this process failed it, in seconds.",
         vec![
             0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0
         ]
@@ -84,13 +85,13 @@ const CONNECTIONS_NAME: &str = "ticketing_database_connections";
 static CONNECTIONS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     register_int_gauge_vec!(
         CONNECTIONS_NAME,
-        "Connections to the database: idle, busy, and how many there may be (max).",
+        "Database connections: idle, busy, and the maximum (max).",
         &["pool", "state"]
     )
     .expect("each name is registered once")
 });
 
-/// Notes how much of a pool is used.
+/// Records the usage of a connection pool.
 pub fn observe_pool(name: &str, pool: &PgPool) {
     let idle = pool.num_idle();
     let open = usize::try_from(pool.size()).unwrap_or(usize::MAX);
@@ -106,17 +107,19 @@ pub fn observe_pool(name: &str, pool: &PgPool) {
     }
 }
 
-/// The type of what [`render`] makes.
+/// Content type of the text that [`render`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Metrics of this process, except those whose names begin with one of `without`, and of database pools only those in `pools`. In
-/// `ticketing up`, api and worker share a process and a registry.
+/// Renders the metrics of this process, except those whose names begin with one of `without`.
+///
+/// Of the connection pools, only those in `pools` are included: in `ticketing up`, api and worker
+/// share a process and a registry.
 ///
 /// # Errors
 ///
-/// When two of them contradict each other.
+/// Fails if two metrics contradict each other.
 pub fn render(without: &[&str], pools: &[&str]) -> Result<Vec<u8>, prometheus::Error> {
-    // So that they are there, with 0, before something happens.
+    // Creates these metrics, so that they are reported as 0 before the first event.
     LazyLock::force(&BOOKINGS);
     LazyLock::force(&EXPIRY_LAG);
     LazyLock::force(&log_writer::DROPPED);

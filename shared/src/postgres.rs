@@ -1,4 +1,4 @@
-//! Connections, migrations, leadership, and which errors are worth a retry.
+//! PostgreSQL access: connections, migrations, leadership, and the errors that are worth a retry.
 
 pub mod citus;
 mod connect;
@@ -29,10 +29,10 @@ pub use self::{
     session::{Session, Work},
     statements::{forget as forget_statements, read},
 };
-/// How long a connection may take to show that it still works; another one is tried then.
+/// Time that a connection has to show that it still works, before another one is tried.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a connection may have been idle to be used without a test.
+/// Idle time up to which a connection is used without a test.
 const TRUSTED_WHEN_IDLE: Duration = Duration::from_secs(1);
 
 async fn within<T, E: From<sqlx::Error>>(
@@ -44,12 +44,15 @@ async fn within<T, E: From<sqlx::Error>>(
         .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
 }
 
-/// Gives up what a database does not answer. A [transaction](Session::transact) does so by itself; this is for what happens
-/// outside of one and that no client waits for, which would otherwise wait for a vanished host for a quarter of an hour.
+/// Gives up on a database call that is not answered within 12 s.
+///
+/// A [transaction](Session::transact) has timeouts of its own. This is for calls outside of one
+/// that no client waits for: a call to a vanished host would otherwise wait for a quarter of an
+/// hour.
 ///
 /// # Errors
 ///
-/// Those of `asking`; [`Error::Unavailable`] after 12 s.
+/// Fails with the error of `asking`, or with [`Error::Unavailable`] after 12 s.
 pub async fn in_time<T>(asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     within(session::WORK_TIMEOUT, asking).await
 }

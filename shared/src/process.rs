@@ -1,4 +1,4 @@
-//! What a process asks of its operating system.
+//! Operating system functions for a process: listening, limits, signals and processor time.
 
 use std::{
     fs, io,
@@ -15,12 +15,14 @@ use nix::{
 };
 use tokio::net::TcpListener;
 
-/// Listens on this address. Without one on this port of the loopback address; or on a free one where another process of this
-/// machine has that, since it is there for those who look for it and not for those who use the system.
+/// Listens on an address for operators; by default on this port of the loopback address.
+///
+/// If another process of this machine has that port, it listens on a free one: the listener is for
+/// operators, who look for its address, and not for users of the system.
 ///
 /// # Errors
 ///
-/// When the address is in use or not ours, or no port is free.
+/// Fails if the address is in use or not local, or if no port is free.
 pub fn listen_for_operators(address: Option<SocketAddr>, port: u16) -> io::Result<TcpListener> {
     let bind = |address: SocketAddr| {
         let listener = std::net::TcpListener::bind(address)?;
@@ -34,8 +36,9 @@ pub fn listen_for_operators(address: Option<SocketAddr>, port: u16) -> io::Resul
     }
 }
 
-/// Allows this process as many open files as its hard limit, since each connection is one. Many systems start with
-/// 1,024. What can't be had is done without.
+/// Raises the limit of open files to the hard limit, because each connection is an open file.
+///
+/// Many systems start with 1,024. If the limit can't be raised, the process goes on without.
 pub fn raise_open_files_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
@@ -44,10 +47,11 @@ pub fn raise_open_files_limit() {
     }
 }
 
-/// How many of the connections that are asked for this process can serve. It has other files than these: `other_files`, which are
-/// kept for them. And each may take `bytes` of memory at worst, which for all together are to be half of what it may use.
+/// Returns how many of the `asked` connections this process can serve.
 ///
-/// It says so when these are fewer.
+/// It has other open files than these: `other_files`, which are reserved. Each connection may take
+/// `bytes` of memory at worst, and all together may take half of the memory that the process may
+/// use. Logs a warning if the process can serve fewer than `asked`.
 #[must_use]
 pub fn connections_that_fit(asked: usize, other_files: usize, bytes: u64) -> usize {
     let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
@@ -63,16 +67,17 @@ pub fn connections_that_fit(asked: usize, other_files: usize, bytes: u64) -> usi
             served = fit,
             open_files = files,
             memory,
-            "fewer connections are served than are asked for: the process has not the files or the memory for them"
+            "fewer connections are served than configured: the process lacks the open files or the \
+             memory for them"
         );
     }
     asked.min(fit)
 }
 
-/// Fewer connections would be of no use.
+/// Minimum number of connections. Fewer would be of no use.
 const MIN_CONNECTIONS: u64 = 16;
 
-/// How many bytes of memory this process's control groups let it use; none where there are none, or they set no limit.
+/// Returns the memory limit of this process's control groups, in bytes; none if there is none.
 #[must_use]
 pub fn memory_limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -86,7 +91,8 @@ pub fn memory_limit() -> Option<u64> {
             }
             _ => return Vec::new(),
         };
-        // Each group is within the one above it. In a container, the paths of those outside are not there.
+        // Each group is within the one above it. In a container, the paths of outer groups do not
+        // exist.
         let inside = Path::new(group.unwrap_or_default()).ancestors();
         let inside = inside.map(|group| group.strip_prefix("/").unwrap_or(group).to_owned());
         inside
@@ -95,11 +101,11 @@ pub fn memory_limit() -> Option<u64> {
     });
     let limits =
         limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
-    // Version 1 writes none as a number that no machine has.
+    // Version 1 writes no limit as a number that exceeds any machine's memory.
     limits.min().filter(|limit| *limit < 1 << 60)
 }
 
-/// Whether this process ignores a signal, as under `nohup`; false where the system does not tell.
+/// Whether this process ignores a signal, as under `nohup`; false if the system does not report it.
 #[must_use]
 pub fn ignores(signal: Signal) -> bool {
     let ignored = || -> Option<u64> {
@@ -112,8 +118,11 @@ pub fn ignores(signal: Signal) -> bool {
     ignored().is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
 }
 
-/// How much processor time a process and its children have had, those that have ended among them, in seconds; none where the
-/// system does not tell.
+/// Returns the processor time of a process and its children, in seconds.
+///
+/// Children that have ended are included.
+///
+/// It is none if the system does not report it.
 #[must_use]
 pub fn processor_seconds(id: i32) -> Option<f64> {
     let mut ticks = ProcessorTime::of(id)?.with_ended_children;
@@ -131,19 +140,19 @@ pub fn processor_seconds(id: i32) -> Option<f64> {
     Some(ticks / TICKS_PER_SECOND)
 }
 
-/// In which Linux tells processor time, on all machines that this is built for.
+/// Unit in which Linux reports processor time, on all machines that this program is built for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 struct ProcessorTime {
     parent: i32,
-    /// In ticks.
+    /// Processor time, in ticks.
     with_ended_children: f64,
 }
 
 impl ProcessorTime {
     fn of(id: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // Behind its name in parentheses: its state, its parent, and nine others before four times.
+        // After the name in parentheses: the state, the parent, nine other fields, and four times.
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
         let times = fields.get(11..15)?.iter().map(|ticks| ticks.parse::<f64>());
         Some(Self {
@@ -153,10 +162,12 @@ impl ProcessorTime {
     }
 }
 
-/// Whether the process with this id runs. One that has ended and whose parent did not notice does not.
+/// Whether the process with this id is running.
+///
+/// A zombie, which has ended and was not noticed by its parent, is not.
 #[must_use]
 pub fn is_running(id: i32) -> bool {
-    // Its state comes after its name in parentheses.
+    // The state comes after the name in parentheses.
     let is_zombie = fs::read_to_string(format!("/proc/{id}/stat"))
         .ok()
         .and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with('Z')))

@@ -1,10 +1,10 @@
-//! The queue, for those who look after it: what is in it, and how it is steered.
+//! The job queue as operators see it: its contents, and how to control it.
 //!
-//! | for | see |
+//! | topic | module |
 //! | --- | --- |
-//! | queues, jobs and workers as they are | [`inspect`] |
+//! | queues, jobs and workers as they are now | [`inspect`] |
 //! | retry, run now, cancel, pause and resume | [`steer`] |
-//! | what the janitor does | [`housekeeping`] |
+//! | what the janitor rescues and prunes | [`housekeeping`] |
 //! | apalis's schema, and our changes to it | [`engine`] |
 
 pub mod engine;
@@ -14,29 +14,29 @@ pub mod steer;
 
 use serde::{Deserialize, Serialize};
 
-/// What a job is about to do. apalis's own words for it are in the rows.
+/// State of a job. The rows have apalis's own names for it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type,
 )]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum JobState {
-    /// To be run later.
+    /// The job is to run later.
     Scheduled,
-    /// To be run now: it waits for a worker.
+    /// The job is to run now, and waits for a worker.
     Due,
-    /// In a worker's hands.
+    /// A worker has claimed the job.
     Running,
-    /// It failed, and is to be run again later.
+    /// The job failed, and is to be retried later.
     Failed,
-    /// It is over, with success.
+    /// The job has ended with success.
     Done,
-    /// It is over, and will not be run again unless somebody says so.
+    /// The job has ended without success. It runs again only if an operator retries it.
     Dead,
 }
 
 impl JobState {
-    /// Each of them, in the order of a job's life.
+    /// All states, in the order of a job's life.
     pub const ALL: [Self; 6] = [
         Self::Scheduled,
         Self::Due,
@@ -46,7 +46,7 @@ impl JobState {
         Self::Dead,
     ];
 
-    /// Its name, as in JSON and in queries.
+    /// Returns the name, as in JSON and in queries.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl JobState {
         }
     }
 
-    /// What the rows of such jobs have in common, in the words of the index that finds them.
+    /// Returns the SQL condition for such jobs, in the words of the index that finds them.
     const fn condition(self) -> &'static str {
         match self {
             Self::Scheduled => "status = 'Pending' AND run_at > now()",

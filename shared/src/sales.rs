@@ -1,4 +1,4 @@
-//! How the sale goes, for people who watch it: reads of what changes while they look.
+//! Progress of the sale: queries for people who watch it while it changes.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,35 +6,36 @@ use sqlx::PgPool;
 
 use crate::{postgres::Error, timestamp::Timestamp};
 
-/// A show and where its seats are.
+/// Show, with how many of its seats are available, held and confirmed.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ShowSeats {
-    /// Its identity.
+    /// Id of the show.
     pub id: i64,
-    /// What people see.
+    /// Display name.
     pub name: String,
-    /// When it begins.
+    /// Time at which the show begins.
     #[serde(rename = "startTime")]
     pub starts_at: DateTime<Utc>,
-    /// Seats in all: the sum of the three.
+    /// Total number of seats: `available` + `held` + `confirmed`.
     pub seats: i64,
-    /// Seats to be had; those of overdue holds among them, whether or not their job has come.
+    /// Available seats, including those of overdue holds that no job has expired yet.
     pub available: i64,
     /// Seats of holds.
     pub held: i64,
-    /// Seats that are sold.
+    /// Seats of confirmed bookings.
     pub confirmed: i64,
 }
 
-/// The shows with the newest bookings, the last one first, and after them the newest shows; so many at most. It reads
-/// their holds.
+/// Lists the shows with the newest bookings, last one first, then the newest shows.
+///
+/// It returns at most `at_most` shows, and reads their holds.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn shows(pool: &PgPool, at_most: i64) -> Result<Vec<ShowSeats>, Error> {
-    // Ids come in order, so that the newest bookings are found at their end.
+    // Ids ascend, so the newest bookings are at the end of their index.
     let shows = sqlx::query_as!(
         ShowSeats,
         r#"WITH sold AS (
@@ -64,36 +65,39 @@ pub async fn shows(pool: &PgPool, at_most: i64) -> Result<Vec<ShowSeats>, Error>
     Ok(shows)
 }
 
-/// Counts of holds end here: this many may be more.
+/// Limit of counts of holds: a count of this many may stand for more.
 pub const MAX_COUNTED: i64 = 10_000;
 
-/// The sale as a whole.
+/// State of the sale as a whole.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pulse {
-    /// When, on the database's clock. Told beside it.
+    /// Time of the query, on the database's clock. It is reported beside this struct, not in it.
     #[serde(skip)]
     pub at: DateTime<Utc>,
-    /// The id of the newest booking; ids ascend by about one each.
+    /// Id of the newest booking. Ids ascend by about one for each booking.
     pub newest_booking: i64,
-    /// Holds that run out within 30 s; counted up to [`MAX_COUNTED`].
+    /// Number of holds that expire within 30 s, counted up to [`MAX_COUNTED`].
     pub holds_ending_soon: i64,
-    /// Holds whose deadline is over, and whose seats are not back yet; counted up to [`MAX_COUNTED`].
+    /// Number of holds past their deadline whose seats are not back yet, counted up to
+    /// [`MAX_COUNTED`].
     pub overdue_holds: i64,
-    /// For how long the oldest of them is overdue, in seconds; 0 when there is none.
+    /// How long the oldest of the overdue holds has been overdue, in seconds; 0 when there is none.
     pub longest_overdue_seconds: f64,
-    /// How long after their deadlines holds failed, of the 1,000 newest ones that failed in the last five minutes, in seconds: the median;
-    /// none when none did.
+    /// Median expiry lag in seconds: how long after their deadlines holds failed; `None` if none
+    /// did.
+    ///
+    /// It covers those of the 1,000 newest failed bookings that failed in the last five minutes.
     pub expiry_lag_median_seconds: Option<f64>,
-    /// The same: 99 of 100 were sooner.
+    /// 99th percentile of the expiry lag in seconds, of the same holds as the median.
     pub expiry_lag_p99_seconds: Option<f64>,
 }
 
-/// How it is now.
+/// Reads the state of the sale as it is now.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn pulse(pool: &PgPool) -> Result<Pulse, Error> {
     let pulse = sqlx::query_as!(
         Pulse,

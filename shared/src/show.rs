@@ -1,4 +1,4 @@
-//! Shows: what has seats to sell, and the counter of the seats left.
+//! Shows, and the counter of their available seats.
 
 use std::collections::BTreeMap;
 
@@ -14,83 +14,86 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// The most seats that one show can have.
+/// Maximum number of seats of a show.
 pub const MAX_SEATS: i32 = 1_000_000;
 
-/// How long a hold lasts when the show does not say, in seconds.
+/// Default for how long a hold lasts, in seconds.
 pub const DEFAULT_HOLD_SECONDS: i32 = 120;
 
-/// How long a hold can last in all when the show does not say, in seconds; at least as long as it lasts by itself.
+/// Default for how long a hold can last with extensions, in seconds; at least the show's hold time.
 pub const DEFAULT_MAX_HOLD_SECONDS: i32 = 900;
 
-/// One performance with a number of unnumbered seats.
+/// Performance with a number of unnumbered seats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Show {
-    /// Identity. Later shows have higher ids.
+    /// Unique id. Later shows have higher ids.
     #[schema(minimum = 1, examples(7))]
     pub id: i64,
-    /// What people see.
+    /// Display name.
     #[schema(min_length = 1, max_length = 200, examples("Morning Show"))]
     pub name: String,
-    /// When it begins.
+    /// Time at which the show begins.
     #[serde(rename = "startTime")]
     #[schema(examples("2026-12-10T10:00:00Z"))]
     pub starts_at: DateTime<Utc>,
-    /// Seats in all.
+    /// Total number of seats.
     #[schema(minimum = 1, maximum = 1_000_000, examples(40))]
     pub seats: i32,
-    /// Seats that no pending or confirmed booking has. While very many holds of the show have run out at the same time, there
-    /// can be more of them for a moment than it says.
+    /// Seats that no pending or confirmed booking has. While very many holds of the show have
+    /// expired at the same time, this can be too low for a moment.
     #[schema(minimum = 0, maximum = 1_000_000, examples(38))]
     pub available_seats: i32,
-    /// How long a new booking holds its seats unconfirmed, in seconds.
+    /// How long a new booking holds its seats until it is confirmed, in seconds.
     #[schema(minimum = 1, maximum = 86_400, examples(120))]
     pub hold_seconds: i32,
-    /// How long a hold can last in all, extensions included, in seconds.
+    /// How long a hold can last in total, extensions included, in seconds.
     #[schema(minimum = 1, maximum = 86_400, examples(900))]
     pub max_hold_seconds: i32,
-    /// The most seats of one booking.
+    /// Maximum number of seats of one booking.
     #[schema(minimum = 1, maximum = 1000, examples(10))]
     pub max_seats_per_booking: i32,
-    /// The most seats that one user name can have at the same time, held or confirmed; null: no limit.
+    /// Maximum number of seats that one user name can have at the same time, held or confirmed;
+    /// null: no limit.
     #[schema(required, minimum = 1, maximum = 1_000_000, examples(20))]
     pub max_seats_per_user: Option<i32>,
-    /// When it was created.
+    /// Time of creation.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     pub created_at: DateTime<Utc>,
 }
 
 impl Show {
-    /// Tells this state of the show from others: nothing but its available seats ever changes. They also do by time alone, when
-    /// a hold runs out.
+    /// Returns the version of this state of the show: nothing but its available seats ever changes.
+    ///
+    /// They also change by time alone, when a hold expires.
     #[must_use]
     pub fn version(&self) -> String {
         self.available_seats.to_string()
     }
 }
 
-/// What a client says of a new show.
+/// Parameters of a new show.
 #[derive(Debug, Clone)]
 pub struct NewShow {
-    /// What people see: 1 to 200 characters.
+    /// Display name: 1 to 200 characters.
     pub name: String,
-    /// When it begins; may lie in the past.
+    /// Time at which the show begins; may be in the past.
     pub starts_at: DateTime<Utc>,
-    /// Seats in all: 1 to [`MAX_SEATS`].
+    /// Total number of seats: 1 to [`MAX_SEATS`].
     pub seats: i32,
-    /// How long a booking holds its seats unconfirmed, in seconds: 1 to 86,400.
+    /// How long a booking holds its seats until it is confirmed, in seconds: 1 to 86,400.
     pub hold_seconds: i32,
-    /// How long a hold can last in all, in seconds: `hold_seconds` to 86,400.
+    /// How long a hold can last in total, in seconds: `hold_seconds` to 86,400.
     pub max_hold_seconds: i32,
-    /// The most seats of one booking: 1 to [`MAX_SEATS_PER_BOOKING`].
+    /// Maximum number of seats of one booking: 1 to [`MAX_SEATS_PER_BOOKING`].
     pub max_seats_per_booking: i32,
-    /// The most seats of one user name, held or confirmed: 1 to [`MAX_SEATS`].
+    /// Maximum number of seats of one user name, held or confirmed: 1 to [`MAX_SEATS`]; `None`: no
+    /// limit.
     pub max_seats_per_user: Option<i32>,
 }
 
 impl NewShow {
-    /// A show without limits of its own, whose holds last two minutes.
+    /// Returns a show without limits of its own, whose holds last two minutes.
     #[must_use]
     pub fn new(name: &str, starts_at: DateTime<Utc>, seats: i32) -> Self {
         Self {
@@ -105,20 +108,22 @@ impl NewShow {
     }
 }
 
-/// What a client asks for.
+/// Request to create a show.
 #[derive(Debug, Clone)]
 pub struct Creation {
-    /// The show.
+    /// Show to create.
     pub new: NewShow,
-    /// What makes it repeatable.
+    /// Idempotency key that makes the request safe to retry, if it has one.
     pub claim: Option<Claim>,
 }
 
-/// Writes a new show with all its seats available, or finds the one that an earlier request with the same key made.
+/// Creates a show, or finds the one that an earlier request with the same key made.
+///
+/// All seats of a new show are available.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`]; also when a bound is broken, which the caller should have refused.
+/// Fails if the database call fails, or a bound is broken, which the caller should have refused.
 pub async fn create(
     session: &mut Session,
     mut creation: Creation,
@@ -143,11 +148,11 @@ async fn create_in(
             return Ok(Err(Refusal::KeyReused));
         }
         let show = find(&mut *tx, record.show_id).await?;
-        // On Citus its server may be about to commit it, after the key.
+        // On Citus the server of the show may commit it a moment after the key is committed.
         let show = show.ok_or(postgres::Error::Conflict(sqlx::Error::RowNotFound))?;
         return Ok(Ok(Made::earlier(show)));
     }
-    // Not VALUES: see `postgres::citus`.
+    // `SELECT`, not `VALUES`: see `postgres::citus`.
     let show = sqlx::query_as!(
         Show,
         r#"WITH created AS (
@@ -178,12 +183,14 @@ async fn create_in(
     Ok(Ok(Made::now(show)))
 }
 
-/// Finds a show. Seats of holds that ran out count as available, whether or not a worker has come by: those of 1,000
-/// such holds, so that it costs the same however many there are. (Who reserves gets those of the others as well.)
+/// Finds a show. Seats of overdue holds count as available.
+///
+/// They count whether or not a worker has failed the holds, but only up to 1,000 holds, so that the
+/// cost does not depend on how many there are. (Reserving gets the seats of the others as well.)
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn find(
     database: impl sqlx::PgExecutor<'_>,
     id: i64,
@@ -205,11 +212,11 @@ pub async fn find(
     Ok(show)
 }
 
-/// At most `limit` shows with an id above `after`, by id, each as [`find`] finds it.
+/// Lists at most `limit` shows with an id above `after`, ordered by id, each as [`find`] finds it.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn list(
     database: &Database,
     after: i64,
@@ -238,7 +245,9 @@ pub async fn list(
     Ok(shows)
 }
 
-/// [`list`], where no part of a statement for several servers can have a limit: all overdue holds are counted.
+/// Lists like [`list`], but counts all overdue holds.
+///
+/// On Citus no part of a statement for several servers can have a limit.
 async fn list_on_citus(
     pool: &PgPool,
     after: i64,
@@ -265,49 +274,51 @@ async fn list_on_citus(
 /// Shows whose rows are locked until the transaction ends.
 #[derive(Debug, Clone, Default)]
 pub struct Locked {
-    /// Those that exist, by id.
+    /// Shows that exist, by id.
     pub inventories: BTreeMap<i64, Inventory>,
-    /// The database's clock, read when all of them were locked; none when no show exists.
+    /// The database's clock, read when all of them were locked; `None` when no show exists.
     pub locked_at: Option<DateTime<Utc>>,
 }
 
-/// What reserving must know of a show whose row is locked.
+/// State of a locked show that reserving needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inventory {
-    /// The show.
+    /// Id of the show.
     pub show_id: i64,
-    /// The generation of its row, by which the row is found to be written.
+    /// Generation of its row, by which a statement finds the row to write.
     pub(crate) generation: i64,
     /// Seats left for the next request.
     pub available_seats: i32,
     /// How long a new hold lasts, in seconds.
     pub hold_seconds: i32,
-    /// How long it can last when it is extended, in seconds.
+    /// How long a hold can last in total, extensions included, in seconds.
     pub max_hold_seconds: i32,
-    /// The most seats of one booking.
+    /// Maximum number of seats of one booking.
     pub max_seats_per_booking: i32,
-    /// The most seats of one user.
+    /// Maximum number of seats of one user.
     pub max_seats_per_user: Option<i32>,
 }
 
-/// How long a hold lasts.
+/// Deadlines of a new hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hold {
-    /// Its deadline.
+    /// Deadline of the hold.
     pub expires_at: DateTime<Utc>,
-    /// The latest deadline that it can be given.
+    /// Latest deadline that the hold can be extended to.
     pub extendable_until: DateTime<Utc>,
-    /// Whether its show limits the seats of a user.
+    /// Whether the show limits the seats of a user.
     pub counts_per_user: bool,
 }
 
 impl Inventory {
     /// Takes seats for a hold that begins `now`, for a user who has `taken` seats of this show.
     ///
+    /// A booking gets all its seats or none.
+    ///
     /// # Errors
     ///
-    /// [`Refusal::TooManySeats`], [`Refusal::UserLimitReached`], [`Refusal::NotEnoughSeats`], in this order, and nothing
-    /// is taken: a booking gets all its seats or none.
+    /// Fails with [`Refusal::TooManySeats`], [`Refusal::UserLimitReached`] or
+    /// [`Refusal::NotEnoughSeats`], checked in this order; nothing is taken then.
     pub fn take(&mut self, seats: i32, taken: i64, now: DateTime<Utc>) -> Result<Hold, Refusal> {
         if seats > self.max_seats_per_booking {
             return Err(Refusal::TooManySeats {
@@ -342,7 +353,9 @@ impl Inventory {
     }
 }
 
-/// The only one of these, if it is one: what is about one show names it, and on [Citus](postgres::citus) goes to the server
+/// Returns the only one of these ids, if it is one.
+///
+/// Statements about one show name it, so that on [Citus](postgres::citus) they go to the server
 /// that has it.
 pub(crate) fn only(ids: &[i64]) -> Option<i64> {
     match ids {
@@ -351,13 +364,13 @@ pub(crate) fn only(ids: &[i64]) -> Option<i64> {
     }
 }
 
-/// Locks the rows of these shows, whose ids ascend, until the transaction ends, and reads the clock.
+/// Locks these shows' rows until the transaction ends, and reads the clock. The ids must ascend.
 ///
 /// The lock leaves the key alone (`NO KEY`): a reference to the show need not wait for it.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres::Error> {
     let rows = match only(ids) {
         Some(id) => lock_one(tx, id).await?,
@@ -372,7 +385,7 @@ pub async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres
     })
 }
 
-/// A show's row, locked.
+/// Locked row of a show.
 struct LockedRow {
     show_id: i64,
     generation: i64,
@@ -381,8 +394,10 @@ struct LockedRow {
     max_hold_seconds: i32,
     max_seats_per_booking: i32,
     max_seats_per_user: Option<i32>,
-    /// The database's clock. A row leaves the materialized query when it is locked, and only then the clock is read beside
-    /// it: so the last row's time is after all the locks.
+    /// The database's clock.
+    ///
+    /// A row leaves the materialized query when it is locked, and only then is the clock read
+    /// beside it. So the last row's time is after all the locks.
     read_at: DateTime<Utc>,
 }
 
@@ -400,7 +415,7 @@ impl LockedRow {
     }
 }
 
-/// Finds the newest version of the row first: see `migrations/0001_shows.sql`.
+/// Locks the row of a show, and finds its newest version first: see `migrations/0001_shows.sql`.
 async fn lock_one(tx: &mut PgConnection, id: i64) -> Result<Vec<LockedRow>, sqlx::Error> {
     sqlx::query_as!(
         LockedRow,
@@ -417,7 +432,7 @@ async fn lock_one(tx: &mut PgConnection, id: i64) -> Result<Vec<LockedRow>, sqlx
     .await
 }
 
-/// As [`lock_one`] for each, in the order of the ids.
+/// Locks the row of each of these shows like [`lock_one`], in the order of the ids.
 async fn lock_several(tx: &mut PgConnection, ids: &[i64]) -> Result<Vec<LockedRow>, sqlx::Error> {
     sqlx::query_as!(
         LockedRow,
@@ -438,11 +453,11 @@ async fn lock_several(tx: &mut PgConnection, ids: &[i64]) -> Result<Vec<LockedRo
     .await
 }
 
-/// Locks these shows, and adds to each one's available seats: see [`Locked::add_available_seats`].
+/// Locks these shows and adds to each one's available seats: see [`Locked::add_available_seats`].
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub(crate) async fn lock_and_add_available_seats(
     tx: &mut PgConnection,
     seats_by_show: &BTreeMap<i64, i32>,
@@ -456,12 +471,15 @@ pub(crate) async fn lock_and_add_available_seats(
 }
 
 impl Locked {
-    /// Adds to each show's available seats, or takes from them where the number is negative. A counter that would leave
-    /// `0..=seats` fails the transaction: drift is never hidden by a clamp.
+    /// Adds to each show's available seats, or takes from them where the number is negative.
+    ///
+    /// A counter that would leave `0..=seats` fails the transaction: drift is never hidden by a
+    /// clamp.
     ///
     /// # Errors
     ///
-    /// [`postgres::Error`]; [`postgres::Error::Drift`] when a show is not locked or its counter would leave its bounds.
+    /// Fails if the database call fails, and with [`postgres::Error::Drift`] if a show is not
+    /// locked or its counter would leave its bounds.
     pub async fn add_available_seats(
         &mut self,
         tx: &mut PgConnection,
@@ -501,13 +519,13 @@ impl Locked {
         Ok(())
     }
 
-    /// The one show, where no more than one exists.
+    /// Returns the id of the locked show, if exactly one exists.
     pub(crate) fn only(&self) -> Option<i64> {
         let mut ids = self.inventories.keys();
         ids.next().filter(|_| ids.next().is_none()).copied()
     }
 
-    /// The generations of these shows' rows, in their order.
+    /// Returns the generations of these shows' rows, in the order of the shows.
     pub(crate) fn generations(&self, show_ids: &[i64]) -> Vec<i64> {
         let generation = |id| self.inventories.get(id).map_or(-1, |show| show.generation);
         show_ids.iter().map(generation).collect()

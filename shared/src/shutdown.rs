@@ -1,4 +1,4 @@
-//! When to stop: on Ctrl-C, when an orchestrator says so, or when the terminal is closed.
+//! Shutdown on Ctrl-C, by an orchestrator, or when the terminal is closed.
 
 use std::{future::pending, io};
 
@@ -8,16 +8,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{process, telemetry};
 
-/// A token that is cancelled by the first SIGINT (Ctrl-C), SIGTERM or SIGHUP. The process then drains what it has in
-/// hand; a second SIGINT or SIGTERM ends it at once. Under `nohup`, SIGHUP is ignored.
+/// Returns a token that the first SIGINT (Ctrl-C), SIGTERM or SIGHUP cancels.
+///
+/// The process then finishes the work in flight. A second SIGINT or SIGTERM ends it at once. Under
+/// `nohup`, SIGHUP is ignored.
 ///
 /// # Errors
 ///
-/// When the handlers can't be installed.
+/// Fails if the signal handlers can't be installed.
 pub fn on_signal() -> io::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    // To handle it is no longer to ignore it.
+    // Under `nohup` SIGHUP is ignored; installing a handler would end that.
     let mut hangup = (!process::ignores(Signal::SIGHUP))
         .then(|| signal(SignalKind::hangup()))
         .transpose()?;
@@ -29,15 +31,16 @@ pub fn on_signal() -> io::Result<CancellationToken> {
             let name = tokio::select! {
                 _ = interrupt.recv() => "SIGINT",
                 _ = terminate.recv() => "SIGTERM",
-                // Of a terminal that is closed, it can come twice: from the kernel and from the shell.
+                // When a terminal is closed, SIGHUP can come twice: from the kernel and from the
+                // shell.
                 () = next(&mut hangup) => if is_told { continue } else { "SIGHUP" },
             };
             if is_told {
-                tracing::warn!("{name} again: stopping at once");
+                tracing::warn!("received {name} during shutdown: exiting at once");
                 telemetry::flush();
                 std::process::exit(130);
             }
-            tracing::info!("{name}: finishing what is in hand");
+            tracing::info!("received {name}: finishing the work in flight, then exiting");
             stop.cancel();
             is_told = true;
         }

@@ -29,23 +29,23 @@ use self::{
     repeats::{Repeats, WithoutRepeats},
 };
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people: one line an event, in colour on a terminal.
+    /// For people: one line per event, in colour on a terminal.
     Human,
-    /// For machines: one JSON object an event.
+    /// For machines: one JSON object per event.
     Json,
 }
 
-/// The settings of the logs.
+/// Settings for logging.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogArgs {
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
 
-    /// What is logged: a level, or levels by module such as `info,sqlx=debug`
+    /// Log level, or log levels by module, such as `info,sqlx=debug`
     #[arg(
         long,
         env = "RUST_LOG",
@@ -55,7 +55,7 @@ pub struct LogArgs {
     pub log: String,
 }
 
-/// Logs and traces of this process. When dropped, what is still here of them is written and sent, within seconds.
+/// Logs and traces of this process. Dropping it writes and sends what is buffered, within seconds.
 #[must_use]
 #[derive(Debug)]
 pub struct Telemetry(Repeats);
@@ -68,26 +68,27 @@ impl Drop for Telemetry {
     }
 }
 
-/// Writes to standard error; none before [`init`].
+/// Writer to standard error; none before [`init`].
 static LOG: OnceLock<LogWriter> = OnceLock::new();
 
-/// How long the last lines may take to be written.
+/// Timeout for writing the last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Sends this process's log to standard error, and its [traces], under this name, to where the environment says. Call it
-/// once.
+/// Starts the log of this process, on standard error, and its [traces]. Call it once.
 ///
-/// Nobody ever waits for the log: lines that nobody reads are dropped and [counted](log_writer::DROPPED). A warning that
-/// comes again and again is logged once, and then counted.
+/// The traces are sent under the name `service` to the collector that the environment names.
+///
+/// No caller ever waits for the log: lines that are not read in time are dropped and
+/// [counted](log_writer::DROPPED). A warning that is repeated is logged once, and then counted.
 ///
 /// # Errors
 ///
-/// When the filter is malformed, or traces can't be sent.
+/// Fails if the filter is malformed, or traces can't be sent.
 pub fn init(args: &LogArgs, service: &'static str) -> anyhow::Result<Telemetry> {
     let filter: Targets = args
         .log
         .parse()
-        .with_context(|| format!("{:?} is no log filter", args.log))?;
+        .with_context(|| format!("{:?} is not a log filter", args.log))?;
     let writer = start_writer()?;
     log_panics();
     let repeats = Repeats::start()?;
@@ -109,7 +110,7 @@ pub fn init(args: &LogArgs, service: &'static str) -> anyhow::Result<Telemetry> 
             .with(lines)
             .with(filter)
             .try_init()?,
-        // What is logged does not decide what is traced.
+        // The log filter does not apply to traces.
         Some(tracer) => {
             let wanted = Targets::new().with_targets(
                 ["api", "shared", "worker"].map(|target| (target, LevelFilter::INFO)),
@@ -133,12 +134,14 @@ fn start_writer() -> io::Result<&'static LogWriter> {
     Ok(LOG.get_or_init(|| writer))
 }
 
-/// Writes panics to the log. By default the thread that panics waits until standard error takes the message, and every other
-/// one that panics waits for it.
+/// Writes panics to the log.
+///
+/// By default, a thread that panics waits until standard error takes the message, and every other
+/// thread that panics waits for it.
 fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
-        let name = thread.name().unwrap_or("without a name");
+        let name = thread.name().unwrap_or("<unnamed>");
         let mut text = format!("thread {name:?} {panic}\n");
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {
@@ -148,24 +151,26 @@ fn log_panics() {
     }));
 }
 
-/// Writes to standard error, without waiting for it once there is a log.
+/// Writes to standard error, and does not wait for it once the log is started.
 fn print(text: &str) {
-    // Nobody reading it is no reason to fail.
+    // A failed write is no reason to fail: nobody may be reading standard error.
     let _ = match LOG.get() {
         Some(mut log) => log.write_all(text.as_bytes()),
         None => stderr().write_all(text.as_bytes()),
     };
 }
 
-/// Waits until the log is written, for a second at most. For the end of a process.
+/// Waits until the log is written, for one second at most. For the end of a process.
 pub fn flush() {
     if let Some(log) = LOG.get() {
         log.flush_within(FLUSH_LIMIT);
     }
 }
 
-/// Reports to standard error why a program failed, if it did, and returns what it exits with. There is no backtrace, whatever
-/// the environment says: these errors are for operators. Defects panic.
+/// Reports the error of a program to standard error, if there is one, and returns the exit code.
+///
+/// It prints no backtrace, whatever the environment says: these errors are for operators. Defects
+/// panic.
 #[must_use]
 pub fn conclude(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
@@ -176,7 +181,9 @@ pub fn conclude(result: anyhow::Result<()>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// An error and what caused it, in one line. Some errors tell their cause themselves; it is not told twice.
+/// Formats an error and its causes in one line.
+///
+/// A cause that the text ends with already is not repeated.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     for cause in successors(error.source(), |&cause| cause.source()) {

@@ -1,4 +1,4 @@
-//! For tests: a migrated database each, and builders of shows and bookings (feature `testing`).
+//! Test support (feature `testing`): a migrated database for each test, and builders of test data.
 
 use std::{
     env, fs,
@@ -24,48 +24,49 @@ use crate::{
     show::{self, Creation, NewShow, Show},
 };
 
-/// A database of one test's own, with all migrations, on a server that this process starts at its first use and
-/// that ends with it.
+/// A migrated database for one test, on a server of this process.
+///
+/// The server is started when the first test needs it, and ends with the process.
 pub struct TestDatabase {
-    /// It, as the programs connect to it.
+    /// The database, as the programs connect to it.
     pub database: Database,
-    /// Its pool.
+    /// Connection pool of the database.
     pub pool: PgPool,
-    /// Its URL, for processes that the test starts.
+    /// URL of the database, for processes that the test starts.
     pub url: String,
-    /// Its name.
+    /// Name of the database.
     pub name: String,
 }
 
-/// The database that each test's is a copy of.
+/// Template that the database of each test is a copy of.
 const TEMPLATE: &str = "template_ticketing";
 
 static SERVER: OnceCell<LocalPostgres> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 impl TestDatabase {
-    /// A session on a connection of its pool.
+    /// Creates a session on the database.
     #[must_use]
     pub fn session(&self) -> Session {
         Session::new(&self.database)
     }
 
-    /// Makes one.
+    /// Creates a database with all migrations.
     ///
     /// # Panics
     ///
-    /// When no PostgreSQL server can be started, with the reason.
+    /// Panics with the reason if no PostgreSQL server can be started.
     pub async fn new() -> Self {
         Self::create(TEMPLATE)
             .await
             .expect("a database for this test")
     }
 
-    /// Makes one without any table.
+    /// Creates a database without any table.
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new).
+    /// Panics as [`new`](Self::new) does.
     pub async fn empty() -> Self {
         Self::create("template0")
             .await
@@ -95,7 +96,7 @@ impl TestDatabase {
 async fn start_server() -> anyhow::Result<LocalPostgres> {
     let data_dir = std::env::temp_dir().join(format!("ticketing-test-{}", std::process::id()));
     if data_dir.exists() {
-        // Of an earlier process with our number, whose machine went down.
+        // Left by an earlier process with the same id, whose machine went down.
         fs::remove_dir_all(&data_dir)?;
     }
     let server = LocalPostgres::start(&data_dir, Mode::Throwaway)?;
@@ -103,11 +104,11 @@ async fn start_server() -> anyhow::Result<LocalPostgres> {
     Ok(server)
 }
 
-/// A database as the programs connect to it, with so many connections.
+/// Connects to a database as the programs do, with this many connections.
 ///
 /// # Errors
 ///
-/// As [`postgres::connect`].
+/// Fails as [`postgres::connect`] does.
 pub async fn connect(url: &str, connections: u32) -> anyhow::Result<Database> {
     postgres::connect(&DatabaseArgs {
         database_url: url.to_owned(),
@@ -117,7 +118,7 @@ pub async fn connect(url: &str, connections: u32) -> anyhow::Result<Database> {
     .await
 }
 
-/// A plain PostgreSQL, which this pool reaches directly.
+/// Wraps a pool that connects directly to a plain PostgreSQL.
 #[must_use]
 pub fn direct(pool: &PgPool) -> Database {
     Database {
@@ -128,20 +129,20 @@ pub fn direct(pool: &PgPool) -> Database {
     }
 }
 
-/// A show with this many seats and holds of two minutes.
+/// Creates a show with this many seats and holds of two minutes.
 ///
 /// # Panics
 ///
-/// When the database fails.
+/// Panics if the database fails.
 pub async fn a_show(pool: &PgPool, seats: i32) -> Show {
     a_show_with_hold(pool, seats, show::DEFAULT_HOLD_SECONDS).await
 }
 
-/// A show whose holds last this long; one second is allowed here, unlike for clients.
+/// Creates a show whose holds last this long. One second is allowed here, unlike for clients.
 ///
 /// # Panics
 ///
-/// When the database fails.
+/// Panics if the database fails.
 pub async fn a_show_with_hold(pool: &PgPool, seats: i32, hold_seconds: i32) -> Show {
     create(
         pool,
@@ -153,22 +154,22 @@ pub async fn a_show_with_hold(pool: &PgPool, seats: i32, hold_seconds: i32) -> S
     .await
 }
 
-/// This show.
+/// Creates a show.
 ///
 /// # Panics
 ///
-/// When the database fails.
+/// Panics if the database fails.
 pub async fn create(pool: &PgPool, new: NewShow) -> Show {
     let creation = Creation { new, claim: None };
     let made = show::create(&mut Session::new(&direct(pool)), creation).await;
     made.expect("created").expect("not refused").thing
 }
 
-/// A pending booking of this show.
+/// Creates a pending booking of a show.
 ///
 /// # Panics
 ///
-/// When the show has not enough seats or the database fails.
+/// Panics if the show has not enough seats or the database fails.
 pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking {
     let request = reserve::Request {
         show_id: show.id,
@@ -182,7 +183,7 @@ pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking
     answers.remove(0).expect("enough seats").thing
 }
 
-/// The bookings, whenever they were made.
+/// Returns the bookings in the answers, whether they were made now or earlier.
 #[must_use]
 pub fn things(answers: Vec<reserve::Answer>) -> Vec<Result<Booking, Refusal>> {
     answers
@@ -191,7 +192,7 @@ pub fn things(answers: Vec<reserve::Answer>) -> Vec<Result<Booking, Refusal>> {
         .collect()
 }
 
-/// A request to confirm or cancel this booking, whatever its version.
+/// Creates a request to confirm or cancel a booking, whatever its version.
 #[must_use]
 pub fn change(booking_id: i64) -> Change {
     Change {
@@ -201,7 +202,7 @@ pub fn change(booking_id: i64) -> Change {
     }
 }
 
-/// A job that expires these bookings.
+/// Creates a job that expires these bookings.
 #[must_use]
 pub fn job(booking_ids: &[i64]) -> ExpireBookings {
     ExpireBookings {
@@ -210,11 +211,11 @@ pub fn job(booking_ids: &[i64]) -> ExpireBookings {
     }
 }
 
-/// Lets `seconds` go by for every hold and every job: moves their times into the past.
+/// Makes `seconds` pass for every hold and every job, by moving their times into the past.
 ///
 /// # Panics
 ///
-/// When the database fails.
+/// Panics if the database fails.
 pub async fn let_pass(pool: &PgPool, seconds: i32) {
     sqlx::query(
         "WITH jobs AS (UPDATE apalis.jobs SET run_at = run_at - make_interval(secs => $1))
@@ -230,11 +231,11 @@ pub async fn let_pass(pool: &PgPool, seconds: i32) {
     .expect("moved");
 }
 
-/// The number that this query answers with.
+/// Returns the number that a query selects.
 ///
 /// # Panics
 ///
-/// When the database fails.
+/// Panics if the database fails.
 pub async fn count(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql)
         .fetch_one(pool)
@@ -242,20 +243,20 @@ pub async fn count(pool: &PgPool, sql: &'static str) -> i64 {
         .expect("counted")
 }
 
-/// Runs this statement.
+/// Runs a statement.
 ///
 /// # Panics
 ///
-/// When the database fails.
+/// Panics if the database fails.
 pub async fn execute(pool: &PgPool, sql: &'static str) {
     sqlx::query(sql).execute(pool).await.expect("executed");
 }
 
-/// The booking's row as stored, whatever the time.
+/// Returns the status in a booking's row, whatever the time.
 ///
 /// # Panics
 ///
-/// When there is none or the database fails.
+/// Panics if there is no such booking or the database fails.
 pub async fn stored_status(pool: &PgPool, booking_id: i64) -> String {
     sqlx::query_scalar("SELECT status FROM bookings WHERE id = $1")
         .bind(booking_id)
@@ -264,11 +265,11 @@ pub async fn stored_status(pool: &PgPool, booking_id: i64) -> String {
         .expect("the booking")
 }
 
-/// Available seats of a show as they are counted in its row: those of overdue holds are not among them.
+/// Returns the available seats in a show's row, which do not include seats of overdue holds.
 ///
 /// # Panics
 ///
-/// When there is no such show or the database fails.
+/// Panics if there is no such show or the database fails.
 pub async fn available_seats(pool: &PgPool, show_id: i64) -> i32 {
     sqlx::query_scalar("SELECT available_seats FROM shows WHERE id = $1")
         .bind(show_id)
@@ -281,14 +282,14 @@ pub async fn available_seats(pool: &PgPool, show_id: i64) -> i32 {
 ///
 /// # Panics
 ///
-/// When it is broken.
+/// Panics if the invariant is broken.
 pub async fn assert_seats_conserved(pool: &PgPool) {
     let audit = audit(&direct(pool), Duration::ZERO).await.expect("checked");
     let seats = audit
         .invariants
         .iter()
         .find(|found| found.name == SEATS_ARE_CONSERVED)
-        .expect("it is among them");
+        .expect("the audit checks it");
     assert_eq!(seats.broken, 0, "{:?}", seats.examples);
 }
 
@@ -296,7 +297,8 @@ pub async fn assert_seats_conserved(pool: &PgPool) {
 ///
 /// # Panics
 ///
-/// When it does not within two minutes, which is for what never happens: a busy machine takes its time.
+/// Panics if it does not hold within two minutes. That bound is for conditions that never hold: a
+/// busy machine needs its time.
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_mins(2);
     while !condition().await {
@@ -308,11 +310,11 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A transaction that keeps this show locked.
+/// Starts a transaction that keeps a show locked.
 ///
 /// # Panics
 ///
-/// When the database can't be reached.
+/// Panics if the database can't be reached.
 pub async fn lock_show(pool: &PgPool, show_id: i64) -> Transaction<'static, Postgres> {
     let mut blocker = pool.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM shows WHERE id = $1 FOR UPDATE")
@@ -327,7 +329,7 @@ pub async fn lock_show(pool: &PgPool, show_id: i64) -> Transaction<'static, Post
 ///
 /// # Panics
 ///
-/// As [`eventually`].
+/// Panics as [`eventually`] does.
 pub async fn until_one_waits_for_a_lock(pool: &PgPool) {
     eventually("a transaction waits for a lock", async || {
         sqlx::query_scalar(
@@ -341,11 +343,11 @@ pub async fn until_one_waits_for_a_lock(pool: &PgPool) {
     .await;
 }
 
-/// The database's clock.
+/// Returns the time of the database's clock.
 ///
 /// # Panics
 ///
-/// When the database fails.
+/// Panics if the database fails.
 pub async fn now(pool: &PgPool) -> DateTime<Utc> {
     sqlx::query_scalar("SELECT clock_timestamp()")
         .fetch_one(pool)
@@ -353,11 +355,13 @@ pub async fn now(pool: &PgPool) -> DateTime<Utc> {
         .expect("the time")
 }
 
-/// A place for a server's data, which is removed when the test ends.
+/// Path of a server's data directory, which is removed when the value is dropped.
 pub struct DataDir(pub PathBuf);
 
 impl DataDir {
-    /// One that no other test of this process has, by its name. It is not made.
+    /// Chooses a path by `name`, which no other test of this process uses.
+    ///
+    /// The directory is not created.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self(env::temp_dir().join(format!("ticketing-{}-{name}", std::process::id())))
@@ -370,19 +374,24 @@ impl Drop for DataDir {
     }
 }
 
-/// The host's clock as one program sees it; it can be stepped while the program runs. Time that is measured, and not
-/// read from the clock, goes on as it does. Needs Debian's package `libfaketime`.
+/// A clock for one program, which can be stepped while the program runs.
+///
+/// Time that is measured, and not read from the clock, is not affected. Needs Debian's package
+/// `libfaketime`.
 pub struct SteppedClock {
     library: PathBuf,
     offset: PathBuf,
 }
 
 impl SteppedClock {
-    /// A clock that is right; none, with a word about it, where there is no libfaketime.
+    /// Creates a clock that shows the right time.
+    ///
+    /// Prints a note and returns none if libfaketime is not installed.
     ///
     /// # Panics
     ///
-    /// When there is none although the environment variable `REQUIRE_FAKETIME` is set.
+    /// Panics if libfaketime is not installed although the environment variable `REQUIRE_FAKETIME`
+    /// is set.
     #[must_use]
     pub fn find() -> Option<Self> {
         let library = fs::read_dir("/usr/lib")
@@ -408,7 +417,7 @@ impl SteppedClock {
         Some(clock)
     }
 
-    /// Lets the program be started by this command see this clock.
+    /// Makes the program that this command starts see this clock.
     pub fn apply(&self, command: &mut tokio::process::Command) {
         command
             .env("LD_PRELOAD", &self.library)
@@ -417,11 +426,11 @@ impl SteppedClock {
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
 
-    /// Steps it to this distance from the right time, such as `-2d`.
+    /// Sets the distance of the clock from the right time, such as `-2d`.
     ///
     /// # Panics
     ///
-    /// When there is no temporary directory to write to.
+    /// Panics if the temporary directory can't be written to.
     pub fn step(&self, offset: &str) {
         fs::write(&self.offset, offset).expect("the clock's file");
     }

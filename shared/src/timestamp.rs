@@ -1,4 +1,4 @@
-//! The database's clock, and times of rows.
+//! The database's clock, and timestamps of rows.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -10,29 +10,31 @@ use sqlx::{
 
 use crate::postgres;
 
-/// The database's clock.
+/// Reads the database's clock.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn now(pool: &PgPool) -> Result<DateTime<Utc>, postgres::Error> {
     let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#);
     Ok(now.fetch_one(pool).await?)
 }
 
-/// A time of a row, brought within the years 1 to 9999, which an answer can have.
+/// Timestamp of a row, clamped to the years 1 to 9999, which a response can have.
 ///
-/// PostgreSQL's go from 4713 BC to 294276, and to infinity; `chrono` panics when it is to read what is beyond its own bounds.
-/// Our tables have CHECKs against such values, so that this is for a row of another's table, or one without its CHECK.
+/// PostgreSQL's timestamps go from 4713 BC to 294276, and to infinity. `chrono` panics when it
+/// reads a value beyond its own bounds. Our tables have CHECKs against such values, so this is for
+/// a row of another's table, or of one without its CHECK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Timestamp(DateTime<Utc>);
 
-/// Microseconds since 1970 of the first time, `0001-01-01T00:00:00Z`, and of the last, `9999-12-31T23:59:59.999999Z`.
+/// Microseconds since 1970 of the first time, `0001-01-01T00:00:00Z`, and of the last,
+/// `9999-12-31T23:59:59.999999Z`.
 const FIRST: i64 = -62_135_596_800_000_000;
 const LAST: i64 = 253_402_300_799_999_999;
 
-/// Microseconds from 1970 to 2000, which PostgreSQL counts from.
+/// Microseconds from 1970 to 2000, from which PostgreSQL counts.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 impl Timestamp {

@@ -1,4 +1,4 @@
-//! The audit finds each invariant broken, and nothing else.
+//! Tests that the audit finds each broken invariant, and nothing else.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use sqlx::PgPool;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A show with bookings in every state.
+/// Creates a database that has a show with bookings in every state.
 async fn a_used_database() -> TestDatabase {
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 100).await;
@@ -62,24 +62,24 @@ async fn each_broken_invariant_is_found() {
     for (statements, expected) in [
         (
             "UPDATE shows SET available_seats = available_seats - 1",
-            vec!["seats = available + pending + confirmed, of each show"],
+            vec!["seats = available + pending + confirmed, for each show"],
         ),
         (
             "ALTER TABLE shows DROP CONSTRAINT shows_available_seats_range;
              UPDATE shows SET available_seats = seats + 1",
             vec![
-                "seats = available + pending + confirmed, of each show",
-                "0 <= available <= seats, of each show",
+                "seats = available + pending + confirmed, for each show",
+                "0 <= available <= seats, for each show",
             ],
         ),
         (
             "DELETE FROM shows",
-            vec!["each booking has its show"],
+            vec!["each booking's show exists"],
         ),
         (
             "INSERT INTO shows (id, name, starts_at, seats, available_seats, revision) OVERRIDING SYSTEM VALUE
              SELECT 4711, name, starts_at, 1, 1, twice.revision FROM shows, (VALUES (0), (32)) AS twice (revision)",
-            vec!["each show's id is its own"],
+            vec!["show ids are unique"],
         ),
         (
             "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at,
@@ -89,11 +89,11 @@ async fn each_broken_invariant_is_found() {
                     created_at, resolved_at
              FROM bookings WHERE status = 'FAILED';
              INSERT INTO shows (name, starts_at, seats, available_seats) VALUES ('other', now(), 1, 1)",
-            vec!["each booking's id is its own"],
+            vec!["booking ids are unique"],
         ),
         (
             "UPDATE bookings SET resolved_at = expires_at WHERE status = 'CONFIRMED'",
-            vec!["status and times agree"],
+            vec!["each booking's status agrees with its times"],
         ),
         (
             "UPDATE bookings SET expires_at = now() - interval '2 min', created_at = now() - interval '3 min'
@@ -102,7 +102,7 @@ async fn each_broken_invariant_is_found() {
         ),
         (
             "DELETE FROM apalis.jobs",
-            vec!["each hold has a job, or a worker that sweeps"],
+            vec!["each hold has a job, or a worker to sweep it"],
         ),
         (
             "UPDATE shows SET max_seats_per_user = 1",
@@ -110,11 +110,11 @@ async fn each_broken_invariant_is_found() {
         ),
         (
             "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, booking_id) VALUES (0, 'k', '', 1, 4711)",
-            vec!["each idempotency key has what it made"],
+            vec!["the show or booking of each idempotency key exists"],
         ),
         (
             "DELETE FROM bookings WHERE status = 'CANCELLED'",
-            vec!["no job without its bookings"],
+            vec!["the bookings of each job exist"],
         ),
     ] {
         let db = a_used_database().await;
@@ -125,7 +125,7 @@ async fn each_broken_invariant_is_found() {
     }
 }
 
-/// What the queue holds besides must not end the audit.
+/// Jobs with other payloads in the queue must not abort the audit.
 #[tokio::test]
 async fn a_payload_that_is_none_of_ours_is_passed_over() {
     let db = a_used_database().await;

@@ -1,4 +1,4 @@
-//! Seats whose holds ran out are there for every reader, although no worker has come by.
+//! Tests that every reader sees the seats of overdue holds as available, before a worker has run.
 
 use shared::{
     booking::expire,
@@ -44,11 +44,11 @@ async fn seats_of_overdue_holds_are_available_to_every_reader() {
     assert_eq!(
         seen().await,
         before,
-        "a worker changes nothing that is seen"
+        "a worker changes nothing that readers see"
     );
 }
 
-/// Pages of the tables and their indexes that are read for a show with so many overdue holds.
+/// Returns how many pages of tables and indexes are read for a show with this many overdue holds.
 async fn cost(database: &Database, holds: i32) -> i64 {
     let pool = &database.pool;
     let show = a_show(pool, 1_000_000).await;
@@ -83,11 +83,11 @@ async fn cost(database: &Database, holds: i32) -> i64 {
     read().await - before
 }
 
-/// In a database that nothing has analyzed.
+/// Runs in a database that was never analyzed.
 #[tokio::test]
 async fn a_show_costs_the_same_to_read_however_many_holds_are_overdue() {
     let db = TestDatabase::new().await;
-    // One connection, whose counters are told before the next question.
+    // One connection, whose counters are reported before the next query.
     let database = connect(&db.url, 1).await.unwrap();
     let none = cost(&database, 0).await;
     let few = cost(&database, 10_000).await;

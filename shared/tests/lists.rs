@@ -1,4 +1,4 @@
-//! Lists: what they contain, in which order, and what they cost.
+//! Tests of lists: contents, order and cost.
 
 use chrono::{DateTime, Utc};
 use shared::{
@@ -10,10 +10,12 @@ use shared::{
 };
 use sqlx::PgPool;
 
-/// Bookings as a year of sales leaves them behind: many shows and users, one show and user with every third booking, and
-/// almost all of them resolved. Only their order matters here, and not the shows.
+/// Inserts bookings as a year of sales leaves them: many shows and users, almost all resolved.
+///
+/// One show and one user have every third booking. Only the order of the bookings matters here, and
+/// not the shows.
 async fn fill(pool: &PgPool, bookings: i64) {
-    // In parts, so that no statement reaches its time limit.
+    // In parts, so that no statement reaches its timeout.
     for first in (1..=bookings).step_by(100_000) {
         let last = bookings.min(first + 99_999);
         fill_part(pool, first, last, bookings).await;
@@ -41,7 +43,7 @@ async fn fill_part(pool: &PgPool, first: i64, last: i64, bookings: i64) {
     .unwrap();
 }
 
-/// Pages of 100, each after the one before: as many as it takes to see all, or three.
+/// Reads three pages of 100, each after the one before, or fewer if the list ends.
 async fn three_pages(pool: &PgPool, filter: &Filter) -> Vec<Booking> {
     let mut all: Vec<Booking> = Vec::new();
     for _ in 0..3 {
@@ -51,7 +53,9 @@ async fn three_pages(pool: &PgPool, filter: &Filter) -> Vec<Booking> {
     all
 }
 
-/// Of their times they have the last five seconds' bookings, however long ago these were made.
+/// Returns a filter of each kind, with its name.
+///
+/// The filters by time match the last five seconds' bookings, however long ago these were made.
 async fn filters(pool: &PgPool) -> Vec<(&'static str, Filter)> {
     let (created_after, expires_before): (DateTime<Utc>, DateTime<Utc>) = sqlx::query_as(
         "SELECT max(created_at) - interval '5 s', max(expires_at) - interval '5 s' FROM bookings",
@@ -101,7 +105,7 @@ async fn filters(pool: &PgPool) -> Vec<(&'static str, Filter)> {
     ]
 }
 
-/// Pages of the table and its indexes that have been read.
+/// Returns how many pages of the table and its indexes have been read.
 async fn pages_read(pool: &PgPool) -> i64 {
     execute(pool, "SELECT pg_stat_force_next_flush()").await;
     sqlx::query_scalar(
@@ -113,11 +117,11 @@ async fn pages_read(pool: &PgPool) -> i64 {
     .unwrap()
 }
 
-/// How many pages of the table and its indexes three pages of each list read.
+/// Returns how many pages of the table and its indexes three pages of each list read.
 async fn costs(bookings: i64) -> Vec<(&'static str, i64)> {
     let db = TestDatabase::new().await;
     fill(&db.pool, bookings).await;
-    // One connection, whose counters are told before the next question.
+    // One connection, whose counters are reported before the next query.
     let pool = connect(&db.url, 1).await.unwrap().pool;
     let mut costs = Vec::new();
     for (name, filter) in filters(&pool).await {
@@ -129,7 +133,7 @@ async fn costs(bookings: i64) -> Vec<(&'static str, i64)> {
     costs
 }
 
-/// Holds that ran out count as failed, however many there are while no worker runs.
+/// Overdue holds count as failed, however many there are while no worker runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn overdue_holds_do_not_make_the_list_of_failed_bookings_expensive() {
     let cost = async |overdue: i64| {
@@ -165,7 +169,7 @@ async fn overdue_holds_do_not_make_the_list_of_failed_bookings_expensive() {
     }
 }
 
-/// For each filter by itself.
+/// Checks each filter by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_costs_the_same_however_many_bookings_there_are() {
     let few = costs(50_000).await;
@@ -176,12 +180,12 @@ async fn a_page_costs_the_same_however_many_bookings_there_are() {
     }
 }
 
-/// Whatever the order, each booking that fits is in the list once.
+/// In every order, each booking that matches is in the list once.
 #[tokio::test]
 async fn following_a_list_finds_each_booking_that_fits_once() {
     let db = TestDatabase::new().await;
     fill(&db.pool, 3000).await;
-    // Deadlines that are equal, and holds that nobody has come by.
+    // Equal deadlines, and overdue holds that no worker has reached.
     execute(
         &db.pool,
         "UPDATE bookings SET expires_at = date_trunc('minute', expires_at) WHERE status = 'PENDING' AND id % 2 = 0

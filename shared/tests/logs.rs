@@ -1,4 +1,6 @@
-//! What a process writes to its log at its end, and when it panics. The processes are this one, started again.
+//! Log output of a process at its end, and when it panics.
+//!
+//! The processes are this test binary, started again.
 
 use std::{
     env,
@@ -11,7 +13,7 @@ use std::{
 use clap::Parser;
 use shared::telemetry::{self, LogArgs};
 
-/// Names what the process is to do.
+/// Environment variable that names what the process is to do.
 const DO: &str = "TEST_LOGS_DO";
 
 #[derive(Parser)]
@@ -20,7 +22,7 @@ struct Args {
     log: LogArgs,
 }
 
-/// The process that the others start; nothing by itself.
+/// The process that the other tests start. It does nothing by itself.
 #[test]
 fn process() {
     let Ok(what) = env::var(DO) else {
@@ -41,16 +43,16 @@ fn process() {
             assert_eq!(code, std::process::ExitCode::FAILURE);
         }
         "panic" => {
-            // One after the other, so that the first one that waits keeps this from its end.
+            // One after the other, so that a panic that blocks keeps the process from ending.
             for _ in 0..100 {
                 catch_unwind(|| panic!("{}", "a long message ".repeat(100))).unwrap_err();
             }
             tracing::info!("alive");
             drop(telemetry);
         }
-        _ => panic!("there is no {what}"),
+        _ => panic!("unknown action {what}"),
     }
-    // As at the end of a program, and without what a test prints.
+    // As at the end of a program, and without the output of the test harness.
     std::process::exit(0);
 }
 

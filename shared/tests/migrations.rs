@@ -1,4 +1,6 @@
-//! Databases of earlier versions, with what a sale left in them: `.ci/dump` makes the dumps.
+//! Migration of databases of earlier versions, with what a sale left in them.
+//!
+//! `.ci/dump` makes the dumps.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -13,7 +15,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 async fn restored(dump: &Path) -> TestDatabase {
     let db = TestDatabase::empty().await;
-    // It empties the search path of its session.
+    // The dump empties the search path of its session, so that session is not used again.
     let mut session = db.pool.acquire().await.unwrap().detach();
     let sql = fs::read_to_string(dump).unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql))
@@ -23,7 +25,9 @@ async fn restored(dump: &Path) -> TestDatabase {
     db
 }
 
-/// All that the migrations are to make, as the catalog tells it. (It remembers parentheses that a dump does not have.)
+/// Returns everything that the migrations create, as the catalog describes it.
+///
+/// Parentheses are removed, because the catalog has some that a dump does not have.
 async fn schema(pool: &PgPool) -> BTreeSet<String> {
     let things: Vec<String> = sqlx::query_scalar(
         "SELECT format('column %s.%s.%s: %s, default %s, null %s, generated %s', table_schema, table_name, column_name, data_type,
@@ -65,7 +69,7 @@ async fn each_earlier_database_is_migrated_with_all_that_it_has() {
             dump.display()
         );
 
-        // It was dumped some time ago: its holds are overdue.
+        // The dump was made some time ago, so its holds are overdue.
         let audit = audit(&db.database, Duration::from_hours(1_000_000));
         let audit = audit.await.unwrap();
         assert!(audit.passes(), "{:?}", audit.invariants);
@@ -89,5 +93,5 @@ async fn each_earlier_database_is_migrated_with_all_that_it_has() {
         assert!(available_seats(&db.pool, 1).await < 40);
         found += 1;
     }
-    assert!(found > 0, "there are dumps");
+    assert!(found > 0, "there are no dumps");
 }

@@ -1,5 +1,7 @@
-//! What a transaction reads when the planner knows nothing of the tables, as in the first minute of a new system's first
-//! sale, before anything was analyzed: what it is about, and not the rest of the sale.
+//! Tests of how many pages a transaction reads while the planner knows nothing of the tables.
+//!
+//! The planner is in that state in the first minute of a new system's first sale, before anything
+//! was analyzed. A transaction must read what it is about, and not the rest of the sale.
 
 use chrono::{DateTime, TimeDelta};
 use shared::{
@@ -12,13 +14,13 @@ use shared::{
 };
 use sqlx::PgPool;
 
-/// What a transaction changes.
+/// Number of bookings that a transaction changes.
 const BATCH: i64 = 100;
 
-/// So many times each transaction is run.
+/// Number of times that each transaction is run.
 const RUNS: i64 = 4;
 
-/// A show in the middle of its sale with 50,000 holds, in a database that nothing has analyzed.
+/// Creates a show in the middle of its sale, with 50,000 holds, in a database never analyzed.
 async fn a_sale(pool: &PgPool) -> Show {
     let show = create(
         pool,
@@ -45,7 +47,9 @@ async fn a_sale(pool: &PgPool) -> Show {
     show
 }
 
-/// Pages of the tables and their indexes that this pool's one connection reads for each booking that the runs change.
+/// Returns how many pages of tables and indexes are read for each booking that the runs change.
+///
+/// It counts the reads of this pool's one connection.
 async fn pages_for_each(pool: &PgPool, run: impl AsyncFn(i64) -> usize) -> i64 {
     let read = async || -> i64 {
         execute(pool, "SELECT pg_stat_force_next_flush()").await;
@@ -65,7 +69,7 @@ async fn pages_for_each(pool: &PgPool, run: impl AsyncFn(i64) -> usize) -> i64 {
     (read().await - before) / i64::try_from(changed).unwrap()
 }
 
-/// The bookings of the crowd that this run is about.
+/// Returns the ids of those existing bookings that this run changes.
 fn ids(part: i64, run: i64) -> impl Iterator<Item = i64> {
     let first = (part * RUNS + run) * BATCH + 1;
     first..first + BATCH
@@ -182,14 +186,16 @@ async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
     }
 }
 
-/// While any transaction of the server stays open, no version of a row is removed. A hot show's row has one for each
-/// transaction, and the newest is found without the others.
+/// While any transaction of the server stays open, no version of a row is removed.
+///
+/// A hot show's row has one version for each transaction, and the newest is found without the
+/// others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_somebody_forgot_does_not_make_a_hot_show_slow() {
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 1000).await;
     let reserve = async |first| {
-        // Plans of its own.
+        // A new connection, which makes plans of its own.
         let pool = connect(&db.url, 1).await.unwrap();
         pages_for_each(&pool.pool, async |run| {
             let request = requests(&show, first + run).remove(0);

@@ -1,4 +1,4 @@
-//! Looking into the queue and steering it.
+//! Tests of inspecting and controlling the queue.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use sqlx::PgPool;
 
 const QUEUE: &str = ExpireBookings::QUEUE;
 
-/// So many jobs in each state, in each of the ways in which a row can be in it.
+/// Inserts this many jobs for each of the ways in which a row can be in a state.
 async fn fill(pool: &PgPool, of_each: i32) {
     sqlx::query(
         r#"INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, lock_at, done_at, last_result)
@@ -50,7 +50,7 @@ fn filter(state: Option<JobState>) -> Filter {
     }
 }
 
-/// All of a list, in pages of 4.
+/// Reads a whole list, in pages of 4.
 async fn follow(pool: &PgPool, filter: &Filter) -> Vec<Job> {
     let mut all: Vec<Job> = Vec::new();
     loop {
@@ -71,7 +71,7 @@ async fn each_job_is_in_one_state_and_listed_there_once() {
     fill(&db.pool, 5).await;
     let queues = inspect::queues(&db.pool).await.unwrap();
     let [queue] = queues.as_slice() else {
-        panic!("one queue: {queues:?}");
+        panic!("expected one queue: {queues:?}");
     };
     let mut listed = BTreeSet::new();
     for (state, expected) in [
@@ -104,10 +104,10 @@ async fn each_job_is_in_one_state_and_listed_there_once() {
         }
         listed.extend(jobs.into_iter().map(|job| job.id));
     }
-    assert_eq!(listed.len(), 45, "each has one state");
+    assert_eq!(listed.len(), 45, "each job has one state");
     let all = follow(&db.pool, &filter(None)).await;
     assert_eq!(all.len(), 45);
-    assert!(all.is_sorted_by(|a, b| a.id > b.id), "the newest first");
+    assert!(all.is_sorted_by(|a, b| a.id > b.id), "newest first");
     let longest = 5.0 * 3600.0;
     assert!((longest..longest + 600.0).contains(&queue.due_lag_seconds));
     assert_eq!(queue.done_last_minute, 5);
@@ -160,7 +160,7 @@ async fn a_booking_leads_to_its_job_and_a_job_to_its_bookings() {
     assert_eq!(
         of(Some(alone), Some(show.id)).await.len(),
         0,
-        "of another show"
+        "the booking is of another show"
     );
     assert_eq!(of(Some(9_999), None).await.len(), 0);
 }
@@ -196,8 +196,8 @@ async fn an_action_changes_jobs_in_its_states_and_no_others() {
                 match action {
                     Action::Retry | Action::Run => {
                         assert_eq!(after.state, JobState::Due);
-                        assert!(after.attempts < after.max_attempts, "it can be run");
-                        assert_eq!(after.error, before.error, "why it failed is still there");
+                        assert!(after.attempts < after.max_attempts, "the job can be run");
+                        assert_eq!(after.error, before.error, "its error is kept");
                     }
                     Action::Cancel => {
                         assert_eq!(after.state, JobState::Dead);
@@ -205,13 +205,13 @@ async fn an_action_changes_jobs_in_its_states_and_no_others() {
                     }
                 }
             }
-            // What is done again would find other jobs: a new set for the next state.
+            // Repeating the action would find other jobs: inserts a new set for the next state.
             execute(&db.pool, "DELETE FROM apalis.jobs").await;
             fill(&db.pool, 2).await;
         }
         let done = steer::interventions(&db.pool, None, 100).await.unwrap();
         let targets: Vec<_> = done.iter().rev().map(|done| done.target.as_str()).collect();
-        assert_eq!(targets, JobState::ALL.map(JobState::name), "each is noted");
+        assert_eq!(targets, JobState::ALL.map(JobState::name), "each is logged");
         assert!(
             done.iter()
                 .all(|done| done.actor == "tester" && done.action == action.name())
@@ -238,7 +238,7 @@ async fn an_action_on_a_filter_changes_all_that_match() {
     let changed = steer::act_on_all(&db.database, Action::Retry, &dead, note)
         .await
         .unwrap();
-    assert_eq!(changed, 1200, "in more than one part");
+    assert_eq!(changed, 1200, "in more than one chunk");
     assert_eq!(inspect::count(&db.pool, &dead, 10).await.unwrap(), 0);
     let due = filter(Some(JobState::Due));
     assert_eq!(inspect::count(&db.pool, &due, 10_000).await.unwrap(), 2400);
@@ -270,7 +270,7 @@ async fn a_paused_queue_hands_nothing_out_until_it_is_resumed() {
         !steer::pause(&db.database, QUEUE, true, "another")
             .await
             .unwrap(),
-        "it is already"
+        "it is already paused"
     );
     assert_eq!(take().await, 0);
     let paused = inspect::queues(&db.pool)
@@ -321,11 +321,11 @@ async fn queues_that_nobody_consumes_are_seen_too() {
     assert_eq!(queues[1].depth[&JobState::Due], 1);
 }
 
-/// How many pages of `apalis.jobs` and its indexes it takes to read a page of jobs in each state.
+/// Returns how many pages of `apalis.jobs` and its indexes two pages of jobs in each state read.
 async fn costs(of_each: i32) -> Vec<(JobState, i64)> {
     let db = TestDatabase::new().await;
     fill(&db.pool, of_each).await;
-    // One connection, whose counters are told before the next question.
+    // One connection, whose counters are reported before the next query.
     let pool = connect(&db.url, 1).await.unwrap().pool;
     let read = async || -> i64 {
         execute(&pool, "SELECT pg_stat_force_next_flush()").await;

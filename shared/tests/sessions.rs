@@ -1,4 +1,4 @@
-//! Sessions on a real PostgreSQL: what is run again, what stays open, and a database that gives no answer.
+//! Sessions on a real PostgreSQL: retries, open transactions, and a database that does not answer.
 
 use std::{
     path::PathBuf,
@@ -61,16 +61,16 @@ async fn a_chained_session_that_rests_leaves_no_transaction_open() {
     let mut session = Session::chained(&db.database);
     for _ in 0..2 {
         session.transact(&mut (), nothing).await.unwrap();
-        eventually("one is open", async || open().await == 1).await;
+        eventually("a transaction is open", async || open().await == 1).await;
     }
     session.rest().await;
-    eventually("none is open", async || open().await == 0).await;
+    eventually("no transaction is open", async || open().await == 0).await;
     session.transact(&mut (), nothing).await.unwrap();
     drop(session);
-    eventually("it is closed", async || open().await == 0).await;
+    eventually("the transaction is closed", async || open().await == 0).await;
 }
 
-/// What each transaction of a chained session wrote is there for others, and what one that failed wrote is not.
+/// Others see what each transaction of a chained session wrote, and nothing of a failed one.
 #[tokio::test]
 async fn a_chained_session_commits_each_of_its_transactions_by_itself() {
     let db = TestDatabase::new().await;
@@ -99,12 +99,14 @@ async fn a_chained_session_commits_each_of_its_transactions_by_itself() {
     assert_eq!(shows, 2);
 }
 
-/// A database that says nothing any more, as when its host vanished, must not keep a lane for a quarter of an hour.
+/// A database that stops answering must not block a lane for a quarter of an hour.
+///
+/// Its host may have vanished, for example.
 #[tokio::test]
 async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_one() {
     let db = TestDatabase::new().await;
     let way = Way::to(&db);
-    // One connection, so that each transaction would get the silent one, if it were kept.
+    // One connection, so that each transaction would get the silent one if it were kept.
     let database = connect(&way.url, 1).await.unwrap();
     for mut session in [Session::new(&database), Session::chained(&database)] {
         session.transact(&mut (), nothing).await.unwrap();
@@ -134,7 +136,7 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
     session.transact(&mut (), nothing).await.unwrap();
 }
 
-/// Nor must it keep what nobody waits for, or a connection whose caller is gone.
+/// Nor must it block calls outside of transactions, or a connection whose caller is gone.
 #[tokio::test]
 async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
     let db = TestDatabase::new().await;
@@ -142,7 +144,7 @@ async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
     let database = connect(&way.url, 1).await.unwrap();
     let session = Session::new(&database);
     let locate = async || query::locate(&session, &[1]).await;
-    let is_back = async || eventually("it is back", async || database.pool.num_idle() == 1).await;
+    let is_back = async || eventually("it is idle", async || database.pool.num_idle() == 1).await;
     assert_eq!(locate().await.unwrap(), [None]);
     is_back().await;
     fall_silent(&way.silent).await;
@@ -167,7 +169,7 @@ async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
     );
 }
 
-/// What it kept for too long does not stand in the way of what it takes instead.
+/// The connection that a session kept for too long is returned before the next one is acquired.
 #[tokio::test]
 async fn a_chained_session_that_waited_begins_again_with_the_only_connection() {
     let db = TestDatabase::new().await;
@@ -212,16 +214,17 @@ async fn look(tx: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// From now on time passes only while everybody waits, and then it leaps.
+/// Silences all connections. From now on time passes only while all tasks wait, and then it jumps.
 async fn fall_silent(silent: &watch::Sender<bool>) {
     silent.send_replace(true);
-    // Those that have noticed do not listen for it any more.
+    // Connections that have noticed no longer subscribe to it.
     silent.closed().await;
     time::pause();
 }
 
-/// A way to the database whose connections can all go silent for ever, as when a host vanishes: nothing arrives any
-/// more, and nothing says why. Later ones work.
+/// A path to the database whose connections can all go silent for ever, as when a host vanishes.
+///
+/// Nothing arrives any more, and no error is reported. Later connections work.
 struct Way {
     url: String,
     silent: watch::Sender<bool>,
@@ -265,7 +268,7 @@ impl Way {
     }
 }
 
-/// The error of a COMMIT that a trigger refuses with this code, and how often the transaction was run.
+/// Returns the error of a COMMIT that a trigger refuses with this code, and the number of attempts.
 async fn refused_commit(code: &str) -> (Error, u32) {
     let db = TestDatabase::new().await;
     let sql = format!(
@@ -295,12 +298,12 @@ async fn refused_commit(code: &str) -> (Error, u32) {
     (result.unwrap_err(), runs.into_inner())
 }
 
-/// As Citus does when another server gave no answer.
+/// Citus ends a COMMIT like this if another server did not answer.
 #[tokio::test]
 async fn a_commit_that_ends_with_an_internal_error_has_an_unknown_outcome() {
     let (error, runs) = refused_commit("XX000").await;
     assert!(matches!(error, Error::OutcomeUnknown(_)), "{error:?}");
-    assert_eq!(runs, 1, "it is never run again");
+    assert_eq!(runs, 1, "it is never retried");
     let (error, runs) = refused_commit("23514").await;
     assert!(matches!(error, Error::Unexpected(_)), "{error:?}");
     assert_eq!(runs, 1);

@@ -1,4 +1,4 @@
-//! Databases as strangers have them: with settings of their own, and in other encodings.
+//! Databases with unusual settings and encodings.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use shared::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-/// What is usual nowhere.
+/// Settings of a database that are usual nowhere.
 const ODD: [&str; 18] = [
     "default_transaction_isolation = 'serializable'",
     "default_transaction_read_only = on",
@@ -62,7 +62,7 @@ fn request(show_id: i64, key: &str) -> reserve::Request {
     }
 }
 
-/// A sale, from a show to the audit.
+/// Runs a sale, from a show to the audit.
 async fn sell(database: &Database) {
     let pool = &database.pool;
     let mut session = postgres::Session::chained(database);
@@ -75,7 +75,7 @@ async fn sell(database: &Database) {
         .into_iter()
         .map(|made| made.unwrap().id)
         .collect();
-    assert_eq!(bookings[0], bookings[3], "a key is known again");
+    assert_eq!(bookings[0], bookings[3], "the key is recognized");
     let confirmed = confirm::confirm(&mut session, &mut Batch::of([change(bookings[0])])).await;
     assert!(confirmed.unwrap()[0].is_ok());
     let cancelled = cancel::cancel(&mut session, &mut Batch::of([change(bookings[1])])).await;
@@ -109,7 +109,7 @@ async fn it_migrates_whatever_is_set_for_the_database() {
     sell(&database).await;
 }
 
-/// Its default would let each transaction wait for others, and fail.
+/// The database's default would make each transaction wait for others, and fail.
 #[tokio::test]
 async fn transactions_are_read_committed_whatever_is_set_for_the_database() {
     let db = TestDatabase::new().await;
@@ -123,7 +123,7 @@ async fn transactions_are_read_committed_whatever_is_set_for_the_database() {
     execute(&database.pool, "CREATE TABLE written ()").await;
 }
 
-/// Names in any language, whose characters are counted, need UTF-8.
+/// Names can be in any language, and their characters are counted, which needs UTF-8.
 #[tokio::test]
 async fn a_database_in_another_encoding_is_refused_with_what_to_do() {
     let db = TestDatabase::empty().await;

@@ -1,4 +1,4 @@
-//! Times that somebody else wrote, and a clock that is set back: what they must not do.
+//! Tests of out-of-range times that others wrote, and of a clock that is set back.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
@@ -17,7 +17,7 @@ use shared::{
 };
 use sqlx::{AssertSqlSafe, PgPool};
 
-/// What PostgreSQL can have and an answer can't.
+/// Times that PostgreSQL can have and a response can't.
 const OUT_OF_BOUNDS: [&str; 5] = [
     "infinity",
     "-infinity",
@@ -26,7 +26,7 @@ const OUT_OF_BOUNDS: [&str; 5] = [
     "0001-12-31 00:00:00+00 BC",
 ];
 
-/// A row in each table that has times.
+/// Inserts a row in each table that has times, and returns the booking.
 async fn fill(pool: &PgPool) -> Booking {
     let show = a_show(pool, 10).await;
     execute(
@@ -70,7 +70,7 @@ async fn no_table_takes_a_time_that_no_answer_can_have() {
     assert!(columns.len() >= 14, "{columns:?}");
     for (table, column) in &columns {
         for value in OUT_OF_BOUNDS {
-            // What must be later or earlier goes with it.
+            // Columns that must be later, or agree with it, are changed with it.
             let others = match column.as_str() {
                 "expires_at" => ", extendable_until = 'infinity'",
                 "resolved_at" => ", status = 'CONFIRMED'",
@@ -103,7 +103,7 @@ async fn drop_checks(pool: &PgPool) {
     }
 }
 
-/// Also where the CHECK is missing.
+/// Covers tables whose CHECK is missing, too.
 #[tokio::test]
 async fn a_time_that_no_answer_can_have_takes_nothing_else_down() {
     let db = TestDatabase::new().await;
@@ -164,7 +164,7 @@ async fn a_time_that_no_answer_can_have_takes_nothing_else_down() {
     }
 }
 
-/// Sets the clock back by so much, as the bookings and jobs that are there see it.
+/// Sets the clock back by this many seconds, as the existing bookings and jobs see it.
 async fn set_back(pool: &PgPool, seconds: i32) {
     let_pass(pool, -seconds).await;
 }
@@ -178,7 +178,7 @@ async fn times_of_a_booking_never_run_backwards() {
     set_back(&db.pool, 600).await;
     let read = async |id| query::find(&db.pool, id, None).await.unwrap().unwrap();
     let seen = read(hold.id).await;
-    assert_eq!(seen.seconds_left, Some(120), "not more than it ever had");
+    assert_eq!(seen.seconds_left, Some(120), "no more than it ever had");
 
     let mut session = db.session();
     let mut batch = Batch::of([extend::Request {
@@ -246,7 +246,7 @@ async fn a_list_by_time_is_whole_when_the_clock_was_set_back() {
             "{minutes} min"
         );
     }
-    // Who comes when the clock has caught up need not remember it.
+    // A booking made when the clock has caught up need not record the latest time.
     let_pass(&db.pool, 7200).await;
     let last = a_hold(&db.pool, &show, 1).await;
     let remembered = "SELECT count(*) FROM bookings WHERE clock_high IS NOT NULL";

@@ -1,4 +1,4 @@
-//! The transactions on a real PostgreSQL, raced against each other.
+//! Tests of the transactions on a real PostgreSQL, raced against each other.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ async fn reserve_one(pool: &PgPool, show_id: i64, seats: i32) -> Result<Booking,
     things(answers).remove(0)
 }
 
-/// In this transaction, and not run again.
+/// Reserves in this transaction, without retries.
 async fn reserve_in(
     tx: &mut sqlx::PgConnection,
     batch: Vec<reserve::Request>,
@@ -53,7 +53,7 @@ async fn reserve_in(
     };
     let tried = reserve::reserve_in(tx, &mut Batch::of(batch), terms).await;
     let Outcome::Answered(answers) = tried.unwrap() else {
-        panic!("it waits for nobody");
+        panic!("reserving without waits must answer");
     };
     things(answers)
 }
@@ -155,7 +155,7 @@ async fn each_request_of_a_batch_gets_its_own_answer_in_order() {
     assert_seats_conserved(&db.pool).await;
 }
 
-/// What can happen to a hold.
+/// Action that can happen to a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Confirm,
@@ -164,7 +164,7 @@ enum Act {
 }
 
 impl Act {
-    /// Does it; true when it was this that resolved the booking, or repeated it.
+    /// Runs the action. Returns whether it resolved the booking, or repeated the action that did.
     async fn run(self, pool: &PgPool, booking_id: i64) -> bool {
         match self {
             Self::Confirm => confirm::confirm(
@@ -193,12 +193,14 @@ impl Act {
     }
 }
 
-/// Races two acts on many holds whose deadline is just passing, and returns how often each won.
+/// Races two actions on many holds whose deadline is just passing.
+///
+/// Returns each booking, with whether each action won.
 async fn race(acts: [Act; 2]) -> (PgPool, Vec<(Booking, [bool; 2])>) {
     let db = TestDatabase::new().await;
     let mut races = Vec::new();
     for round in 0..36 {
-        // Of its own, because expiring takes all overdue holds of a show.
+        // A show of its own, because expiring takes all overdue holds of a show.
         let show = a_show(&db.pool, 10).await;
         let hold = a_hold(&db.pool, &show, 2).await;
         // The deadline comes 0 to 5 ms from now, in the middle of the race.
@@ -225,7 +227,7 @@ async fn race(acts: [Act; 2]) -> (PgPool, Vec<(Booking, [bool; 2])>) {
     (db.pool, races)
 }
 
-/// After a race: at most one of two different acts succeeded, and the row tells which.
+/// After a race at most one of two different actions succeeded, and the row shows which.
 #[tokio::test]
 async fn a_booking_resolves_once() {
     for acts in [
@@ -264,7 +266,7 @@ async fn seats_come_back_once_when_two_expire_the_same_booking() {
     assert_seats_conserved(&pool).await;
 }
 
-/// Confirming and cancelling can both succeed, in this order only.
+/// Confirming and cancelling can both succeed, but only in this order.
 #[tokio::test]
 async fn confirm_and_cancel_end_in_one_state() {
     let (pool, races) = race([Act::Confirm, Act::Cancel]).await;
@@ -279,7 +281,8 @@ async fn confirm_and_cancel_end_in_one_state() {
     }
 }
 
-/// The clock is read after the lock: a confirmation that waited for the row past the deadline is refused.
+/// The clock is read after the lock: a confirmation that waited for the row past the deadline is
+/// refused.
 #[tokio::test]
 async fn time_spent_waiting_for_a_lock_counts() {
     let db = TestDatabase::new().await;
@@ -302,7 +305,7 @@ async fn time_spent_waiting_for_a_lock_counts() {
     let mut batch = Batch::of([change(hold.id)]);
     let mut session = db.session();
     let (answers, ()) = tokio::join!(confirm::confirm(&mut session, &mut batch), async {
-        // Until it is past the deadline, on the clock that decides.
+        // Until the deadline has passed, on the clock that decides.
         sqlx::query("SELECT pg_sleep_until(expires_at) FROM bookings WHERE id = $1")
             .bind(hold.id)
             .execute(&db.pool)
@@ -316,7 +319,7 @@ async fn time_spent_waiting_for_a_lock_counts() {
     ));
 }
 
-/// They need not wait for the next transaction; those for a show that is not locked do.
+/// Such requests need not wait for the next transaction; those for a show that is not locked do.
 #[tokio::test]
 async fn requests_for_a_locked_show_join_the_batch_that_locked_it() {
     let db = TestDatabase::new().await;
@@ -346,7 +349,7 @@ async fn requests_for_a_locked_show_join_the_batch_that_locked_it() {
     assert_eq!(
         arrivals.next().unwrap().show_id,
         two.id,
-        "nobody overtakes it"
+        "no request overtakes it"
     );
     assert_seats_conserved(&db.pool).await;
 }
@@ -358,7 +361,7 @@ async fn a_hold_is_as_long_as_promised_however_long_the_lock_took() {
     let (one, two) = (a_show(&db.pool, 10).await, a_show(&db.pool, 10).await);
     for (locked, wanted) in [(one.id, one.id), (two.id, two.id), (two.id, one.id)] {
         let blocker = lock_show(&db.pool, locked).await;
-        // Of both shows in one batch, so that each lock is waited for as the first and as the last.
+        // Both shows in one batch, so that each lock is waited for as the first and as the last.
         let mut batch = Batch::of([request(wanted, 1), request(one.id + two.id - wanted, 1)]);
         let mut session = db.session();
         let (answers, released_at) =
@@ -394,7 +397,7 @@ async fn the_job_exists_if_and_only_if_the_booking_does() {
     assert_eq!(count(&db.pool, jobs).await, 0);
     assert_eq!(available_seats(&db.pool, show.id).await, 10);
 
-    // A refusal enqueues nothing either.
+    // A refusal does not enqueue a job either.
     assert!(reserve_one(&db.pool, show.id, 11).await.is_err());
     assert_eq!(count(&db.pool, jobs).await, 0);
 
@@ -445,7 +448,7 @@ async fn overdue_holds_are_reclaimed_when_a_show_lacks_seats() {
     assert_eq!(available_seats(&db.pool, show.id).await, 0);
     assert_seats_conserved(&db.pool).await;
 
-    // And what is reclaimed for a request that is refused all the same is not lost.
+    // Seats that are reclaimed for a request that is then refused are not lost.
     let_pass(&db.pool, 200).await;
     assert_eq!(
         reserve_one(&db.pool, show.id, 9).await,
@@ -526,7 +529,7 @@ async fn drift_fails_the_transaction() {
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 10).await;
     let hold = a_hold(&db.pool, &show, 3).await;
-    // As if a defect had given the seats back already.
+    // Simulates a defect that has already given the seats back.
     sqlx::query("UPDATE shows SET available_seats = seats")
         .execute(&db.pool)
         .await
@@ -552,7 +555,8 @@ async fn drift_fails_the_transaction() {
     assert_eq!(stored_status(&db.pool, hold.id).await, "PENDING");
 }
 
-/// In a big sale hundreds of jobs are due at once: one of them does the work of all, and the rest wait for nobody.
+/// In a big sale hundreds of jobs are due at once: one does the work of all, and the rest need not
+/// wait.
 #[tokio::test]
 async fn one_job_expires_all_overdue_holds_of_its_show_and_the_next_locks_nothing() {
     let db = TestDatabase::new().await;
@@ -584,7 +588,7 @@ async fn one_job_expires_all_overdue_holds_of_its_show_and_the_next_locks_nothin
     let outcome = expire::expire(&mut session, &job(&[another.id]))
         .await
         .unwrap();
-    assert_eq!(outcome.expired.len(), 0, "and it did not wait for the lock");
+    assert_eq!(outcome.expired.len(), 0, "it waited for no lock");
     lock.rollback().await.unwrap();
 
     let outcome = expire::expire(&mut session, &job(&[later.id]))
@@ -612,7 +616,7 @@ async fn no_statement_scans_the_bookings() {
         .await
         .unwrap()
     };
-    // Often enough that each statement has a plan that is kept.
+    // Often enough that each statement has a cached plan.
     for _ in 0..10 {
         let batch = vec![request(show.id, 1); 3];
         let answers = reserve::reserve(&mut session, &mut Batch::of(batch))
@@ -633,12 +637,13 @@ async fn no_statement_scans_the_bookings() {
             .await
             .unwrap();
     }
-    // A connection reports what it did when it has been idle for a moment.
+    // A connection reports its counters when it has been idle for a moment.
     eventually("the scans are counted", async || scans().await.1 >= 100).await;
     assert_eq!(scans().await.0, 0);
 }
 
-/// A job is short however many holds are overdue, and does what it came for: the other jobs do the rest, or a sweep.
+/// A job is short however many holds are overdue, and expires its own: other jobs or a sweep do the
+/// rest.
 #[tokio::test]
 async fn a_job_expires_its_own_holds_and_a_thousand_others_and_a_sweep_all() {
     let db = TestDatabase::new().await;
@@ -726,7 +731,8 @@ async fn the_same_key_at_the_same_moment_books_once_and_everybody_gets_that_book
     for client in 0..40 {
         let (pool, barrier) = (db.pool.clone(), barrier.clone());
         clients.spawn(async move {
-            // Two in a batch, as they may come: with the same key, or with one of another request.
+            // Two requests in a batch, as they may come: with the same key, or with the key of
+            // another request.
             let key = keyed(0, "same", request(show.id, 2));
             let own = keyed(0, &format!("{client}"), request(show.id, 1));
             barrier.wait().await;
@@ -747,7 +753,7 @@ async fn the_same_key_at_the_same_moment_books_once_and_everybody_gets_that_book
     assert_seats_conserved(&db.pool).await;
 }
 
-/// No lock that they share orders these: the key itself does.
+/// The two requests share no lock that would order them: the key itself does.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_for_two_shows_at_the_same_moment_books_one_of_them() {
     let db = TestDatabase::new().await;
@@ -791,7 +797,7 @@ async fn a_show_is_created_once_for_each_key() {
     assert_eq!(refused, Err(Refusal::KeyReused));
     let booking = keyed(1, "k", request(first.thing.id, 1));
     let refused = reserve_with(&mut session, booking).await;
-    assert_eq!(refused, Err(Refusal::KeyReused), "it made a show");
+    assert_eq!(refused, Err(Refusal::KeyReused), "the key made a show");
 }
 
 #[tokio::test]
@@ -816,7 +822,7 @@ async fn a_user_has_no_more_seats_than_the_show_allows_whatever_became_of_earlie
             taken: 3
         })
     );
-    // Sold seats count as well as held ones; others' don't.
+    // Confirmed seats count as well as held ones; other users' seats don't.
     let mut session = db.session();
     let mut batch = Batch::of([change(three.id)]);
     confirm::confirm(&mut session, &mut batch).await.unwrap();
@@ -826,7 +832,7 @@ async fn a_user_has_no_more_seats_than_the_show_allows_whatever_became_of_earlie
         ..request(show.id, 4)
     };
     assert!(reserve_with(&mut session, bob).await.is_ok());
-    // What was given back, or has run out although nobody has come by, does not.
+    // Seats of a cancelled booking, or of an overdue hold that no worker has reached, do not count.
     let mut batch = Batch::of([change(three.id)]);
     cancel::cancel(&mut session, &mut batch).await.unwrap();
     assert!(reserve_one(&db.pool, show.id, 4).await.is_ok());
@@ -860,7 +866,7 @@ async fn an_extended_hold_outlives_its_first_deadline_and_fails_at_its_last() {
         .await
         .unwrap();
     assert_eq!(outcome.expired.len(), 0);
-    assert!(outcome.next_deadline.is_some(), "its job comes again");
+    assert!(outcome.next_deadline.is_some(), "its job runs again");
     let_pass(&db.pool, 280).await;
     let outcome = expire::expire(&mut session, &job(&[hold.id]))
         .await
@@ -872,7 +878,8 @@ async fn an_extended_hold_outlives_its_first_deadline_and_fails_at_its_last() {
     assert_seats_conserved(&db.pool).await;
 }
 
-/// Its COMMIT comes after its job has seen the hold overdue, and before the job has it.
+/// The extension's COMMIT comes after the job has seen the hold overdue, and before the job locks
+/// it.
 #[tokio::test]
 async fn a_hold_extended_at_the_last_moment_keeps_its_job() {
     let db = TestDatabase::new().await;
@@ -888,7 +895,7 @@ async fn a_hold_extended_at_the_last_moment_keeps_its_job() {
     .unwrap();
     let mut session = db.session();
     let job = job(&[hold.id]);
-    // It is left for the next time, and then is no longer due.
+    // The hold is left for the next time, and then is no longer due.
     let outcome = expire::expire(&mut session, &job).await.unwrap();
     assert_eq!(outcome.expired.len(), 0);
     assert!(outcome.next_deadline.is_some_and(|again| again < deadline));
@@ -900,7 +907,7 @@ async fn a_hold_extended_at_the_last_moment_keeps_its_job() {
     );
 }
 
-/// Where two workers expire the same sale, each meets holds of its jobs that the other has locked, all the time.
+/// Two workers that expire the same sale constantly meet holds that the other one has locked.
 #[tokio::test]
 async fn a_job_waits_for_another_worker_that_just_has_its_hold() {
     let db = TestDatabase::new().await;
@@ -942,7 +949,7 @@ async fn a_booking_changes_only_while_it_is_as_the_client_saw_it() {
     let answers = confirm::confirm(&mut session, &mut batch).await.unwrap();
     assert!(matches!(answers[0], Err(Refusal::BookingChanged { .. })));
     let confirmed = answers[1].as_ref().unwrap();
-    assert!(answers[2].is_ok(), "it is as requested already");
+    assert!(answers[2].is_ok(), "it already is as requested");
 
     let mut batch = Batch::of([only_if(&[hold.version()])]);
     let answers = cancel::cancel(&mut session, &mut batch).await.unwrap();
@@ -967,7 +974,7 @@ async fn a_booking_of_another_show_than_was_named_is_not_found() {
         show_id: Some(show_id),
         ..change(booking_id)
     };
-    // Alone, and together with one that names none.
+    // Alone, and together with a request that names no show.
     for with in [vec![], vec![change(mine.id)]] {
         let batch = [vec![named(hold.id, other.id)], with].concat();
         let mut batch = Batch::of(batch);
@@ -982,7 +989,8 @@ async fn a_booking_of_another_show_than_was_named_is_not_found() {
     assert_eq!(available_seats(&db.pool, other.id).await, 10);
 }
 
-/// A worker fails an overdue hold, and has not yet given its seat back, since the show is locked by the one who wants it.
+/// A worker has failed an overdue hold, but not yet freed its seats: the request that wants them
+/// has locked the show.
 #[tokio::test]
 async fn who_lacks_a_seat_waits_for_one_that_is_just_being_given_back() {
     let db = TestDatabase::new().await;
@@ -998,7 +1006,7 @@ async fn who_lacks_a_seat_waits_for_one_that_is_just_being_given_back() {
     let pool = db.pool.clone();
     let reserving = tokio::spawn(async move { reserve_one(&pool, show.id, 2).await });
     until_one_waits_for_a_lock(&db.pool).await;
-    // It waits without the show.
+    // The request waits without the show's lock.
     sqlx::query("UPDATE shows SET available_seats = available_seats + 2")
         .execute(&mut *expiring)
         .await
@@ -1009,11 +1017,12 @@ async fn who_lacks_a_seat_waits_for_one_that_is_just_being_given_back() {
     assert_seats_conserved(&db.pool).await;
 }
 
-/// Each of them takes the locks of bookings, then that of the show; who reserves has the show's, and waits for no booking.
+/// Expiring and cancelling lock bookings, then the show. Reserving locks the show, and waits for no
+/// booking.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_gives_seats_back_and_takes_them_at_the_same_time_is_never_in_a_deadlock() {
     let db = TestDatabase::new().await;
-    // So that a deadlock ends with the wait for a lock, which is an error, and not with a repeat.
+    // A deadlock then ends with the lock timeout, which is an error, and not with a retry.
     let set = format!("ALTER DATABASE {} SET deadlock_timeout = '1min'", db.name);
     sqlx::raw_sql(AssertSqlSafe(set))
         .execute(&db.pool)
@@ -1027,7 +1036,8 @@ async fn whoever_gives_seats_back_and_takes_them_at_the_same_time_is_never_in_a_
             .into_iter()
             .map(|hold| hold.unwrap().id)
             .collect();
-        // Ten run out, and all are cancelled, of which those that ran out are locked too; others want their seats.
+        // Ten holds expire. All are cancelled, which locks the expired ones too. Other requests
+        // want their seats.
         sqlx::query("UPDATE bookings SET created_at = now() - interval '2 minutes', expires_at = now() WHERE id = ANY($1)")
             .bind(&holds[..10])
             .execute(&db.pool)

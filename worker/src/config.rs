@@ -1,4 +1,4 @@
-//! The settings of the worker.
+//! Command-line settings of the worker.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,67 +8,69 @@ use shared::{
     telemetry::LogArgs,
 };
 
-/// Runs the background jobs of ticketing: fails stale bookings and restores their seats.
+/// Runs the background jobs of ticketing: fails expired holds and returns their seats.
 ///
-/// Start as many workers as you like; each job is run by one of them. SIGTERM or Ctrl-C lets the jobs in hand
-/// finish.
+/// Start as many workers as you like; each job is run by one of them. SIGTERM or Ctrl-C lets
+/// running jobs finish.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "worker", version)]
 pub struct Args {
     #[command(flatten)]
-    /// Where the database is.
+    /// Settings of the database connections.
     pub database: DatabaseArgs,
     #[command(flatten)]
-    /// How this worker works.
+    /// Settings of the worker.
     pub config: Config,
     #[command(flatten)]
-    /// Who may watch it.
+    /// Settings for callers of the metrics.
     pub callers: CallerArgs,
     #[command(flatten)]
-    /// What it logs.
+    /// Settings for logging.
     pub log: LogArgs,
 }
 
-/// How a worker works.
+/// Settings of a worker.
 #[derive(Debug, Clone, clap::Args)]
 #[group(id = "worker")]
 pub struct Config {
-    /// The most jobs of a queue that one worker runs at the same time
+    /// Maximum number of jobs of a queue that one worker runs at the same time
     #[arg(long, env = "WORKER_CONCURRENCY", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
 
-    /// Where this worker tells its figures to Prometheus, at /metrics [default: 127.0.0.1:5002, or a free port where that is
-    /// taken]
+    /// Address of the Prometheus metrics, at /metrics [default: 127.0.0.1:5002, or a free port if
+    /// that is taken]
     ///
     /// Other machines need an API key with the scope `admin`.
     #[arg(long, env, value_name = "ADDRESS:PORT")]
     pub worker_listen: Option<SocketAddr>,
 
-    /// Seconds between two rounds of the janitor, which one of all workers runs
+    /// Seconds between two rounds of the janitor, which only one of all workers runs
     #[arg(long, env = "JANITOR_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub janitor_seconds: u16,
 
-    /// How many seconds a hold is overdue before the janitor expires it in its job's place
+    /// Seconds that a hold is overdue before the janitor expires it instead of its job
     #[arg(long, env = "OVERDUE_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=3600))]
     pub overdue_grace_seconds: u16,
 
-    /// How many hours a job is kept after it was done
+    /// Hours that a finished job is kept
     #[arg(long, env, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u16).range(0..=8760))]
     pub keep_done_hours: u16,
 
-    /// How many jobs that are done are kept at most; the oldest go first
+    /// Maximum number of finished jobs that are kept; the oldest are deleted first
     #[arg(long, env, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     pub keep_done_jobs: u32,
 
-    /// How many days a dead job is kept, for people to look at
+    /// Days that a dead job is kept, for inspection
     #[arg(long, env, value_name = "DAYS", default_value_t = 14, value_parser = clap::value_parser!(u16).range(0..=3650))]
     pub keep_dead_days: u16,
 
-    /// How many hours an idempotency key is remembered after its first use
+    /// Hours that an idempotency key is remembered after its first use
     #[arg(long, env, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=8760))]
     pub keep_keys_hours: u16,
 
-    /// After how many seconds of failing to work, such as without a database, the worker ends with an error
+    /// Seconds of failing to work, such as without a database, after which the worker exits
+    ///
+    /// It exits with an error.
     #[arg(long, env, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub give_up_seconds: u16,
 }

@@ -1,4 +1,4 @@
-//! The janitor: one leader among all workers puts right what went wrong elsewhere.
+//! The janitor: one leader among all workers repairs what failed elsewhere.
 
 use std::time::Duration;
 
@@ -16,35 +16,36 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, metrics::JANITOR_FINDS};
 
-/// The advisory lock of the leader: "janitor" in ASCII.
+/// Key of the leader's advisory lock: "janitor" in ASCII.
 const LEADER_KEY: i64 = 0x006a_616e_6974_6f72;
 
-/// A job that was taken longer ago was lost: a job takes 15 s at most.
+/// Age of a claim after which its job counts as lost. A job takes 15 s at most.
 const STUCK_AFTER: Duration = Duration::from_mins(2);
 
-/// How long a worker is listed after it was last seen.
+/// Time for which a worker is listed after it was last seen.
 const WORKERS_KEPT: Duration = Duration::from_hours(24);
 
-/// Does a round now and then until `stop`, whenever this process leads.
+/// Runs a round at each interval until `stop`, whenever this process leads.
 pub async fn run(database: Database, config: &Config, stop: CancellationToken) {
-    // Not at once: after a time without workers, the jobs that waited should come first.
+    // Not at once: after a time without workers, the jobs that waited should run first.
     let every = config.janitor_interval();
     let mut rounds = interval_at(Instant::now() + every, every);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leadership = None;
-    // From the start, and not when the lead is taken: the clock may be set in between.
+    // Read at the start, and not when this process becomes the leader: the clock may be set in
+    // between.
     let mut clock = stop
         .run_until_cancelled(MeasuredClock::read(&database.pool))
         .await
         .and_then(Result::ok);
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
-        // A stop in the middle of a sweep rolls its last batch back.
+        // A stop in the middle of a sweep rolls back its last batch.
         let round = Box::pin(round(&database, config, &mut leadership, &mut clock));
         if let Some(Err(error)) = stop.run_until_cancelled(round).await {
             leadership = None;
             tracing::warn!(
                 error = telemetry::chain(&error),
-                "the janitor's round failed"
+                "a round of the janitor failed"
             );
         }
     }
@@ -73,8 +74,9 @@ async fn round(
     Ok(())
 }
 
-/// The database's clock when this process started, and how much time went by since as the process measures it. So a clock that
-/// is set forward while it runs makes nothing older than it is.
+/// The database's clock when this process started, plus the time that the process measured since.
+///
+/// So a clock that is set forward while the process runs makes nothing older than it is.
 #[derive(Debug, Clone, Copy)]
 pub struct MeasuredClock {
     began: Instant,
@@ -82,7 +84,7 @@ pub struct MeasuredClock {
 }
 
 impl From<DateTime<Utc>> for MeasuredClock {
-    /// One that says so now.
+    /// Creates a clock that shows `at` now.
     fn from(at: DateTime<Utc>) -> Self {
         let began = Instant::now();
         Self { began, at }
@@ -99,25 +101,27 @@ impl MeasuredClock {
     }
 }
 
-/// What a round put right. All but the pruned are for people to know of: each is the trace of a failure.
+/// Counts of what a round repaired and pruned.
+///
+/// Operators must know of all but the pruned ones: each is the trace of a failure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cleaned {
-    /// Overdue bookings whose job did not come.
+    /// Overdue bookings whose job did not run.
     pub swept: usize,
-    /// Jobs that were left in a lost worker's hands.
+    /// Jobs of lost workers that will be run again.
     pub rescued: i64,
-    /// Such jobs that had no attempt left.
+    /// Jobs of lost workers that had no attempt left.
     pub died: i64,
-    /// Jobs deleted that were over for long enough.
+    /// Finished and dead jobs that were deleted after their retention.
     pub pruned_jobs: u64,
-    /// Idempotency keys forgotten that were kept for long enough.
+    /// Idempotency keys that were deleted after their retention.
     pub pruned_keys: u64,
-    /// Workers deleted that were gone for long enough.
+    /// Workers that were deleted because they had not been seen for long enough.
     pub pruned_workers: u64,
 }
 
 impl Cleaned {
-    /// Logs what was done, counts it, and notes what people have to know of.
+    /// Logs and counts what was done, and records what operators must know.
     async fn tell(self, pool: &PgPool) -> Result<(), postgres::Error> {
         let Self {
             swept,
@@ -134,17 +138,17 @@ impl Cleaned {
             (
                 "sweep",
                 swept as u64,
-                "expired holds whose job did not come",
+                "expired holds whose jobs did not run",
             ),
             (
                 "rescue",
                 rescued.unsigned_abs(),
-                "jobs of a lost worker will be run again",
+                "jobs of lost workers will be run again",
             ),
             (
                 "bury",
                 died.unsigned_abs(),
-                "jobs died with their worker, with no attempt left",
+                "jobs of lost workers have no attempt left and are dead",
             ),
         ] {
             JANITOR_FINDS.with_label_values(&[action]).inc_by(count);
@@ -157,12 +161,14 @@ impl Cleaned {
     }
 }
 
-/// One round: sweeps, rescues, prunes. Each in small batches, until there is nothing left to do. Adds what it did to `cleaned`.
+/// Runs one round: sweeps, rescues and prunes. Adds what it did to `cleaned`.
+///
+/// Each step works in small batches, until there is nothing left to do.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`]; what was done before stays done. Where the sweep fails, as with a server of Citus away, the others are
-/// done all the same.
+/// Fails if a step fails; what was done before stays done. If the sweep fails, for example because
+/// a Citus server is not available, the other steps are done all the same.
 pub async fn clean(
     database: &Database,
     config: &Config,
@@ -216,19 +222,21 @@ async fn prune(
     }
 }
 
-/// Expires the bookings that have been overdue for longer than `grace`, although their job did not come, and
-/// returns how many there were. There should be none.
+/// Expires the bookings that have been overdue for longer than `grace`, and returns their number.
+///
+/// Their jobs should have expired them, so there should be none.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`]; what was swept before stays swept.
+/// Fails on a database error; what was swept before stays swept.
 pub async fn sweep(database: &Database, grace: TimeDelta) -> Result<usize, postgres::Error> {
     let mut session = Session::new(database);
     let mut expired = 0;
     for show_id in in_time(expire::find_overdue_shows(&database.pool, grace)).await? {
         match expire::sweep(&mut session, show_id, grace).await {
             Ok(count) => expired += count,
-            // One show whose seats do not add up, or that somebody keeps locked, must not keep the others from theirs.
+            // A show whose seats do not add up, or that another transaction keeps locked, must not
+            // affect others.
             Err(
                 error @ (postgres::Error::Drift { .. }
                 | postgres::Error::Unexpected(_)

@@ -1,3 +1,3 @@
-//! What the jobs do: one file for each kind.
+//! Jobs of the worker: one file for each kind.
 
 pub mod expire_bookings;

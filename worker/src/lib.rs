@@ -1,4 +1,4 @@
-//! Runs the background jobs: one apalis worker for each queue, and the janitor.
+//! Background jobs: one apalis worker for each queue, and the janitor.
 
 pub mod config;
 pub mod janitor;
@@ -31,33 +31,42 @@ use crate::{
     supervise::{Execution, Handler, JobError},
 };
 
-/// How often an idle worker looks for due jobs. Without it, apalis would only look at each heartbeat.
+/// Interval at which an idle worker polls for due jobs.
+///
+/// Without it, apalis would poll only at each heartbeat.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often a worker says that it lives, and after how many silent intervals its jobs go to another one: 30 s.
+/// Interval of heartbeats. A worker's jobs go to another one after [`MISSED_HEARTBEATS`], 30 s.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const MISSED_HEARTBEATS: usize = 6;
 
-/// How long jobs in hand may take to finish once the worker is told to stop; longer than any job may take.
+/// Time that running jobs have to finish once the worker is told to stop.
+///
+/// It is longer than any job may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Connections that a worker needs beside one for each job that it runs: for the janitor and for those who watch.
+/// Connections besides one for each concurrent job: for the janitor and for metrics.
 const OTHER_CONNECTIONS: u32 = 2;
 
-/// How long to wait before the workers are started again after a database error ended them. Doubles each time, up to
-/// the longest.
+/// Delay before the workers are restarted after a database error ended them.
+///
+/// It doubles each time, up to the maximum.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(8);
 
-/// Workers that ran for so long before they ended were well: more than they take to notice that the database is away.
+/// Time after which running workers count as healthy.
+///
+/// It is longer than they take to notice that the database is not available.
 const HEALTHY_AFTER: Duration = Duration::from_secs(15);
 
-/// Runs jobs until `stop`; then those in hand finish.
+/// Runs jobs until `stop`, and then lets running jobs finish.
+///
+/// After a database error the work starts again.
 ///
 /// # Errors
 ///
-/// When the pool has too few connections for the jobs that may run at the same time, or its address can't be listened on. After a database error, work
-/// begins again; after a bounded time of nothing but errors, that is an error too.
+/// Fails if the pool has too few connections for the concurrent jobs, the address can't be bound,
+/// or the work keeps failing for `give_up_seconds`.
 pub async fn run(
     database: Database,
     config: &Config,
@@ -71,12 +80,12 @@ pub async fn run(
     );
     ensure!(
         connections >= needed,
-        "{} jobs at the same time need at least {needed} connections to the database, {connections} are allowed",
+        "{} concurrent jobs need at least {needed} connections to the database, {connections} are allowed",
         config.concurrency,
     );
     let listener = listener::bind(config.worker_listen)
-        .context("cannot listen for those who watch this worker")?;
-    // The end of any of them is the end of all.
+        .context("cannot bind the address of the metrics listener")?;
+    // If any of them ends, all of them end.
     let stop = stop.child_token();
     let watched = listener::serve(listener, database.pool.clone(), callers, stop.clone());
     let working = async {
@@ -85,7 +94,7 @@ pub async fn run(
     };
     let (watched, result) = tokio::join!(watched, working);
     tracing::info!("worker stopped");
-    result.and(watched.context("cannot be watched"))
+    result.and(watched.context("cannot serve metrics"))
 }
 
 async fn work(
@@ -96,7 +105,7 @@ async fn work(
     if until_ready(database, stop).await == Ready::Stopped {
         return Ok(());
     }
-    // A database that can't be asked is the consumer's business too.
+    // A database that can't be queried is left to the consumer, too.
     ensure!(
         !matches!(in_time(engine::is_applied(&database.pool)).await, Ok(false)),
         "the database's function apalis.get_jobs is not the one that this worker needs: run `ticketing migrate` of this version",
@@ -111,22 +120,24 @@ async fn work(
     result
 }
 
-/// How it came that the wait for a database is over.
+/// Outcome of waiting for a database.
 #[derive(Debug, PartialEq, Eq)]
 enum Ready {
-    /// There was nothing to wait for.
+    /// The database was ready at once.
     AtOnce,
-    /// It was not ready before.
+    /// The database was not ready before.
     AfterAWait,
     /// The worker was told to stop.
     Stopped,
 }
 
-/// How often a database that is not ready is looked at.
+/// Interval at which a database that is not ready is checked again.
 const READY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Waits for as long as the database lacks what a worker needs, such as before it was migrated, and says what. A database that
-/// is away or keeps the worker out is the consumer's business, which gives up at last.
+/// Waits while the database lacks what a worker needs, such as the schema, and logs the reason.
+///
+/// A database that is not available or does not admit the worker is left to the consumer, which
+/// gives up at last.
 async fn until_ready(database: &Database, stop: &CancellationToken) -> Ready {
     let waiting = async {
         let mut said = None;
@@ -134,7 +145,7 @@ async fn until_ready(database: &Database, stop: &CancellationToken) -> Ready {
         {
             let reason = reason.to_string();
             if said.as_ref() != Some(&reason) {
-                tracing::warn!(reason, "the database is not ready: the worker waits");
+                tracing::warn!(reason, "the database is not ready, waiting for it");
                 said = Some(reason);
             }
             sleep(READY_INTERVAL).await;
@@ -149,14 +160,17 @@ async fn until_ready(database: &Database, stop: &CancellationToken) -> Ready {
         .unwrap_or(Ready::Stopped)
 }
 
-/// Runs the monitor, again after an error. Each time every worker gets a new name: under its old one, apalis
-/// would never give the jobs that it left behind to anybody.
+/// Runs the monitor, and restarts it after an error.
+///
+/// Each time every worker gets a new name: under its old name, apalis would never give the jobs
+/// that it left behind to another worker.
 async fn consume(
     database: &Database,
     config: &Config,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    // Of its own, so that jobs that wait for a lock do not keep the worker from its heartbeat.
+    // A pool of its own, so that jobs that wait for a lock do not keep the worker from its
+    // heartbeat.
     let engine = database.for_queue_engine();
     let process = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     let mut failing_since = None;
@@ -181,7 +195,7 @@ async fn consume(
         if began.elapsed() > HEALTHY_AFTER {
             (failing_since, delay) = (None, RESTART_DELAY);
         }
-        // Its connections may have statements that are no longer right.
+        // The worker's connections may have prepared statements that are no longer valid.
         postgres::forget_statements();
         match until_ready(database, stop).await {
             Ready::AtOnce => {}
@@ -191,9 +205,9 @@ async fn consume(
             }
             Ready::Stopped => break,
         }
-        // apalis answers `Ok` also when a database error ended the worker.
+        // apalis returns `Ok` also if a database error ended the worker.
         let error = ran.err().map(|error| error.to_string());
-        tracing::warn!(error, ?delay, "a worker ended, it is started again");
+        tracing::warn!(error, ?delay, "a worker ended and is restarted");
         let failing = failing_since.get_or_insert(began).elapsed();
         ensure!(
             failing < config.give_up_after(),
@@ -213,7 +227,7 @@ async fn consume(
     Ok(())
 }
 
-/// All queues: one line each.
+/// Creates the monitor of all queues: one line for each.
 fn monitor(queues: &Queues<'_>) -> Monitor {
     let monitor = Monitor::new().shutdown_timeout(SHUTDOWN_TIMEOUT);
     let expiring = Arc::new(jobs::expire_bookings::Jobs::default());
@@ -223,19 +237,19 @@ fn monitor(queues: &Queues<'_>) -> Monitor {
     })
 }
 
-/// How every queue is consumed.
+/// What the workers of all queues share.
 struct Queues<'a> {
-    /// For the jobs.
+    /// Database for the jobs.
     database: &'a Database,
-    /// For apalis.
+    /// Database for apalis.
     engine: &'a Database,
     config: &'a Config,
-    /// Of this start of the workers.
+    /// Name of this start of the workers.
     name: &'a str,
 }
 
 impl Queues<'_> {
-    /// Adds the worker that runs this queue's jobs.
+    /// Adds the worker that runs the jobs of a queue.
     fn consume<Job, Running>(
         &self,
         monitor: Monitor,
@@ -252,14 +266,15 @@ impl Queues<'_> {
         let handler = supervise::handler(queue, run);
         let config = apalis_postgres::Config::default()
             .queue(queue)
-            // More in one fetch than can run at once would starve the heartbeat.
+            // A fetch of more jobs than can run at once would starve the heartbeat.
             .batch_size(concurrency)
             .heartbeat_interval(HEARTBEAT_INTERVAL)
             .missed_heartbeats(MISSED_HEARTBEATS)
-            // It writes every job's row once more and guards nothing.
+            // Locking tasks would write every job's row once more, and protect nothing.
             .lock_tasks(false);
         monitor.register(move |_| {
-            // A string always decodes: a payload that does not would end the worker each time it is fetched.
+            // A string always decodes. A payload that does not would end the worker each time it is
+            // fetched.
             let backend = PostgresStorage::<String>::new(&engine.pool)
                 .with_config(config.clone())
                 .poll_with_strategy(PollEvery(interval(POLL_INTERVAL)));
@@ -268,20 +283,23 @@ impl Queues<'_> {
                 .concurrency(concurrency)
                 .data(database.clone())
                 .data(handler.clone())
-                // Inline, a worker would look for jobs at each step of those in hand, 70 times a second.
+                // Inline, a worker would poll for jobs at each step of its running jobs, 70 times a
+                // second.
                 .parallelize(tokio::spawn)
                 .build(run_job)
         })
     }
 }
 
-/// Wakes an idle worker to look for due jobs. apalis's own interval forgets to ask for its next wake when it fires
-/// while a fetch is under way; the worker then sleeps until its heartbeat.
+/// Wakes an idle worker at an interval to poll for due jobs.
+///
+/// apalis's own interval does not ask for its next wake when it fires during a fetch; the worker
+/// then sleeps until its heartbeat.
 struct PollEvery(Interval);
 
 impl PollStrategy for PollEvery {
     fn poll_drive(&mut self, cx: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
-        // Until it is pending, for only then it will wake us.
+        // Until it is pending, because only then does it wake the task.
         while self.0.poll_tick(cx).is_ready() {}
         Poll::Pending
     }
@@ -314,7 +332,7 @@ mod tests {
     use super::*;
     use crate::config::Args;
 
-    /// Run inline, it would make its worker look for jobs at each of its steps.
+    /// Run inline, the job would make its worker poll at each of its steps.
     #[tokio::test]
     async fn a_job_of_many_steps_does_not_make_its_worker_poll_more_often() {
         const STEPS: u32 = 300;
@@ -324,7 +342,7 @@ mod tests {
             .execute(&db.pool)
             .await
             .unwrap();
-        // Whose connections count their calls.
+        // Opened after the setting was made, so that these connections count their calls.
         let database = connect(&db.url, 8).await.unwrap();
         let show = a_show(&db.pool, 10).await;
         a_hold(&db.pool, &show, 1).await;
@@ -348,7 +366,7 @@ mod tests {
         let signal = stop.clone().cancelled_owned();
         let running = monitor.run_with_signal(signal.map(Ok));
         let (ran, ()) = tokio::join!(running, async {
-            eventually("it is done", async || {
+            eventually("the job is done", async || {
                 sqlx::query_scalar("SELECT status = 'Done' FROM apalis.jobs")
                     .fetch_one(&db.pool)
                     .await
@@ -362,9 +380,9 @@ mod tests {
         database.pool.close().await;
         let polls = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_user_functions WHERE funcname = 'get_jobs'";
         let polls: i64 = sqlx::query_scalar(polls).fetch_one(&db.pool).await.unwrap();
-        assert!(polls > 0, "they are counted");
-        // A look for each interval however long it all took, and some when jobs come and go; with one for each step it would
-        // be hundreds more.
+        assert!(polls > 0, "polls are counted");
+        // One poll for each interval, however long it all took, and some when jobs come and go.
+        // With one poll for each step there would be hundreds more.
         let allowed = i64::try_from(intervals).unwrap() + 50;
         assert!(polls < allowed, "{polls} of {allowed} for {STEPS} steps");
     }
@@ -377,14 +395,14 @@ mod tests {
         }
     }
 
-    /// However often and whenever it is polled, it wakes the worker again.
+    /// However often and whenever the strategy is polled, it wakes the worker again.
     #[tokio::test]
     async fn an_idle_worker_is_woken_again_and_again() {
         let count = Arc::new(Wakes(AtomicU32::new(0)));
         let waker = Waker::from(count.clone());
         let mut poll = PollEvery(interval(Duration::from_millis(5)));
         for wake in 0..10 {
-            // Later than it fired, as after a long fetch.
+            // Later than the interval fired, as after a long fetch.
             tokio::time::sleep(Duration::from_millis(wake)).await;
             let before = count.0.load(Ordering::Relaxed);
             let mut context = Context::from_waker(&waker);
@@ -392,7 +410,7 @@ mod tests {
                 poll.poll_drive(&mut context, &PollMetrics::default().snapshot())
                     .is_pending()
             );
-            eventually("it is woken", async || {
+            eventually("the worker is woken", async || {
                 count.0.load(Ordering::Relaxed) > before
             })
             .await;

@@ -1,4 +1,4 @@
-//! The `worker` binary: runs background jobs until it is told to stop.
+//! The `worker` binary: runs background jobs until it is stopped.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What this process tells Prometheus, and where.
+//! Prometheus metrics of the worker.
 
 use std::sync::LazyLock;
 
@@ -8,26 +8,27 @@ use shared::{
     metrics::{counters, seconds},
 };
 
-/// What the janitor of this process had to put right.
+/// Failures that the janitor of this process repaired.
 pub static JANITOR_FINDS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let finds = counters(
         "ticketing_janitor_finds_total",
-        "What the janitor of this process had to put right: overdue holds (sweep), jobs of lost workers (rescue), and such \
-         jobs without an attempt left (bury).",
+        "Failures that the janitor of this process repaired: overdue holds (sweep), jobs of lost \
+         workers (rescue), and jobs of lost workers without an attempt left (bury).",
         &["action"],
     );
-    // A counter that is there with 0 shows the first find, too.
+    // A counter that starts at 0 shows the first find too.
     for action in ["sweep", "rescue", "bury"] {
         finds.with_label_values(&[action]);
     }
     finds
 });
 
-/// Runs of jobs by how they ended.
+/// Job runs by outcome.
 pub static JOBS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let jobs = counters(
         "ticketing_jobs_total",
-        "Runs of jobs in this process: done, snoozed (too early), retried (failed, to be run again), dead.",
+        "Job runs in this process by outcome: done, snoozed (too early), retried (failed, will be \
+         run again), dead.",
         &["queue", "outcome"],
     );
     for queue in QUEUES {
@@ -38,11 +39,11 @@ pub static JOBS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     jobs
 });
 
-/// How long runs of jobs took.
+/// Durations of job runs.
 pub static JOB_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     let durations = seconds(
         "ticketing_job_duration_seconds",
-        "How long runs of jobs took in this process.",
+        "Duration of job runs in this process, in seconds.",
         &["queue"],
     );
     for queue in QUEUES {
@@ -51,7 +52,7 @@ pub static JOB_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     durations
 });
 
-/// What begins so, an api tells that is in the same process.
+/// Prefixes of the metrics that an api in the same process reports.
 pub(crate) const OF_APIS: [&str; 6] = [
     "ticketing_http_",
     "ticketing_refusals_",
@@ -61,7 +62,7 @@ pub(crate) const OF_APIS: [&str; 6] = [
     "ticketing_database_looked_at",
 ];
 
-/// Makes all of them be there, with 0.
+/// Creates all metrics, so that they are reported as 0 before the first event.
 pub(crate) fn begin() {
     LazyLock::force(&JANITOR_FINDS);
     LazyLock::force(&JOBS);

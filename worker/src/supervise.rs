@@ -1,8 +1,8 @@
-//! What every job gets without asking: decoding, a time limit, panic capture, and retries with backoff.
+//! Supervision of every job: decoding, timeout, panic capture, and retries with backoff.
 //!
-//! apalis counts attempts and records results; when a job runs again is ours, because apalis would run it again
-//! at once. Time limit and panic are caught here, inside the handler: as layers around it, they would leave the
-//! job `Running` for ever.
+//! apalis counts attempts and records results. This module decides when a job runs again, because
+//! apalis would run it again at once. Timeouts and panics are caught here, inside the handler:
+//! caught in layers around it, they would leave the job `Running` for ever.
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -21,29 +21,30 @@ use tracing::Instrument;
 
 use crate::metrics::{JOB_SECONDS, JOBS};
 
-/// Why a job is not done.
+/// Reason why a job is not done.
 #[derive(Debug)]
 pub enum JobError {
-    /// It is too early: run it again at this instant.
+    /// The job is too early: run it again at this time.
     Snooze(DateTime<Utc>),
-    /// It may succeed when it is run again, after a while.
+    /// The job may succeed when it is run again, after a while.
     Retry(anyhow::Error),
-    /// It can never succeed: it is dead, for people to look at.
+    /// The job can never succeed. It is dead, and kept for inspection.
     Fail(anyhow::Error),
 }
 
-/// What runs the jobs of a queue.
+/// Handler of the jobs of a queue.
 #[derive(Clone)]
 pub struct Handler {
     queue: &'static str,
     run: Run,
 }
 
-/// Runs one payload: JSON, as bytes in hexadecimal.
+/// Function that runs one payload, which is JSON as bytes in hexadecimal.
 type Run = Arc<dyn Fn(Database, String) -> BoxFuture<'static, Result<(), JobError>> + Send + Sync>;
 
-/// Turns the function that runs one kind of job into a [`Handler`]. A payload that does not decode is dead at
-/// once, with the reason.
+/// Converts the function that runs one kind of job into a [`Handler`].
+///
+/// A job whose payload does not decode is dead at once, with the reason.
 pub fn handler<Job, Running>(
     queue: &'static str,
     run: impl Fn(Database, Job) -> Running + Send + Sync + 'static,
@@ -71,13 +72,13 @@ fn decode<Job: DeserializeOwned>(payload: &str) -> anyhow::Result<Job> {
 /// One run of a job.
 #[derive(Debug, Clone)]
 pub struct Execution {
-    /// The job's id.
+    /// Id of the job.
     pub job_id: String,
-    /// Which attempt this is, from 1.
+    /// Number of this attempt, from 1.
     pub attempt: usize,
-    /// How many there may be.
+    /// Maximum number of attempts.
     pub max_attempts: usize,
-    /// The trace that it belongs to.
+    /// Trace that the job belongs to.
     pub traceparent: Option<String>,
 }
 
@@ -98,16 +99,20 @@ impl<Args: Sync> FromRequest<Task<Args>> for Execution {
     }
 }
 
-/// The longest that a job may take. It must stay well below the time after which a worker counts as dead,
-/// because its jobs are then given to another one.
+/// Timeout of a job.
+///
+/// It must stay well below the time after which a worker counts as dead, because its jobs are then
+/// given to another worker.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// Runs a job, and answers apalis with what its row is to become: `Ok` done, [`DeferredError`] pending,
-/// [`AbortError`] killed, any other error failed.
+/// Runs a job, and returns to apalis what the job's row is to become.
+///
+/// It is `Ok` for done, [`DeferredError`] for pending, [`AbortError`] for killed, and any other
+/// error for failed.
 ///
 /// # Errors
 ///
-/// As above.
+/// Fails if the job is not done, with the errors above.
 pub async fn supervise(
     handler: &Handler,
     database: Database,
@@ -136,8 +141,8 @@ async fn run(
     payload: String,
 ) -> Result<(), BoxDynError> {
     let result = if attempt > max_attempts {
-        // Only what ends the whole worker takes an attempt away without an end of its own.
-        let error = anyhow!("its worker was lost in every one of {max_attempts} attempts");
+        // Only the loss of the whole worker uses up an attempt without an outcome.
+        let error = anyhow!("its worker was lost in each of {max_attempts} attempts");
         Err(JobError::Fail(error))
     } else {
         let _timer = JOB_SECONDS
@@ -166,7 +171,7 @@ async fn run(
                 "job failed, will be retried"
             );
             reschedule(&database.pool, job_id, RunAt::After(delay)).await?;
-            // The row keeps the text of the error, and not those of its causes.
+            // The row stores only the text of this error, and not the texts of its causes.
             Err(anyhow!("{error:#}").into())
         }
         Err(JobError::Fail(error)) => {
@@ -176,7 +181,9 @@ async fn run(
     }
 }
 
-/// Within the time that a statement may take: a database that says nothing must not keep the job's place.
+/// Reschedules a job.
+///
+/// The timeout keeps a database that does not answer from blocking the job's slot.
 async fn reschedule(pool: &PgPool, job_id: &str, run_at: RunAt) -> Result<(), BoxDynError> {
     tokio::time::timeout(TIME_LIMIT, jobs::reschedule(pool, job_id, run_at)).await??;
     Ok(())
@@ -195,8 +202,10 @@ async fn run_limited(
     }
 }
 
-/// How long to wait after the given attempt (from 1): doubles from one second up to ten minutes, and up to a
-/// quarter is taken off at random, so that jobs that failed together do not come back together.
+/// Returns the delay after an attempt, counted from 1.
+///
+/// It doubles from one second up to ten minutes. Up to a quarter is subtracted at random, so that
+/// jobs that failed together are not retried together.
 fn backoff(attempt: usize) -> Duration {
     let exponent = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
     let seconds = 2_u32.saturating_pow(exponent).min(600);
@@ -208,7 +217,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -218,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs a job of this kind in paused time. Its pool is never used.
+    /// Runs a job with this function. Its pool is never used.
     async fn run_one<Running>(run: fn(Database, Value) -> Running) -> Result<(), JobError>
     where
         Running: Future<Output = Result<(), JobError>> + Send + 'static,
@@ -230,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_job_that_never_ends_is_ended_and_retried() {
         let Err(JobError::Retry(error)) = run_one(|_, _| std::future::pending()).await else {
-            panic!("it is retried");
+            panic!("the job is not retried");
         };
         assert_eq!(error.to_string(), "not done within 15s");
     }
@@ -239,7 +248,7 @@ mod tests {
     async fn a_job_that_panics_is_retried_and_tells_why() {
         let Err(JobError::Retry(error)) = run_one(|_, _| async { panic!("out of cheese") }).await
         else {
-            panic!("it is retried");
+            panic!("the job is not retried");
         };
         assert_eq!(error.to_string(), "panic: out of cheese");
     }

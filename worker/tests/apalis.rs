@@ -1,4 +1,4 @@
-//! The queue's engine has sharp edges, each of them seen in a run: here none of them reaches a user.
+//! Sharp edges of the queue's engine, each of them seen in a run. None of them reaches a user.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use worker::config::Config;
 mod in_process;
 use in_process::{CONFIG, Worker};
 
-/// It would end each worker that takes it, one after the other.
+/// Such a row would end each worker that takes it, one after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_apalis_cannot_read_is_dead_and_the_queue_goes_on() {
     let db = TestDatabase::new().await;
@@ -48,11 +48,11 @@ async fn a_row_that_apalis_cannot_read_is_dead_and_the_queue_goes_on() {
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 200).await;
     let worker = Worker::start(&db.database, CONFIG);
-    eventually("the good one is done", async || {
+    eventually("the good job is done", async || {
         available_seats(&db.pool, show.id).await == 10
     })
     .await;
-    eventually("the bad ones are dead", async || {
+    eventually("the bad jobs are dead", async || {
         count(
             &db.pool,
             "SELECT count(*) FROM apalis.jobs WHERE status = 'Killed'",
@@ -75,10 +75,10 @@ async fn a_row_that_apalis_cannot_read_is_dead_and_the_queue_goes_on() {
         );
     }
     let workers = count(&db.pool, "SELECT count(*) FROM apalis.workers").await;
-    assert_eq!(workers, 1, "none of them ended the worker");
+    assert_eq!(workers, 1, "no bad job ended the worker");
 }
 
-/// Under its old name, the jobs that it left behind would count as in its hands.
+/// Under the old name, the worker would seem to be running the jobs that it left behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_starts_again_has_a_new_name_and_runs_what_the_old_one_left() {
     let db = TestDatabase::new().await;
@@ -86,10 +86,10 @@ async fn a_worker_that_starts_again_has_a_new_name_and_runs_what_the_old_one_lef
     a_hold(&db.pool, &show, 1).await;
     let workers = async || count(&db.pool, "SELECT count(*) FROM apalis.workers").await;
     let worker = Worker::start(&db.database, CONFIG);
-    eventually("it has registered", async || workers().await == 1).await;
+    eventually("the worker has registered", async || workers().await == 1).await;
     worker.stop().await;
     let_pass(&db.pool, 200).await;
-    // As kill -9 leaves it, some time ago.
+    // The state after a `kill -9` some time ago.
     execute(
         &db.pool,
         "UPDATE apalis.jobs SET status = 'Running', lock_at = now(), lock_by = (SELECT id FROM apalis.workers)",
@@ -145,7 +145,7 @@ async fn a_worker_whose_jobs_all_wait_says_that_it_lives() {
     assert_seats_conserved(&db.pool).await;
 }
 
-/// It would wait for the results of more jobs than it can remember.
+/// Otherwise a stop would wait for the results of more jobs than apalis can remember.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_ran_many_jobs_stops_at_once() {
     let db = TestDatabase::new().await;
@@ -168,10 +168,10 @@ async fn a_worker_that_ran_many_jobs_stops_at_once() {
             == 100
     })
     .await;
-    // It would take 25 s.
+    // Otherwise the stop would take 25 s.
     tokio::time::timeout(Duration::from_secs(20), worker.stop())
         .await
-        .expect("before its time limit");
+        .expect("it stops before the timeout");
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_job_has_no_key_that_could_abort_its_bookings_transaction() {
     assert_eq!(count(&db.pool, without).await, 1);
 }
 
-/// Each would be written anew at every change of a job.
+/// Each such index would be written again at every change of a job.
 #[tokio::test]
 async fn the_jobs_have_no_index_twice() {
     let db = TestDatabase::new().await;

@@ -1,4 +1,6 @@
-//! The queue's engine as we changed it: noticed when it is not, whatever apalis's migrations did, and cheap.
+//! The queue's engine with our changes: their absence is noticed, and they make it cheap.
+//!
+//! Their absence is noticed whatever apalis's migrations did.
 
 use apalis_postgres::queries::{self, ResultPayload};
 use serde_json::json;
@@ -17,7 +19,7 @@ use in_process::{CONFIG, Worker};
 const ANOTHER: &str = "CREATE OR REPLACE FUNCTION apalis.get_jobs(worker_id text, v_job_type text, v_job_count integer DEFAULT 5)
      RETURNS SETOF apalis.jobs LANGUAGE sql AS 'SELECT * FROM apalis.jobs WHERE run_at < now() LIMIT v_job_count'";
 
-/// It ends a worker with each payload that does not decode, and reads every scheduled job.
+/// A function like apalis's own reads every scheduled job, and a bad payload ends its worker.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_refuses_a_function_that_is_not_ours_until_it_is_put_back() {
     let db = TestDatabase::new().await;
@@ -38,7 +40,7 @@ async fn a_worker_refuses_a_function_that_is_not_ours_until_it_is_put_back() {
     worker.stop().await;
 }
 
-/// Somebody who replaces the function takes its comment over.
+/// `CREATE OR REPLACE FUNCTION` keeps the comment of the function that it replaces.
 #[tokio::test]
 async fn a_mark_is_of_one_text() {
     let db = TestDatabase::new().await;
@@ -79,7 +81,9 @@ async fn a_column_that_apalis_adds_changes_nothing() {
     assert_eq!(available_seats(&db.pool, show.id).await, 10);
 }
 
-/// A backlog of one show must not delay the holds of another: half of what a worker takes is the newest.
+/// A backlog of one show must not delay the holds of another.
+///
+/// Half of the jobs that a worker takes are the newest.
 #[tokio::test]
 async fn a_worker_takes_the_oldest_and_the_newest_jobs() {
     let db = TestDatabase::new().await;
@@ -99,8 +103,13 @@ async fn a_worker_takes_the_oldest_and_the_newest_jobs() {
     assert_eq!(taken, ["001", "002", "098", "099", "100"]);
 }
 
-/// Nothing is analyzed in the first minute of a new system's first sale, and plans are made while the tables are empty. The
-/// engine's statements then read what they are about, and not all jobs that a worker ever had.
+/// The engine's statements read only the rows that they need, whatever the planner knows.
+///
+/// Nothing is analyzed in the first minute of a new system's first sale, and plans are made while
+/// the tables are empty.
+///
+/// Even then the engine's statements read only the rows that they need, and not all jobs that a
+/// worker ever had.
 #[tokio::test]
 async fn the_engine_reads_few_pages_whatever_the_planner_knows() {
     let db = TestDatabase::new().await;
@@ -109,29 +118,31 @@ async fn the_engine_reads_few_pages_whatever_the_planner_knows() {
         "ALTER TABLE apalis.jobs SET (autovacuum_enabled = false)",
     )
     .await;
-    // Whose plans are made at the first run, and kept.
+    // Plans are made at the first run of a statement on this connection, and kept.
     let options = db.database.for_queue_engine().pool.connect_options();
     let one = PgPoolOptions::new().max_connections(1);
     let pool = one.connect_with((*options).clone()).await.unwrap();
     let mut ids = (0..).map(|n| format!("01ARZ3NDEKTSV4RRFFQ69{n:05}"));
     fetch_and_acknowledge(&pool, &mut ids, 8).await;
-    // And these are what a worker had in its first minutes.
+    // The jobs that a worker had in its first minutes.
     fetch_and_acknowledge(&pool, &mut ids, 20_000).await;
-    // Whoever comes first after them clears their remains away.
+    // The first statements after these clean up their dead row versions.
     fetch_and_acknowledge(&pool, &mut ids, 8).await;
     let [fetch, acknowledge, orphans] = fetch_and_acknowledge(&pool, &mut ids, 8).await;
     println!("{fetch} {acknowledge} {orphans}");
-    // Down the index and to the row, twice; and to write the row and its entries in two indexes.
+    // Each job costs two descents of an index to the row, and writes of the row and of its entries
+    // in two indexes.
     assert!(fetch <= 8 * 50, "{fetch} pages to take 8 jobs");
     assert!(
         acknowledge <= 8 * 20,
         "{acknowledge} pages to acknowledge 8 jobs"
     );
-    assert!(orphans <= 10, "{orphans} pages to look for lost jobs");
+    assert!(orphans <= 10, "{orphans} pages to search for lost jobs");
 }
 
-/// Does with so many jobs what a worker does, and returns how many pages of their table and its indexes are read to take, to
-/// acknowledge, and to look for jobs of lost workers.
+/// Claims and acknowledges this many jobs, as a worker does, and looks for jobs of lost workers.
+///
+/// Returns how many pages of the jobs' table and its indexes each of the three reads.
 async fn fetch_and_acknowledge(
     pool: &PgPool,
     ids: &mut impl Iterator<Item = String>,
@@ -179,7 +190,9 @@ async fn fetch_and_acknowledge(
     ]
 }
 
-/// Pages of the jobs' table and its indexes that this pool's one connection and nobody else has read.
+/// Returns the pages of the jobs' table and its indexes that this pool's one connection has read.
+///
+/// Nothing else reads them.
 async fn pages(pool: &PgPool) -> i64 {
     execute(pool, "SELECT pg_stat_force_next_flush()").await;
     count(

@@ -1,4 +1,4 @@
-//! The jobs on a real queue: apalis, PostgreSQL, and workers that share it.
+//! Jobs on a real queue: apalis, PostgreSQL, and workers that share it.
 
 use shared::{
     batch::Batch,
@@ -82,7 +82,7 @@ async fn the_handler_leaves_unknown_and_confirmed_bookings_alone() {
     assert_seats_conserved(&db.pool).await;
 }
 
-/// In a big sale they are most of all jobs.
+/// In a big sale most jobs are of this kind.
 #[tokio::test]
 async fn a_job_whose_holds_failed_ahead_of_it_asks_nothing() {
     let db = TestDatabase::new().await;
@@ -103,7 +103,7 @@ async fn a_job_whose_holds_failed_ahead_of_it_asks_nothing() {
     db.database.pool.close().await;
     let others = of_show(&[&holds[1], &holds[2]]);
     jobs.run(&db.database, others.clone()).await.unwrap();
-    // Once is enough for the job. Run again by hand, it looks.
+    // That was remembered for one run only. A job that is run again by hand queries the database.
     let result = jobs.run(&db.database, others).await;
     assert!(matches!(result, Err(JobError::Retry(_))), "{result:?}");
 }
@@ -136,8 +136,8 @@ async fn two_workers_have_each_jobs_effect_exactly_once() {
         .await
         .unwrap();
 
-    // While the show is ours no job can finish, so each worker fills its hands. They share this test's pool and
-    // must leave some of its connections.
+    // While this test keeps the show locked, no job can finish, so each worker reaches its
+    // concurrency. The workers share this test's pool and must leave some of its connections.
     let config = Config {
         concurrency: 4,
         ..CONFIG
@@ -151,7 +151,7 @@ async fn two_workers_have_each_jobs_effect_exactly_once() {
         Worker::start(&db.database, config.clone()),
         Worker::start(&db.database, config),
     ];
-    eventually("both workers have jobs in hand", async || {
+    eventually("both workers have jobs in flight", async || {
         sqlx::query_scalar("SELECT count(DISTINCT lock_by) = 2 FROM apalis.jobs")
             .fetch_one(&db.pool)
             .await
@@ -166,14 +166,14 @@ async fn two_workers_have_each_jobs_effect_exactly_once() {
     for worker in workers {
         worker.stop().await;
     }
-    // Those that found the show locked may have come back, and were taken again.
+    // Jobs that found the show locked may have been put back, and taken again.
     let taken: (i64, i64) = sqlx::query_as(
         "SELECT count(DISTINCT id), count(*) FILTER (WHERE status_before NOT IN ('Pending', 'Failed')) FROM taken",
     )
     .fetch_one(&db.pool)
     .await
     .unwrap();
-    assert_eq!(taken, (201, 0), "no job was in two hands at once");
+    assert_eq!(taken, (201, 0), "no job was taken twice at once");
     assert_eq!(available_seats(&db.pool, show.id).await, 995);
     assert_seats_conserved(&db.pool).await;
 }
@@ -210,7 +210,7 @@ async fn a_job_that_comes_too_early_is_put_back_until_the_deadline() {
         .await
         .unwrap();
     let worker = Worker::start(&db.database, CONFIG);
-    eventually("it is put back", async || {
+    eventually("the job is put back", async || {
         sqlx::query_scalar("SELECT status = 'Pending' AND attempts = 1 FROM apalis.jobs")
             .fetch_one(&db.pool)
             .await
@@ -219,7 +219,7 @@ async fn a_job_that_comes_too_early_is_put_back_until_the_deadline() {
     .await;
     assert_eq!(stored_status(&db.pool, hold.id).await, "PENDING");
     let_pass(&db.pool, 125).await;
-    eventually("it has expired", async || {
+    eventually("the hold has expired", async || {
         stored_status(&db.pool, hold.id).await == "FAILED"
     })
     .await;
@@ -235,9 +235,9 @@ async fn a_job_that_comes_too_early_is_put_back_until_the_deadline() {
             .unwrap();
     assert_eq!(
         attempts, 2,
-        "once too early, once in time, and no spinning in between"
+        "one early run, one run in time, and none in between"
     );
-    assert_eq!(left, 11, "to be early takes no attempt away");
+    assert_eq!(left, 11, "an early run uses up no attempt");
     assert_seats_conserved(&db.pool).await;
 }
 
@@ -285,7 +285,7 @@ async fn the_sweep_returns_seats_whose_job_was_lost() {
     assert_eq!(
         janitor::sweep(&db.database, grace(60)).await.unwrap(),
         0,
-        "their jobs may still come"
+        "their jobs may still run"
     );
     assert_eq!(janitor::sweep(&db.database, grace(0)).await.unwrap(), 600);
     assert_eq!(janitor::sweep(&db.database, grace(0)).await.unwrap(), 0);
@@ -308,7 +308,7 @@ async fn a_show_that_somebody_keeps_locked_does_not_keep_others_from_the_sweep()
     assert_eq!(stored_status(&db.pool, held.id).await, "PENDING");
 }
 
-/// Not even the holds that were made together with its own.
+/// Not even the holds of other shows in the same job.
 #[tokio::test]
 async fn a_show_that_somebody_keeps_locked_keeps_its_own_holds_only() {
     let db = TestDatabase::new().await;
@@ -329,7 +329,7 @@ async fn a_show_that_somebody_keeps_locked_keeps_its_own_holds_only() {
     assert_seats_conserved(&db.pool).await;
 }
 
-/// Its show, which everybody waits for, is not kept locked meanwhile.
+/// The show, which other transactions wait for, is not kept locked meanwhile.
 #[tokio::test]
 async fn a_booking_that_somebody_keeps_locked_stays_for_the_next_time() {
     let db = TestDatabase::new().await;
@@ -358,7 +358,9 @@ async fn a_booking_that_somebody_keeps_locked_stays_for_the_next_time() {
     assert_seats_conserved(&db.pool).await;
 }
 
-/// More jobs need it than a worker runs at the same time, and the lock is kept until the other show's job is done.
+/// More jobs need the show than a worker runs at the same time.
+///
+/// The lock is kept until the other show's job is done.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_locked_show_leave_their_places_to_others() {
     let db = TestDatabase::new().await;
@@ -375,7 +377,7 @@ async fn jobs_of_a_locked_show_leave_their_places_to_others() {
     })
     .await;
     blocker.rollback().await.unwrap();
-    eventually("its own seats are back", async || {
+    eventually("the locked show's seats are back", async || {
         available_seats(&db.pool, locked.id).await == 100
     })
     .await;

@@ -1,4 +1,4 @@
-//! The real `worker` binary.
+//! Tests of the real `worker` binary.
 
 use std::process::Stdio;
 
@@ -46,7 +46,7 @@ async fn workers(pool: &PgPool) -> i64 {
         .unwrap()
 }
 
-/// Starts a worker that is watched at this address, and returns where.
+/// Starts a worker with a metrics listener at this address, and returns the URL of the metrics.
 async fn start_watched(db: &TestDatabase, listen: &str) -> (Child, String) {
     let mut worker = worker(db)
         .args(["--worker-listen", listen, "--log-format", "json"])
@@ -55,7 +55,7 @@ async fn start_watched(db: &TestDatabase, listen: &str) -> (Child, String) {
         .unwrap();
     let mut log = BufReader::new(worker.stderr.take().unwrap()).lines();
     loop {
-        let line = log.next_line().await.unwrap().expect("where it is watched");
+        let line = log.next_line().await.unwrap().expect("a metrics address");
         let line: Value = serde_json::from_str(&line).unwrap();
         if let Some(metrics) = line["metrics"].as_str() {
             let metrics = metrics.replace("0.0.0.0", "127.0.0.1");
@@ -81,7 +81,7 @@ async fn a_worker_tells_of_its_jobs_and_of_how_late_holds_failed() {
     let figures = figures().await;
     for line in [
         "ticketing_bookings_total{outcome=\"failed\"} 1",
-        // It was 80 s late.
+        // The hold failed 80 s late.
         "ticketing_expiry_lag_seconds_bucket{le=\"60\"} 0",
         "ticketing_expiry_lag_seconds_bucket{le=\"300\"} 1",
         "ticketing_job_duration_seconds_count{queue=\"expire-bookings\"} 1",
@@ -126,7 +126,7 @@ async fn other_machines_need_a_key_to_watch_a_worker() {
     assert_eq!(ask(&seller).await, 403);
 }
 
-/// They took all files once, so that jobs failed and nobody was told that it lives.
+/// Such connections once used up all open files: jobs failed, and health checks got no answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_say_nothing_do_not_keep_a_worker_from_its_work() {
     let db = TestDatabase::new().await;
@@ -149,7 +149,7 @@ async fn connections_that_say_nothing_do_not_keep_a_worker_from_its_work() {
     .await;
 }
 
-/// Nobody makes it ask the database by sending wrong keys.
+/// Wrong keys must not cause database queries.
 #[tokio::test]
 async fn a_worker_asks_for_the_keys_once_a_second_and_not_for_each_request() {
     let db = TestDatabase::new().await;
@@ -184,7 +184,7 @@ async fn sigterm_lets_the_job_in_hand_finish() {
     a_hold(&db.pool, &show, 2).await;
     let_pass(&db.pool, 200).await;
 
-    // The job waits for the show's row, which is ours.
+    // The job waits for the show's row, which this test keeps locked.
     let mut blocker = db.pool.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM shows FOR UPDATE")
         .execute(&mut *blocker)
@@ -193,7 +193,7 @@ async fn sigterm_lets_the_job_in_hand_finish() {
     let mut worker = start_worker(&db);
     until_one_waits_for_a_lock(&db.pool).await;
     terminate(&worker);
-    assert!(worker.try_wait().unwrap().is_none(), "it is still at work");
+    assert!(worker.try_wait().unwrap().is_none(), "it is still running");
     blocker.rollback().await.unwrap();
 
     let status = worker.wait().await.unwrap();
@@ -219,7 +219,7 @@ async fn several_workers_share_a_database() {
         available_seats(&db.pool, show.id).await == 1000
     })
     .await;
-    eventually("both have registered", async || {
+    eventually("both workers have registered", async || {
         workers(&db.pool).await == 2
     })
     .await;
@@ -239,7 +239,7 @@ async fn a_step_of_the_workers_clock_changes_no_decision() {
     let db = TestDatabase::new().await;
     let show = a_show_with_hold(&db.pool, 10, 2).await;
     clock.step("+2d");
-    // The janitor leaves overdue holds alone: it is their jobs that fail them.
+    // The janitor leaves overdue holds alone, so that their jobs fail them.
     let command = || {
         let mut command = worker(&db);
         command.args(["--overdue-grace-seconds", "3600"]);
@@ -252,7 +252,7 @@ async fn a_step_of_the_workers_clock_changes_no_decision() {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(ahead.stderr.take().unwrap()).lines();
-    let line = log.next_line().await.unwrap().expect("it says something");
+    let line = log.next_line().await.unwrap().expect("a first log line");
     let line: Value = serde_json::from_str(&line).unwrap();
     let seen: DateTime<Utc> = line["timestamp"].as_str().unwrap().parse().unwrap();
     assert!((seen - now(&db.pool).await).num_hours() > 24, "{line}");
@@ -260,14 +260,14 @@ async fn a_step_of_the_workers_clock_changes_no_decision() {
     for offset in ["+2d", "-2d"] {
         clock.step(offset);
         let hold = a_hold(&db.pool, &show, 3).await;
-        eventually("it is failed", async || {
+        eventually("the hold is failed", async || {
             stored_status(&db.pool, hold.id).await == "FAILED"
         })
         .await;
     }
-    // And one that starts with a clock that is behind.
+    // A worker that starts with a clock that is behind.
     let _behind = command().stderr(Stdio::null()).spawn().unwrap();
-    eventually("both have registered", async || {
+    eventually("both workers have registered", async || {
         workers(&db.pool).await == 2
     })
     .await;
@@ -276,7 +276,7 @@ async fn a_step_of_the_workers_clock_changes_no_decision() {
         a_hold(&db.pool, &show, 4).await,
     ];
     for hold in &holds {
-        eventually("it is failed", async || {
+        eventually("the hold is failed", async || {
             stored_status(&db.pool, hold.id).await == "FAILED"
         })
         .await;

@@ -1,4 +1,6 @@
-//! What the queue and its workers survive: failing jobs, lost workers, a database that is away, a full table.
+//! Faults that the queue and its workers survive.
+//!
+//! These are failing jobs, lost workers, a database that is not available, and a full table.
 
 use std::time::Duration;
 
@@ -41,14 +43,14 @@ async fn a_failing_job_waits_before_it_is_run_again_and_keeps_its_error() {
     a_hold(&db.pool, &broken, 1).await;
     a_hold(&db.pool, &healthy, 1).await;
     let_pass(&db.pool, 500).await;
-    // A seat too many: to give one back would make eleven of ten.
+    // One seat too many: returning the held seat would make eleven of ten.
     execute(
         &db.pool,
         "UPDATE shows SET available_seats = seats WHERE id = 1",
     )
     .await;
-    // By the row's own times, since it may be seen late. It waits for 0.75 s or longer after it failed, which is a moment
-    // after it was taken.
+    // Compares the row's own times, because this test may see the row late. A job waits for 0.75 s
+    // or longer after it failed, which is a moment after it was claimed.
     let mut failed: Option<(bool, Value)> = None;
     work_until(&db.database, "both jobs were run", async || {
         failed = sqlx::query_as(
@@ -75,7 +77,7 @@ async fn a_job_that_takes_its_worker_down_is_not_run_for_ever() {
     a_hold(&db.pool, &show, 1).await;
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 500).await;
-    // As apalis leaves a job whose worker was lost in each attempt.
+    // The state in which apalis leaves a job whose worker was lost in each attempt.
     execute(
         &db.pool,
         "UPDATE apalis.jobs SET attempts = max_attempts WHERE id = (SELECT min(id) FROM apalis.jobs)",
@@ -101,7 +103,7 @@ async fn a_job_that_takes_its_worker_down_is_not_run_for_ever() {
     );
 }
 
-/// It does not end, and does not write the same error again and again.
+/// The worker does not end, and does not log the same error again and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_waits_for_a_database_that_is_not_migrated_and_begins_by_itself() {
     let db = TestDatabase::empty().await;
@@ -116,10 +118,10 @@ async fn a_worker_waits_for_a_database_that_is_not_migrated_and_begins_by_itself
     })
     .await;
 
-    // A database that was put back without the queue, and then with it.
+    // A database that was restored without the queue, and then with it.
     execute(&db.pool, "ALTER SCHEMA apalis RENAME TO elsewhere").await;
     a_worker_is_told(&db).await;
-    assert!(!worker.running.is_finished(), "it waits");
+    assert!(!worker.running.is_finished(), "the worker waits");
     execute(&db.pool, "ALTER SCHEMA elsewhere RENAME TO apalis").await;
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 200).await;
@@ -130,13 +132,13 @@ async fn a_worker_waits_for_a_database_that_is_not_migrated_and_begins_by_itself
     worker.stop().await;
 }
 
-/// Waits until a worker asks what the database lacks.
+/// Waits until a worker checks what the database lacks.
 async fn a_worker_is_told(db: &TestDatabase) {
     let asks = "SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND pid <> pg_backend_pid()
                   AND query LIKE '%schema_compatibility%' AND state_change > $1";
     let since = now(&db.pool).await;
-    eventually("it asks what is missing", async || {
+    eventually("a worker checks what is missing", async || {
         let asked: i64 = sqlx::query_scalar(asks)
             .bind(since)
             .fetch_one(&db.pool)
@@ -147,12 +149,12 @@ async fn a_worker_is_told(db: &TestDatabase) {
     .await;
 }
 
-/// A round of the janitor.
+/// Runs a round of the janitor.
 async fn clean(database: &Database) -> Cleaned {
     clean_at(database, now(&database.pool).await).await
 }
 
-/// One of a janitor by whose measure it is now this time.
+/// Runs a round of a janitor whose clock shows `now`.
 async fn clean_at(database: &Database, now: DateTime<Utc>) -> Cleaned {
     let (clock, mut cleaned) = (now.into(), Cleaned::default());
     let clean = janitor::clean(database, &CONFIG, &clock, &mut cleaned);
@@ -200,7 +202,9 @@ async fn the_janitor_rescues_what_lost_workers_had_in_hand() {
     assert_eq!(again, Cleaned::default());
 }
 
-/// As on Citus with a server away: all of them have to be asked for what is overdue.
+/// On Citus the sweep fails if a server is not available.
+///
+/// All servers are queried for overdue holds.
 #[tokio::test]
 async fn the_janitor_rescues_also_when_it_cannot_sweep() {
     let db = TestDatabase::new().await;
@@ -215,7 +219,7 @@ async fn the_janitor_rescues_also_when_it_cannot_sweep() {
     let mut cleaned = Cleaned::default();
     let clock = now(&db.pool).await.into();
     let clean = janitor::clean(&db.database, &CONFIG, &clock, &mut cleaned).await;
-    assert!(clean.is_err(), "it is told");
+    assert!(clean.is_err(), "the failure is reported");
     assert_eq!(cleaned.rescued, 1);
 }
 
@@ -261,7 +265,7 @@ async fn the_janitor_prunes_what_is_over_by_age_and_by_number() {
     );
 }
 
-/// The clock is set forward, and perhaps back again.
+/// The database's clock is set forward, and perhaps back again.
 #[tokio::test]
 async fn a_clock_that_is_set_forward_makes_no_key_older() {
     let db = TestDatabase::new().await;
@@ -271,7 +275,7 @@ async fn a_clock_that_is_set_forward_makes_no_key_older() {
          VALUES (0, 'k', '', 1, now() - interval '25 hours')",
     )
     .await;
-    // By the measure of a process that saw the clock before it was set 25 hours forward, the key is new.
+    // By the clock of a process that read it before it was set 25 hours forward, the key is new.
     let measured = now(&db.pool).await - TimeDelta::hours(25);
     assert_eq!(clean_at(&db.database, measured).await.pruned_keys, 0);
     assert_eq!(clean(&db.database).await.pruned_keys, 1);
@@ -283,7 +287,7 @@ async fn another_one_leads_when_the_leader_is_gone() {
     let mut leader = Leadership::try_take(&db.pool, 1).await.unwrap().unwrap();
     assert!(
         Leadership::try_take(&db.pool, 1).await.unwrap().is_none(),
-        "there is one"
+        "there is a leader"
     );
     leader.check().await.unwrap();
     execute(
@@ -298,7 +302,7 @@ async fn another_one_leads_when_the_leader_is_gone() {
     .await;
     assert!(
         leader.check().await.is_err(),
-        "it knows that it lost the lead"
+        "it knows that it is not the leader"
     );
 }
 
@@ -328,7 +332,7 @@ async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_ba
         ..CONFIG
     };
     let worker = Worker::start(&db.database, config);
-    eventually("it has registered", async || {
+    eventually("the worker has registered", async || {
         count(&db.pool, "SELECT count(*) FROM apalis.workers").await == 1
     })
     .await;
@@ -340,7 +344,7 @@ async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_ba
     .await;
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 500).await;
-    eventually("it works", async || {
+    eventually("the worker works", async || {
         available_seats(&db.pool, show.id).await == 10
     })
     .await;
@@ -351,7 +355,7 @@ async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_ba
     assert!(error.to_string().contains("could not work"), "{error}");
 }
 
-/// How many buffers one fetch of a worker reads, which knows the tables already.
+/// Returns the number of buffers that one fetch of a worker reads, once the catalog is cached.
 async fn buffers_of_a_fetch(pool: &PgPool) -> i64 {
     let mut connection = pool.acquire().await.unwrap();
     let mut buffers = 0;
@@ -368,11 +372,11 @@ async fn buffers_of_a_fetch(pool: &PgPool) -> i64 {
     buffers
 }
 
-/// Buffers are asserted and not time: what a look at the queue reads must not grow with it.
+/// Asserts buffers and not time: what a poll of the queue reads must not grow with it.
 #[tokio::test]
 async fn a_million_scheduled_jobs_cost_an_idle_look_nothing() {
     let db = TestDatabase::new().await;
-    // One connection, so that what it reports is what was read here; and without a time limit.
+    // One connection, so that it reports what was read here; and without a timeout.
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .connect(&db.url)
@@ -392,10 +396,10 @@ async fn a_million_scheduled_jobs_cost_an_idle_look_nothing() {
     execute(&pool, "VACUUM ANALYZE apalis.jobs").await;
 
     let read = buffers_of_a_fetch(&db.pool).await;
-    // The way down three indexes: of jobs that are due, of pauses, of the catalog.
-    assert!(read <= 16, "{read} buffers for an idle look");
+    // The descents of three indexes: of jobs that are due, of pauses, and of the catalog.
+    assert!(read <= 16, "{read} buffers for an idle poll");
 
-    // And when all of them are due, it reads what it takes and not the rest.
+    // If all of them are due, a fetch reads what it takes and not the rest.
     execute(
         &pool,
         "UPDATE apalis.jobs SET run_at = run_at - interval '2 days' WHERE status = 'Pending'",
@@ -410,7 +414,7 @@ async fn a_million_scheduled_jobs_cost_an_idle_look_nothing() {
     let read = buffers_of_a_fetch(&db.pool).await;
     assert!(
         (8..=400).contains(&read),
-        "{read} buffers for 8 of a million"
+        "{read} buffers for 8 of a million jobs"
     );
 
     let blocks = async || -> i64 {

@@ -1,4 +1,4 @@
-//! Cancel: give the seats of a hold or of a sold booking back.
+//! Cancelling bookings: puts the seats of a hold or of a confirmed booking back on sale.
 
 use sqlx::PgConnection;
 
@@ -14,12 +14,15 @@ use crate::{
     show,
 };
 
-/// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: the
-/// cancelled booking, or why it can't be cancelled. A repeat on a cancelled booking succeeds.
+/// Cancels bookings in one transaction. Returns an answer to each request, in the same order.
+///
+/// Requests are decided in order. An answer is the cancelled booking, or why it can't be cancelled.
+/// A repeat on a cancelled booking succeeds.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
+/// Fails if the transaction fails; nothing changed, except perhaps with
+/// [`postgres::Error::OutcomeUnknown`].
 pub async fn cancel(
     session: &mut Session,
     batch: &mut Batch<'_, Change>,

@@ -1,18 +1,19 @@
-//! What confirm, cancel and extend have in common.
+//! Common parts of confirm, cancel and extend.
 
 use std::collections::BTreeSet;
 
 use super::{Booking, Effect, Refusal, query};
 
-/// A request to change a booking.
+/// Request to change a booking.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// Which one.
+    /// Id of the booking.
     pub booking_id: i64,
-    /// Its show, if it is known. On [Citus](crate::postgres::citus) it must be.
+    /// Id of its show, if known. On [Citus](crate::postgres::citus) it must be.
     pub show_id: Option<i64>,
-    /// Only while it is in one of these [versions](Booking::version); always when there are none named. A booking that
-    /// already is as requested needs no change, whatever its version.
+    /// [Versions](Booking::version) of the booking for which the change is allowed; `None`: any.
+    ///
+    /// A booking that already is as requested needs no change, whatever its version.
     pub only_if: Option<Vec<String>>,
 }
 
@@ -23,13 +24,14 @@ impl AsRef<Self> for Change {
 }
 
 impl Change {
-    /// What it shares a transaction by: its show, or where that need not be known the booking itself.
+    /// Returns the key by which requests share transactions: the show, or the booking if no show is
+    /// given.
     #[must_use]
     pub fn key(&self) -> i64 {
         self.show_id.unwrap_or(self.booking_id)
     }
 
-    /// Whether it is for this booking, which has its id.
+    /// Returns whether the booking found by its id is in the show that the request names, if any.
     fn is_for(&self, booking: &Booking) -> bool {
         self.show_id
             .is_none_or(|show_id| show_id == booking.show_id)
@@ -42,28 +44,29 @@ impl Change {
     }
 }
 
-/// The bookings that the requests are for.
+/// Returns the ids of the bookings that the requests are for.
 pub(super) fn ids<Request: AsRef<Change>>(requests: &[Request]) -> Vec<i64> {
     requests.iter().map(|r| r.as_ref().booking_id).collect()
 }
 
-/// The show of all these bookings, if it is known and the same.
+/// Returns the show of all these bookings, if it is known and the same.
 pub(super) fn only_show<Request: AsRef<Change>>(requests: &[Request]) -> Option<i64> {
     let mut shows = requests.iter().map(|r| r.as_ref().show_id);
     let first = shows.next()??;
     shows.all(|show_id| show_id == Some(first)).then_some(first)
 }
 
-/// What was decided of some requests.
+/// Decisions on a batch of requests.
 pub(super) struct Decisions {
-    /// To each request, in their order.
+    /// Answer to each request, in order.
     pub answers: Vec<Result<Booking, Refusal>>,
-    /// The bookings to write.
+    /// Ids of the bookings to write.
     pub changed: BTreeSet<i64>,
 }
 
-/// Decides the requests in their order, each on what the one before it left. Pure, but for `locked`, which becomes what
-/// is to be written.
+/// Decides the requests in order, each on the state that the previous one left.
+///
+/// Pure, except that `locked` becomes the state to be written.
 pub(super) fn decide<Request: AsRef<Change>>(
     locked: &mut query::Locked,
     requests: &[Request],

@@ -1,4 +1,4 @@
-//! Confirm: sell the seats of a hold, before its deadline.
+//! Confirming holds: sells their seats, before the deadline.
 
 use sqlx::PgConnection;
 
@@ -13,14 +13,17 @@ use crate::{
     postgres::{self, Session},
 };
 
-/// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: the
-/// confirmed booking, or why it can't be confirmed. A repeat on a confirmed booking succeeds.
+/// Confirms bookings in one transaction. Returns an answer to each request, in the same order.
+///
+/// Requests are decided in order. An answer is the confirmed booking, or why it can't be confirmed.
+/// A repeat on a confirmed booking succeeds.
 ///
 /// No seat counter changes, so only the bookings are locked, by id.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
+/// Fails if the transaction fails; nothing changed, except perhaps with
+/// [`postgres::Error::OutcomeUnknown`].
 pub async fn confirm(
     session: &mut Session,
     batch: &mut Batch<'_, Change>,

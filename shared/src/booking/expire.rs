@@ -1,4 +1,4 @@
-//! Expire: fail the holds that have run out and give their seats back.
+//! Expiring holds: fails those past their deadline, and puts their seats back on sale.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,33 +18,39 @@ use crate::{
     show,
 };
 
-/// Most holds that one transaction expires beside those that a job names: it bounds how long it takes.
+/// Maximum number of holds that one transaction expires besides those that its job names, which
+/// bounds how long it takes.
 const MAX_AT_ONCE: i64 = 1000;
 
-/// A job that is due for longer is late.
+/// Time for which a job may be due before it counts as late.
 const LATE: TimeDelta = TimeDelta::milliseconds(500);
 
-/// What expiring came to.
+/// Outcome of an expiry job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The bookings that failed, those of other jobs too.
+    /// Bookings that failed, including those of other jobs.
     pub expired: BTreeSet<i64>,
-    /// When to look again: at the earliest deadline of the named bookings that are still held, or in a second if that one has
-    /// passed, since somebody keeps it locked. None if there are none.
+    /// When to run the job again; `None` if none of the named bookings is still held.
+    ///
+    /// It is the earliest deadline of the named bookings that are still held, or one second from
+    /// now if that deadline has passed, because another transaction keeps the booking locked.
     pub next_deadline: Option<DateTime<Utc>>,
 }
 
-/// Fails those of these bookings that are overdue, and gives their seats back. Bookings that are resolved, not yet due or
-/// unknown stay as they are, so a repeat does nothing.
+/// Fails the named bookings that are overdue, and puts their seats back on sale.
 ///
-/// It takes other overdue holds of the same shows as well, because it is the show's row that everybody waits for: in a big sale
-/// hundreds of jobs are due in the same second, and the first ones do the work of the rest. They are those that ran out with
-/// its own or after them, since the index is full of what was expired before. A job that is late takes the oldest of all:
-/// there is a backlog. Where nothing that is named is overdue, nothing is locked.
+/// Bookings that are resolved, not yet due or unknown stay as they are, so a repeat does nothing.
+///
+/// The job expires other overdue holds of the same shows as well, because all transactions wait for
+/// the show's row: in a big sale hundreds of jobs are due in the same second, and the first ones do
+/// the work of the rest. It takes holds with the same deadlines as its own or later ones, because
+/// earlier in the index it would meet the entries of all holds that were expired before. A job that
+/// is late takes the oldest holds of all, because there is a backlog. If no named booking is
+/// overdue, nothing is locked.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`]; what was done at other shows stays done.
+/// Fails if the database call fails; what was done for other shows stays done.
 pub async fn expire(
     session: &mut Session,
     job: &ExpireBookings,
@@ -61,7 +67,7 @@ pub async fn expire(
             });
         };
         again_at = looks.iter().filter_map(Look::again_at).min();
-        // Most likely another worker has it, or a client extends it, and is done in a moment.
+        // Most likely another worker is expiring it, or a client is extending it: done in a moment.
         match locks::wait(session, kept).await {
             Ok(()) => {}
             Err(postgres::Error::Locked(_)) => break,
@@ -74,29 +80,30 @@ pub async fn expire(
     })
 }
 
-/// How often a job tries to have the holds that it names, before it leaves them for later.
+/// Number of times that a job tries to lock the holds that it names, before it leaves them for
+/// later.
 const ROUNDS: u32 = 3;
 
-/// Work to do at a show with named bookings.
+/// Work to do for one show that has named bookings.
 struct Look {
     show_id: i64,
-    /// Those of the named bookings that are overdue.
+    /// Named bookings that are overdue.
     due: Vec<i64>,
-    /// Other overdue holds of the show, the oldest first; of all shows together at most about [`MAX_AT_ONCE`].
+    /// Other overdue holds of the show, oldest first; about [`MAX_AT_ONCE`] at most for all shows.
     others: Vec<i64>,
-    /// Of the named bookings that are held and not overdue.
+    /// Earliest deadline of the named bookings that are held and not overdue.
     next_deadline: Option<DateTime<Utc>>,
-    /// A second from now.
+    /// One second from now, on the database's clock.
     soon: DateTime<Utc>,
 }
 
 impl Look {
-    /// All that is to fail, some of it twice.
+    /// Returns the ids of all bookings to fail, some of them twice.
     fn ids(&self) -> impl Iterator<Item = i64> {
         self.due.iter().chain(&self.others).copied()
     }
 
-    /// One of the named bookings that was due, but is not among those that failed.
+    /// Returns the lock of a named booking that was due, but is not among those that failed.
     fn kept(&self, failed: &BTreeSet<i64>) -> Option<Lock> {
         let id = *self.due.iter().find(|id| !failed.contains(id))?;
         Some(Lock::Booking {
@@ -111,7 +118,7 @@ impl Look {
     }
 }
 
-/// Fails what is due, and returns it.
+/// Fails the overdue bookings of each show, and returns their ids.
 async fn fail_each(session: &mut Session, looks: &[Look]) -> Result<Vec<i64>, postgres::Error> {
     let due: Vec<&Look> = looks.iter().filter(|look| !look.due.is_empty()).collect();
     if due.len() > 1 {
@@ -119,7 +126,7 @@ async fn fail_each(session: &mut Session, looks: &[Look]) -> Result<Vec<i64>, po
         let mut ids = Vec::from_iter(ids);
         let together = session.transact(&mut ids, |tx, ids| Box::pin(fail_in(tx, None, ids)));
         match together.await {
-            // The other shows need not wait for whoever keeps this one.
+            // The other shows need not wait for the one that is locked: each gets a transaction.
             Err(postgres::Error::Locked(_)) => {}
             result => return result,
         }
@@ -136,7 +143,7 @@ async fn fail_each(session: &mut Session, looks: &[Look]) -> Result<Vec<i64>, po
     locked.map_or(Ok(failed), Err)
 }
 
-/// Locks nothing.
+/// Finds the job's work at each show. Locks nothing.
 async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres::Error> {
     let looks = sqlx::query_as!(
         Look,
@@ -167,12 +174,13 @@ async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres
     Ok(looks)
 }
 
-/// Fails the holds of a show that have been overdue for longer than `grace`, and gives their seats back, the oldest first, in as
-/// many transactions as it takes. Returns how many they were.
+/// Fails the holds of a show that have been overdue for longer than `grace`. Returns how many.
+///
+/// It puts their seats back on sale, oldest holds first, in as many transactions as it takes.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`]; what was done in earlier transactions stays done.
+/// Fails if the database call fails; what was done in earlier transactions stays done.
 pub async fn sweep(
     session: &mut Session,
     show_id: i64,
@@ -183,14 +191,14 @@ pub async fn sweep(
         let ids = postgres::in_time(find_oldest(session.pool(), show_id, grace)).await?;
         let failed = fail(session, show_id, &ids).await?.len();
         swept += failed;
-        // A worker may have been here, or somebody keeps them locked.
+        // None is left, another worker was faster, or another transaction keeps the rest locked.
         if failed == 0 {
             return Ok(swept);
         }
     }
 }
 
-/// Fails those of these bookings of a show that are overdue, gives their seats back, and returns them.
+/// Fails the overdue ones of these bookings of a show, frees their seats, and returns their ids.
 async fn fail(
     session: &mut Session,
     show_id: i64,
@@ -209,13 +217,18 @@ async fn fail(
         .await
 }
 
-/// [`fail`] in one statement that is a transaction by itself. So the show, which everybody waits for, is locked for a moment
-/// only: not while the bookings are written, not while this process and the database talk to each other, and not while the log
-/// goes to the disk. Nothing is lost with what a crash undoes: these holds have run out all the same; whoever books their seats
-/// waits for his own log, and thereby for this; and the job is acknowledged later in the log than this.
+/// Runs [`fail`] as one statement that is a transaction by itself.
 ///
-/// The statement sees the database as it was when it began. A booking that was changed since is looked at anew when it is locked, and the
-/// show's row is found where it was then or later.
+/// So the show, which all transactions wait for, is locked only for a moment: not while the
+/// bookings are written, not during round trips between this process and the database, and not
+/// while the write-ahead log is flushed to disk. A crash may undo the transaction, but does no
+/// harm. These holds have expired all the same. A transaction that books their seats waits for its
+/// own log, and thereby for the log of this one. The job is acknowledged later in the log than
+/// this.
+///
+/// The statement sees the database as it was when it began. A booking that changed since then is
+/// checked again when it is locked. The show's row is found at the generation that it had then, or
+/// a later one.
 async fn fail_in_a_statement(
     session: &Session,
     show_id: i64,
@@ -255,13 +268,16 @@ async fn fail_in_a_statement(
     Ok(expired.ids)
 }
 
-/// Counts holds that failed so many seconds late. Where a COMMIT follows it may still fail: they are then counted once more.
+/// Counts holds that failed this many seconds late. If a COMMIT follows, it may still fail: the
+/// holds are then counted once more.
 fn count(seconds_late: impl ExactSizeIterator<Item = f64>) {
     BOOKINGS.failed.inc_by(seconds_late.len() as u64);
     seconds_late.for_each(|seconds| EXPIRY_LAG.observe(seconds));
 }
 
-/// If a show is given, all bookings are of that show.
+/// Fails the overdue ones of these bookings in the caller's transaction.
+///
+/// It frees their seats and returns their ids. If a show is given, all bookings are of that show.
 async fn fail_in(
     tx: &mut PgConnection,
     show_id: Option<i64>,
@@ -272,7 +288,9 @@ async fn fail_in(
     Ok(failed.iter().map(|booking| booking.id).collect())
 }
 
-/// The holds of a show that have been overdue for longer than `grace`, the oldest first, at most [`MAX_AT_ONCE`]. Locks nothing.
+/// Finds the holds of a show that have been overdue for longer than `grace`, oldest first.
+///
+/// It returns at most [`MAX_AT_ONCE`], and locks nothing.
 async fn find_oldest(
     pool: &PgPool,
     show_id: i64,
@@ -282,16 +300,16 @@ async fn find_oldest(
     find_overdue(pool, &of_show, Since::Longer(grace)).await
 }
 
-/// Since when holds are overdue.
+/// Bound on the deadlines of the overdue holds to find.
 #[derive(Debug, Clone, Copy)]
 enum Since {
-    /// This instant or before.
+    /// Deadlines at this instant or before.
     Instant(DateTime<Utc>),
-    /// Longer than this, by the database's clock.
+    /// Deadlines that passed longer ago than this, on the database's clock.
     Longer(TimeDelta),
 }
 
-/// The holds that are overdue, the oldest first: at most so many of each show.
+/// Finds overdue holds, oldest first, up to a maximum for each show.
 async fn find_overdue(
     database: impl PgExecutor<'_>,
     of_each: &BTreeMap<i64, i64>,
@@ -325,18 +343,22 @@ async fn find_overdue(
     Ok(ids)
 }
 
-/// How many overdue holds of a show one batch of requests reclaims at most. What is left is reclaimed by the next one.
+/// Maximum number of overdue holds of a show that one batch of requests reclaims.
+///
+/// The next batch reclaims what is left.
 const MAX_RECLAIMED: i64 = 10_000;
 
-/// Fails the oldest overdue holds of these locked shows, until at least as many seats of each are free as it lacks, or no such
-/// hold is left. Gives the seats back. Returns one that somebody else has locked: it stays as it is, since whoever has it may be
-/// about to fail it and wait for the show.
+/// Fails the oldest overdue holds of locked shows that lack seats, and frees their seats.
 ///
-/// So a show never looks sold out just because no worker has come by.
+/// For each show it stops when at least as many seats are free as the show lacks, or no such hold
+/// is left. So a show never looks sold out just because no worker has run.
+///
+/// It returns a hold that another transaction has locked. That one stays as it is, since the other
+/// transaction may be about to fail it and wait for the show.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub(super) async fn reclaim(
     tx: &mut PgConnection,
     shows: &mut show::Locked,
@@ -362,12 +384,14 @@ pub(super) async fn reclaim(
 /// Outcome of failing holds.
 struct Failed {
     failed: Vec<Booking>,
-    /// One of those that somebody else has locked.
+    /// One of the holds that another transaction has locked.
     kept: Option<i64>,
 }
 
-/// Locks those of these bookings that nobody else has locked, all at once, so that it happens in the order of their ids, and
-/// fails those of them that are overdue. Their seats are still to be given back. If a show is given, all are of that show.
+/// Locks the bookings that no other transaction has locked, and fails the overdue ones.
+///
+/// One statement takes all locks, so that they are taken in the order of the ids. The caller must
+/// put the seats back on sale. If a show is given, all bookings are of that show.
 async fn fail_free(
     tx: &mut PgConnection,
     ids: &[i64],
@@ -398,7 +422,7 @@ async fn fail_free(
     })
 }
 
-/// Expires those that are due, and returns them. Pure.
+/// Expires the bookings that are due, and returns them. Pure.
 fn expire_each(bookings: &mut BTreeMap<i64, Booking>, now: DateTime<Utc>) -> Vec<Booking> {
     bookings
         .values_mut()
@@ -406,16 +430,18 @@ fn expire_each(bookings: &mut BTreeMap<i64, Booking>, now: DateTime<Utc>) -> Vec
         .collect()
 }
 
-/// The shows with a hold that has been overdue for longer than `grace`, although its job should have expired it.
+/// Finds the shows with a hold that has been overdue for longer than `grace`.
+///
+/// The job of such a hold should have expired it.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn find_overdue_shows(
     pool: &PgPool,
     grace: TimeDelta,
 ) -> Result<Vec<i64>, postgres::Error> {
-    // In the order of their deadlines, so that only those that are overdue are read.
+    // Ordered by deadline, so that only overdue holds are read.
     let ids = sqlx::query_scalar!(
         "SELECT DISTINCT show_id FROM (
              SELECT show_id FROM bookings
@@ -429,23 +455,25 @@ pub async fn find_overdue_shows(
     Ok(ids)
 }
 
-/// How long after their deadlines holds were failed.
+/// Expiry lag: how long after their deadlines holds failed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lag {
-    /// Half of them sooner, in seconds.
+    /// Median, in seconds.
     pub median_seconds: f64,
-    /// 99 of 100 sooner, in seconds.
+    /// 99th percentile, in seconds.
     pub p99_seconds: f64,
-    /// None later, in seconds.
+    /// Maximum, in seconds.
     pub longest_seconds: f64,
 }
 
-/// The lag of all holds of these shows that ever failed; none if there are none. Reads all their bookings.
+/// Returns the expiry lag of all holds of these shows that ever failed; `None` if none did.
+///
+/// It reads all bookings of these shows.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn lag(pool: &PgPool, show_ids: &[i64]) -> Result<Option<Lag>, postgres::Error> {
     let row = sqlx::query!(
         "SELECT percentile_cont(0.5)  WITHIN GROUP (ORDER BY late) AS median,

@@ -1,4 +1,4 @@
-//! Extend: let a hold last longer.
+//! Extending holds: moves their deadline.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -14,12 +14,12 @@ use crate::{
     postgres::{self, Session},
 };
 
-/// What a client asks for.
+/// Request to extend a hold.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Of which booking.
+    /// Booking to extend.
     pub change: Change,
-    /// For how long it is to be held at least, from now on.
+    /// Minimum time for which it is to be held from now on, in seconds.
     pub seconds: i32,
 }
 
@@ -29,15 +29,17 @@ impl AsRef<Change> for Request {
     }
 }
 
-/// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order: the
-/// extended booking, or why it can't be extended.
+/// Extends holds in one transaction. Returns an answer to each request, in the same order.
 ///
-/// No seat counter changes, so only the bookings are locked, by id. The job that will expire the booking comes at the
-/// deadline that it had, and is put back for the new one.
+/// Requests are decided in order. An answer is the extended booking, or why it can't be extended.
+///
+/// No seat counter changes, so only the bookings are locked, by id. The job that will expire the
+/// booking runs at the old deadline, and is then rescheduled for the new one.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
+/// Fails if the transaction fails; nothing changed, except perhaps with
+/// [`postgres::Error::OutcomeUnknown`].
 pub async fn extend(
     session: &mut Session,
     batch: &mut Batch<'_, Request>,

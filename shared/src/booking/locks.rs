@@ -1,7 +1,7 @@
-//! Locks that others keep: which requests can't have theirs, and waiting for one.
+//! Row locks held by other transactions: which requests can't have theirs, and how to wait for one.
 //!
-//! Requests for several shows share a transaction. When it could not have all of its locks soon, the requests for those that
-//! it could not have are told from the others here, so that the others need not wait.
+//! Requests for several shows share a transaction. When it can't get all of its locks soon, this
+//! module finds the requests whose locks are held, so that the others need not wait.
 
 use std::collections::BTreeSet;
 
@@ -13,28 +13,29 @@ use crate::{
     show,
 };
 
-/// A row that transactions lock.
+/// Row that transactions lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lock {
-    /// The row of the show with this id.
+    /// Row of the show with this id.
     Show(i64),
-    /// The row of a booking.
+    /// Row of a booking.
     Booking {
-        /// The booking.
+        /// Id of the booking.
         id: i64,
-        /// Its show, if it is known. On [Citus](crate::postgres::citus) it must be.
+        /// Id of its show, if known. On [Citus](crate::postgres::citus) it must be.
         show_id: Option<i64>,
     },
 }
 
-/// The lock that each request can't have now, in their order; none for a request that can have all of its locks.
+/// For each request, in order, the lock that it can't have now; `None` if it can have all of its
+/// locks.
 pub type Missing = Vec<Option<Lock>>;
 
-/// The locks that others keep from requests to reserve.
+/// Finds the locks that requests to reserve need and other transactions hold.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn missing_to_reserve(
     session: &mut Session,
     requests: &[reserve::Request],
@@ -47,11 +48,11 @@ pub async fn missing_to_reserve(
     Ok(ids.iter().map(missing).collect())
 }
 
-/// The locks that others keep from requests to confirm or to extend.
+/// Finds the locks that requests to confirm or extend need and other transactions hold.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn missing_to_change<Request: AsRef<Change>>(
     session: &mut Session,
     requests: &[Request],
@@ -67,11 +68,13 @@ pub async fn missing_to_change<Request: AsRef<Change>>(
     Ok(requests.iter().map(|r| missing(r.as_ref())).collect())
 }
 
-/// The locks that others keep from requests to cancel, which lock the show too.
+/// Finds the locks that requests to cancel need and other transactions hold.
+///
+/// Cancelling locks the show, too.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn missing_to_cancel(
     session: &mut Session,
     requests: &[Change],
@@ -91,12 +94,13 @@ pub async fn missing_to_cancel(
         .collect())
 }
 
-/// Waits until nobody else has this lock, as long as the session waits for one. It may be taken again before the caller does
-/// anything.
+/// Waits until no other transaction holds this lock, up to the session's lock timeout.
+///
+/// Another transaction may take it again before the caller does anything.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`]; [`postgres::Error::Locked`] when somebody keeps it for longer.
+/// Fails if the database call fails, and with [`postgres::Error::Locked`] after the lock timeout.
 pub async fn wait(session: &mut Session, mut lock: Lock) -> Result<(), postgres::Error> {
     session
         .transact(&mut lock, |tx, lock| Box::pin(take(tx, *lock)))
@@ -110,7 +114,7 @@ async fn take(tx: &mut PgConnection, lock: Lock) -> Result<(), postgres::Error> 
     }
 }
 
-/// Those of these shows whose row somebody else has locked.
+/// Returns those of these shows whose row another transaction has locked.
 async fn kept_shows(tx: &mut PgConnection, ids: &[i64]) -> Result<BTreeSet<i64>, postgres::Error> {
     let kept = sqlx::query_scalar!(
         r#"WITH free AS MATERIALIZED (
@@ -127,7 +131,7 @@ async fn kept_shows(tx: &mut PgConnection, ids: &[i64]) -> Result<BTreeSet<i64>,
     Ok(kept.into_iter().collect())
 }
 
-/// Those of these bookings whose row somebody else has locked.
+/// Returns those of these bookings whose row another transaction has locked.
 async fn kept_bookings(
     tx: &mut PgConnection,
     ids: &[i64],

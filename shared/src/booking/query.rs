@@ -1,4 +1,4 @@
-//! Reading bookings.
+//! Queries that find, list and lock bookings.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// A row of `bookings`. Its status is text until it is parsed.
+/// Row of `bookings`. Its status is text until it is parsed.
 #[derive(FromRow)]
 pub(super) struct Row {
     pub id: i64,
@@ -23,7 +23,7 @@ pub(super) struct Row {
     pub extendable_until: Timestamp,
     pub created_at: Timestamp,
     pub resolved_at: Option<Timestamp>,
-    /// The database's clock: when the statement began, or when this row was locked.
+    /// The database's clock, read when the statement began or when this row was locked.
     pub read_at: DateTime<Utc>,
 }
 
@@ -49,17 +49,17 @@ impl TryFrom<Row> for Booking {
     }
 }
 
-/// The booking as a reader sees it.
+/// Converts a row to the booking as a reader sees it.
 fn view(row: Row) -> Result<Booking, postgres::Error> {
     let read_at = row.read_at;
     Ok(Booking::try_from(row)?.as_of(read_at))
 }
 
-/// Finds a booking, as of the database's clock. If a show is given, of that show only.
+/// Finds a booking, as of the database's clock. If a show is given, only in that show.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn find(
     pool: &PgPool,
     id: i64,
@@ -80,11 +80,11 @@ pub async fn find(
     .transpose()
 }
 
-/// Those of these bookings that exist, by id, as of the database's clock.
+/// Finds those of these bookings that exist, ordered by id, as of the database's clock.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn find_several(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
@@ -101,7 +101,9 @@ pub async fn find_several(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, po
     .collect()
 }
 
-/// Those of these bookings that exist, by id, as they are stored. If a show is given, of that show only.
+/// Finds those of these bookings that exist, by id, as they are stored.
+///
+/// If a show is given, it finds only bookings of that show.
 pub(super) async fn find_all(
     tx: &mut PgConnection,
     ids: &[i64],
@@ -125,32 +127,32 @@ pub(super) async fn find_all(
     .and_then(by_id)
 }
 
-/// Which bookings to list. What is `None` does not restrict.
+/// Filter of a list of bookings. A field that is `None` does not restrict the list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Of this show.
+    /// Show of the bookings.
     pub show_id: Option<i64>,
-    /// In this status, as readers see it: see [`Booking::as_of`].
+    /// Status of the bookings, as readers see it: see [`Booking::as_of`].
     pub status: Option<BookingStatus>,
-    /// Of this user.
+    /// User name of the bookings.
     pub user_name: Option<String>,
-    /// Created later than this.
+    /// Time after which the bookings were created.
     pub created_after: Option<DateTime<Utc>>,
-    /// Holds whose deadline comes before this.
+    /// Time before which the deadline lies; restricts the list to holds.
     pub expires_before: Option<DateTime<Utc>>,
 }
 
-/// A place in a list, after some booking.
+/// Position in a list of bookings, after one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cursor {
-    /// In a list by id.
+    /// Position in a list ordered by id.
     Id(i64),
-    /// In a list of holds, by deadline, and by id where deadlines are equal.
+    /// Position in a list of holds, ordered by deadline, and by id where deadlines are equal.
     Deadline(DateTime<Utc>, i64),
 }
 
 impl Cursor {
-    /// None in a list that is not by id.
+    /// Returns the id; `None` in a list that is not ordered by id.
     fn id(self) -> Option<i64> {
         match self {
             Self::Id(id) => Some(id),
@@ -160,19 +162,21 @@ impl Cursor {
 }
 
 impl Filter {
-    /// Whether it restricts to holds: these are listed by deadline, the next one first. Everything else is listed by id.
+    /// Returns whether the filter restricts the list to holds.
+    ///
+    /// A list of holds is ordered by deadline, earliest first. Every other list is ordered by id.
     #[must_use]
     pub fn is_of_holds(&self) -> bool {
         self.expires_before.is_some() || self.status == Some(BookingStatus::Pending)
     }
 
-    /// Whether it is a place in this list, and not in one of another order.
+    /// Returns whether the cursor is a position in this list, not in a list with another order.
     #[must_use]
     pub fn has(&self, cursor: Cursor) -> bool {
         self.is_of_holds() == matches!(cursor, Cursor::Deadline(..))
     }
 
-    /// Where the list goes on after this booking.
+    /// Returns the cursor at which the list continues after this booking.
     #[must_use]
     pub fn cursor(&self, last: &Booking) -> Cursor {
         if self.is_of_holds() {
@@ -182,7 +186,7 @@ impl Filter {
         }
     }
 
-    /// What all lists have in common.
+    /// Adds the conditions that all lists have in common.
     fn restrict(&self, sql: &mut QueryBuilder<Postgres>) {
         if let Some(show_id) = self.show_id {
             sql.push(" AND show_id = ").push_bind(show_id);
@@ -200,19 +204,21 @@ const COLUMNS: &str =
     "id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
     resolved_at, now() AS read_at";
 
-/// At most `limit` bookings after a place in the list, as of the database's clock. What it costs depends on `limit`, and
-/// not on how many bookings there are, for each restriction by itself.
+/// Lists at most `limit` bookings after a position in the list, as of the database's clock.
+///
+/// The cost depends on `limit` and not on the number of bookings, for each restriction by itself.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn list(
     pool: &PgPool,
     filter: &Filter,
     after: Option<Cursor>,
     limit: i64,
 ) -> Result<Vec<Booking>, postgres::Error> {
-    // Only the conditions that restrict, so that each combination has the plan and the index that suit it.
+    // Contains only the conditions that restrict, so that each combination gets the plan and the
+    // index that suit it.
     let mut sql = if filter.is_of_holds() {
         match filter.status {
             None | Some(BookingStatus::Pending) => holds_by_deadline(filter, after, limit),
@@ -249,12 +255,13 @@ fn holds_by_deadline(filter: &Filter, after: Option<Cursor>, limit: i64) -> Quer
     sql
 }
 
-/// A lower bound for the ids of the bookings that were created later: the function says how it is found.
+/// Returns a lower bound for the ids of bookings created later. The SQL function says how it is
+/// found.
 async fn last_booking_before(
     pool: &PgPool,
     instant: DateTime<Utc>,
 ) -> Result<i64, postgres::Error> {
-    // By itself, since Citus would send it to the servers that have the bookings.
+    // A statement of its own, since Citus would send it to the servers that have the bookings.
     let id = sqlx::query_scalar!(r#"SELECT last_booking_before($1) AS "id!""#, instant)
         .fetch_one(pool)
         .await?;
@@ -274,7 +281,7 @@ fn bookings_by_id(filter: &Filter, after: Option<i64>, limit: i64) -> QueryBuild
         None | Some(BookingStatus::Pending) => select(&mut sql, "true"),
         Some(BookingStatus::Confirmed) => select(&mut sql, "status = 'CONFIRMED'"),
         Some(BookingStatus::Cancelled) => select(&mut sql, "status = 'CANCELLED'"),
-        // Those that a worker has come by, and those that it has not.
+        // Holds that a worker has failed, and overdue ones that no worker has reached yet.
         Some(BookingStatus::Failed) => {
             sql.push("(");
             select(&mut sql, "status = 'FAILED'");
@@ -294,11 +301,12 @@ fn bookings_by_id(filter: &Filter, after: Option<i64>, limit: i64) -> QueryBuild
     sql
 }
 
-/// Of holds that have run out and are not written as failed, lists have so many, the oldest: without workers there can be any
-/// number of them, and no index has them by id.
+/// Maximum number of overdue holds in a list of failed bookings: it has the oldest ones.
+///
+/// Without workers there can be any number of them, and no index has them by id.
 const MAX_OVERDUE: i64 = 1000;
 
-/// A statement that finds the ids of the oldest overdue holds.
+/// Returns a statement that finds the ids of the oldest overdue holds.
 fn oldest_overdue(show_id: Option<i64>) -> String {
     let of_show = show_id.map_or_else(String::new, |id| format!(" AND show_id = {id}"));
     format!(
@@ -309,9 +317,9 @@ fn oldest_overdue(show_id: Option<i64>) -> String {
 
 /// Bookings whose rows are locked until the transaction ends.
 pub(super) struct Locked {
-    /// Those that exist, by id.
+    /// Bookings that exist, by id.
     pub bookings: BTreeMap<i64, Booking>,
-    /// The database's clock, read when all of them were locked; the epoch when there are none.
+    /// The database's clock, read when all of them were locked; the epoch if there are none.
     pub locked_at: DateTime<Utc>,
 }
 
@@ -324,8 +332,10 @@ impl Locked {
     }
 }
 
-/// Locks these bookings, in the order of their ids, until the transaction ends, and reads the clock. Where the
-/// shows' counters change too, their rows are locked afterwards. If a show is given, only bookings of that show.
+/// Locks these bookings in the order of their ids until the transaction ends, and reads the clock.
+///
+/// Where the shows' counters change too, their rows are locked afterwards. If a show is given, it
+/// locks only bookings of that show.
 pub(super) async fn lock(
     tx: &mut PgConnection,
     ids: &[i64],
@@ -350,7 +360,7 @@ pub(super) async fn lock(
     Locked::new(rows)
 }
 
-/// As [`lock`], but that bookings which somebody else has locked are left out: it waits for nobody.
+/// Locks like [`lock`], but skips bookings that another transaction has locked, and so never waits.
 pub(super) async fn lock_free(
     tx: &mut PgConnection,
     ids: &[i64],
@@ -380,11 +390,13 @@ fn by_id(rows: Vec<Row>) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
         .collect()
 }
 
-/// The show of each of these bookings; none where there is no such booking. No lock is needed: a booking never moves.
+/// Returns the show of each of these bookings; `None` where the booking does not exist.
+///
+/// No lock is needed: a booking never moves to another show.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`].
+/// Fails if the database call fails.
 pub async fn locate(session: &Session, ids: &[i64]) -> Result<Vec<Option<i64>>, postgres::Error> {
     let rows = postgres::in_time(async {
         let found = sqlx::query!("SELECT id, show_id FROM bookings WHERE id = ANY($1)", ids);

@@ -1,108 +1,120 @@
-//! Why a request is refused.
+//! Reasons why a request is refused.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 
 use super::Booking;
 
-/// A well-formed request that the state of things does not allow. Nothing was changed.
+/// Reason why the current state does not allow a well-formed request. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// No show has this id.
     #[error("There is no show {show_id}.")]
     ShowNotFound {
-        /// As requested.
+        /// Id that was requested.
         show_id: i64,
     },
     /// No booking has this id.
     #[error("There is no booking {booking_id}.")]
     BookingNotFound {
-        /// As requested.
+        /// Id that was requested.
         booking_id: i64,
     },
-    /// The show has fewer available seats than requested, overdue holds counted as available.
+    /// The show has fewer available seats than requested; overdue holds count as available.
     #[error("Show {show_id} has {available} seats available, {requested} were requested.")]
     NotEnoughSeats {
-        /// The show.
+        /// Id of the show.
         show_id: i64,
-        /// Seats requested.
+        /// Number of seats requested.
         requested: i32,
-        /// Seats available when this was decided.
+        /// Number of seats available when this was decided.
         available: i32,
     },
-    /// The hold ran out before it was confirmed.
-    #[error("The hold of booking {booking_id} ended at {}: its seats are back on sale.", text(*expires_at))]
+    /// The hold has expired.
+    #[error(
+        "The hold of booking {booking_id} expired at {}; its seats are back on sale.",
+        text(*expires_at)
+    )]
     HoldExpired {
-        /// The booking.
+        /// Id of the booking.
         booking_id: i64,
-        /// Its deadline.
+        /// Deadline of the hold.
         expires_at: DateTime<Utc>,
     },
-    /// The show does not let one booking have so many seats.
+    /// The show does not allow one booking to have this many seats.
     #[error(
-        "A booking of show {show_id} has at most {max_seats_per_booking} seats, {requested} were requested."
+        "A booking for show {show_id} can have at most {max_seats_per_booking} seats; {requested} \
+         were requested."
     )]
     TooManySeats {
-        /// The show.
+        /// Id of the show.
         show_id: i64,
-        /// Seats requested.
+        /// Number of seats requested.
         requested: i32,
-        /// Seats that one booking can have.
+        /// Maximum number of seats of one booking.
         max_seats_per_booking: i32,
     },
-    /// The user would have more seats than the show lets one have.
+    /// The user would have more seats than the show allows one user.
     #[error(
-        "A user of show {show_id} has at most {max_seats_per_user} seats; this one has {taken}, {requested} more were \
-         requested."
+        "A user can have at most {max_seats_per_user} seats of show {show_id}; this user has \
+         {taken} and requested {requested} more."
     )]
     UserLimitReached {
-        /// The show.
+        /// Id of the show.
         show_id: i64,
-        /// Seats requested.
+        /// Number of seats requested.
         requested: i32,
-        /// Seats that one user can have.
+        /// Maximum number of seats of one user.
         max_seats_per_user: i32,
-        /// Seats that this user has, held or confirmed.
+        /// Number of seats that this user has, held or confirmed.
         taken: i64,
     },
-    /// The hold can't be made to last that long.
-    #[error("The hold of booking {booking_id} can be extended until {}: by {seconds} s from now on.", text(*extendable_until))]
+    /// The hold can't be extended that far.
+    #[error(
+        "The hold of booking {booking_id} can be extended until {} at the latest, which is \
+         {seconds} s from now.",
+        text(*extendable_until)
+    )]
     ExtensionTooLong {
-        /// The booking.
+        /// Id of the booking.
         booking_id: i64,
-        /// The latest deadline.
+        /// Latest deadline that the hold can be extended to.
         extendable_until: DateTime<Utc>,
-        /// Whole seconds from now until then.
+        /// Whole seconds from now until that deadline.
         seconds: i64,
     },
-    /// The booking is sold: it is no hold any more.
-    #[error("Booking {booking_id} is confirmed.")]
+    /// The booking is confirmed, and no longer a hold.
+    #[error("Booking {booking_id} is already confirmed.")]
     BookingConfirmed {
-        /// The booking.
+        /// Id of the booking.
         booking_id: i64,
     },
-    /// The booking is no longer as the client saw it.
-    #[error("Booking {booking_id} is not as it was with that ETag: it is {} now, or held for longer. Read it again, and decide anew.", current.status)]
+    /// The booking no longer has the version that the client named.
+    #[error(
+        "Booking {booking_id} no longer matches that ETag: its status is now {}, or its hold was \
+         extended. Fetch it again before you retry.",
+        current.status
+    )]
     BookingChanged {
-        /// The booking.
+        /// Id of the booking.
         booking_id: i64,
-        /// As it is now.
+        /// Booking as it is now.
         current: Box<Booking>,
     },
     /// The idempotency key has been used for another request.
     #[error(
-        "This idempotency key was used for another request: use a new one for each thing that you want."
+        "This idempotency key was used for a different request. Use a new key for each new request."
     )]
     KeyReused,
     /// The booking was cancelled.
     #[error("Booking {booking_id} is cancelled.")]
     BookingCancelled {
-        /// The booking.
+        /// Id of the booking.
         booking_id: i64,
     },
 }
 
-/// As in JSON.
+/// Formats a time as in JSON.
 fn text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

@@ -1,4 +1,4 @@
-//! Reserve: take seats of a show for a hold.
+//! Reserving: takes seats of a show for a hold.
 
 mod insert;
 
@@ -21,34 +21,37 @@ use crate::{
     show::{self, Hold, Inventory},
 };
 
-/// For `pgbench`: what a batch of 100 requests for one show asks of the database.
+/// Script for `pgbench`: the statements of a batch of 100 requests for one show.
 pub const PGBENCH_BATCH_OF_100: &str = include_str!("reserve.pgbench.sql");
 
-/// What a client asks for.
+/// Request to reserve seats.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Of which show.
+    /// Id of the show.
     pub show_id: i64,
-    /// Who books: 1 to 200 characters.
+    /// Name of the user who books: 1 to 200 characters.
     pub user_name: String,
-    /// How many seats: 1 to [`MAX_SEATS_PER_BOOKING`](super::MAX_SEATS_PER_BOOKING).
+    /// Number of seats: 1 to [`MAX_SEATS_PER_BOOKING`](super::MAX_SEATS_PER_BOOKING).
     pub number_of_seats: i32,
-    /// What makes it repeatable.
+    /// Idempotency key that makes the request safe to retry, if it has one.
     pub claim: Option<Claim>,
 }
 
-/// A pending booking, or one that an earlier request with the same key made; or why there is none.
+/// New hold, or the booking that an earlier request with the same key made; or a refusal.
 pub type Answer = Result<Made<Booking>, Refusal>;
 
-/// Most times that a batch which lacks seats waits for somebody who may be about to give some back.
+/// Maximum number of times that a batch short of seats waits for a transaction that may free some.
 const WAITS: u32 = 3;
 
-/// Decides the requests in their order, in one transaction. Each gets its own answer, in the same order. Requests for
-/// the same shows join while the shows' locks are waited for.
+/// Reserves seats in one transaction. Returns an answer to each request, in the same order.
+///
+/// Requests are decided in order. More requests for the same shows join while the transaction waits
+/// for the shows' locks.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`], and none of the requests was done, but for [`postgres::Error::OutcomeUnknown`].
+/// Fails if the transaction fails; nothing changed, except perhaps with
+/// [`postgres::Error::OutcomeUnknown`].
 pub async fn reserve(
     session: &mut Session,
     batch: &mut Batch<'_, Request>,
@@ -78,33 +81,33 @@ pub async fn reserve(
     Ok(answers)
 }
 
-/// On what terms to reserve.
+/// Conditions under which [`reserve_in`] runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// The database's engine.
+    /// Engine of the database.
     pub engine: Engine,
-    /// How often [`Outcome::SeatsComeBack`] may still come of it.
+    /// How many more times the outcome may be [`Outcome::SeatsComeBack`].
     pub waits: u32,
 }
 
-/// What a transaction came to.
+/// Outcome of a transaction that reserves.
 #[derive(Debug)]
 pub enum Outcome {
     /// The requests were decided.
     Answered(Vec<Answer>),
-    /// None was, because there are not enough seats, and somebody else has locked a hold that has run out. He may be about to
-    /// give its seats back, and wait for the show's lock.
+    /// No request was decided: seats are lacking, and another transaction has locked an overdue
+    /// hold. It may be about to free the hold's seats, and wait for the show's lock.
     SeatsComeBack {
-        /// The hold's. Once it can be had, he is done.
+        /// Lock of the hold. Once it can be taken, the other transaction has ended.
         lock: Lock,
     },
 }
 
-/// [`reserve`], inside the caller's transaction, which is to be committed.
+/// Runs [`reserve`] inside the caller's transaction, which is to be committed.
 ///
 /// # Errors
 ///
-/// [`postgres::Error`]; the transaction must be rolled back.
+/// Fails if the database call fails; the transaction must then be rolled back.
 pub async fn reserve_in(
     tx: &mut PgConnection,
     batch: &mut Batch<'_, Request>,
@@ -117,7 +120,7 @@ pub async fn reserve_in(
     batch.admit(|request| show_ids.contains(&request.show_id));
     let requests = batch.members();
 
-    // Where there is no show there is nothing to take, at whatever time.
+    // Without a show there is nothing to take, so the time does not matter.
     let now = shows.locked_at.unwrap_or_default();
     let lacking = lacking_seats(&shows, requests);
     if let Some(id) = expire::reclaim(tx, &mut shows, &lacking, now).await?
@@ -145,7 +148,7 @@ pub async fn reserve_in(
     Ok(Outcome::Answered(answers))
 }
 
-/// The seats that the shows have less than is asked for.
+/// Returns how many seats each show lacks for these requests.
 fn lacking_seats(shows: &show::Locked, requests: &[Request]) -> BTreeMap<i64, i64> {
     let mut lacking: BTreeMap<i64, i64> = shows
         .inventories
@@ -161,13 +164,13 @@ fn lacking_seats(shows: &show::Locked, requests: &[Request]) -> BTreeMap<i64, i6
     lacking
 }
 
-/// What there is to give, and what was given, while the shows are locked.
+/// Seats to give, and seats given, while the shows are locked.
 #[derive(Debug, Default)]
 struct Ledger {
     shows: show::Locked,
-    /// What earlier requests with the same keys made.
+    /// Bookings that earlier requests with the same keys made.
     earlier: BTreeMap<Key, Earlier>,
-    /// Seats that users have, of shows that limit them.
+    /// Number of seats that each user has, in shows that limit it.
     taken: BTreeMap<(i64, String), i64>,
 }
 
@@ -177,19 +180,19 @@ struct Earlier {
     made: Decision,
 }
 
-/// What a request gets.
+/// Decision on a request that is not refused.
 #[derive(Debug, Clone, PartialEq)]
 enum Decision {
     /// A new booking.
     Hold(Hold),
-    /// The booking of an earlier request of this batch, by its position.
+    /// Booking of an earlier request in this batch, by its position.
     SameAs(usize),
-    /// The booking of an earlier request.
+    /// Booking of a request in an earlier batch.
     Made(Box<Booking>),
 }
 
 impl Ledger {
-    /// Who gets seats, first come first served, and until when. Pure.
+    /// Decides which requests get seats, first come first served, and until when. Pure.
     fn decide(
         &mut self,
         requests: &[Request],
@@ -239,8 +242,10 @@ impl Ledger {
     }
 }
 
-/// What earlier requests with the keys of these ones made, as it is now. It is read while the shows are locked: whoever
-/// uses the same key for the same show has committed or has not begun. If a show is given, it is the show of all requests.
+/// Finds what earlier requests with the same keys made, as it is now.
+///
+/// It reads while the shows are locked: any other transaction with the same key for the same show
+/// has committed or has not begun. If a show is given, it is the show of all requests.
 async fn made_earlier(
     tx: &mut PgConnection,
     requests: &[Request],
@@ -260,7 +265,8 @@ async fn made_earlier(
                     fingerprint: record.fingerprint,
                     made: Decision::Made(Box::new(booking.as_of(now))),
                 },
-                // It made a show or a booking of another one, which no request of these can repeat.
+                // The key made a show, or a booking of another show. No request of these can repeat
+                // that: no claim's fingerprint is empty.
                 None => Earlier {
                     fingerprint: Vec::new(),
                     made: Decision::SameAs(0),
@@ -271,8 +277,10 @@ async fn made_earlier(
         .collect())
 }
 
-/// The seats that the users of these requests have, held or confirmed, of the shows that limit them. If a show is given,
-/// it is the show of all requests.
+/// Returns how many seats the users of these requests have, held or confirmed.
+///
+/// It counts only in shows that limit the seats of a user. If a show is given, it is the show of
+/// all requests.
 async fn taken_by_users(
     tx: &mut PgConnection,
     inventories: &BTreeMap<i64, Inventory>,
@@ -318,8 +326,9 @@ async fn taken_by_users(
         .collect())
 }
 
-/// Writes a pending booking for each request that got a hold, and answers each. The job is due at the earliest of their
-/// deadlines; the worker puts it back for later ones.
+/// Writes a pending booking for each request that got a hold, and answers each request.
+///
+/// The job is due at the earliest of their deadlines; the worker reschedules it for later ones.
 async fn write(
     tx: &mut PgConnection,
     shows: &mut show::Locked,

@@ -5,7 +5,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
 }
 
-/// A booking made at second 0 whose deadline is second 120.
+/// Creates a booking made at second 0 whose deadline is second 120.
 fn booking(status: BookingStatus) -> Booking {
     Booking {
         id: 50,
@@ -155,7 +155,7 @@ fn a_hold_past_its_deadline_reads_as_failed_at_that_deadline() {
     assert_eq!(late.status, BookingStatus::Failed);
     assert_eq!(late.resolved_at, Some(at(120)));
 
-    // Nor does it look different once a worker has written it.
+    // It reads the same once a worker has failed it.
     let mut written = booking(BookingStatus::Pending);
     written.expire(at(500));
     assert_eq!(written.as_of(at(501)), late);
@@ -178,7 +178,7 @@ enum Request {
     Expire,
 }
 
-/// Their times straddle the deadline at 120.
+/// Generates requests at times on both sides of the deadline at second 120.
 fn requests_at_any_time() -> impl Strategy<Value = Vec<(Request, i64)>> {
     let request = prop_oneof![
         Just(Request::Confirm),
@@ -188,7 +188,7 @@ fn requests_at_any_time() -> impl Strategy<Value = Vec<(Request, i64)>> {
     proptest::collection::vec((request, 0..240_i64), 1..12)
 }
 
-/// Their times ascend, as the database's clock mostly does.
+/// Generates requests whose times ascend, as the database's clock mostly does.
 fn requests() -> impl Strategy<Value = Vec<(Request, i64)>> {
     requests_at_any_time().prop_map(|mut requests| {
         requests.sort_by_key(|(_, now)| *now);
@@ -197,7 +197,7 @@ fn requests() -> impl Strategy<Value = Vec<(Request, i64)>> {
 }
 
 proptest! {
-    /// However the clock is set in between.
+    /// Holds however the clock is set in between.
     #[test]
     fn times_of_a_booking_never_run_backwards(history in requests_at_any_time()) {
         let mut booking = booking(BookingStatus::Pending);
@@ -219,7 +219,7 @@ proptest! {
         }
     }
 
-    /// Invariant 2, for every history of requests.
+    /// Invariant 2 holds for every history of requests.
     #[test]
     fn a_booking_leaves_pending_once_and_at_the_right_time(history in requests()) {
         let mut booking = booking(BookingStatus::Pending);
@@ -232,7 +232,7 @@ proptest! {
                 Request::Expire => Ok(booking.expire(at(now))),
             };
             if effect != Ok(Effect::Changed) {
-                prop_assert_eq!(&booking, &before, "what is refused or a repeat changes nothing");
+                prop_assert_eq!(&booking, &before, "a refused or repeated request changes nothing");
                 continue;
             }
             prop_assert_eq!(booking.resolved_at, Some(at(now)));
@@ -247,6 +247,6 @@ proptest! {
                 seats_given_back += booking.number_of_seats;
             }
         }
-        prop_assert!(seats_given_back <= booking.number_of_seats, "seats come back once");
+        prop_assert!(seats_given_back <= booking.number_of_seats, "seats come back once at most");
     }
 }

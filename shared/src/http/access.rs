@@ -1,4 +1,4 @@
-//! Who sends a request, and what he may do.
+//! Authentication and authorization of callers by API key.
 
 use std::{
     collections::HashMap,
@@ -24,62 +24,65 @@ use crate::{
     telemetry::chain,
 };
 
-/// How often the keys are read: within this time a revoked or changed one is known, and a new one is taken.
+/// Interval at which the keys are read again. A new, changed or revoked key takes effect within it.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
-/// How old may be what is known of the keys. While they can't be read, nobody can be told to be let in.
+/// Maximum age of the cached keys. If they can't be read for longer, no caller is admitted.
 const STALE_AFTER: Duration = Duration::from_secs(30);
 
-/// Who may use a listener.
+/// Access policy of a listener.
 #[derive(Debug, Clone)]
 pub enum Access {
-    /// Everybody who can reach it.
+    /// Every caller that can reach the listener.
     Open,
-    /// Who has a key.
+    /// Callers with a valid API key.
     Keys(watch::Receiver<Keys>),
 }
 
-/// The valid keys.
+/// Cache of the valid API keys.
 #[derive(Debug)]
 pub struct Keys {
     by_id: HashMap<i64, Arc<Key>>,
-    /// None before they were read.
+    /// When the keys were read; none before the first read.
     as_of: Option<Instant>,
 }
 
-/// A valid key, and how much of its rate is used up.
+/// A valid API key and the state of its rate limit.
 #[derive(Debug)]
 pub struct Key {
-    /// What is stored of it.
+    /// The key as stored in the database.
     pub stored: ApiKey,
     pub(super) rate_limit: Option<Arc<RateLimit>>,
 }
 
-/// A listener that can be open or not.
+/// Settings that decide whether a listener requires API keys.
 #[derive(Debug)]
 pub struct Door {
-    /// What is behind it, in words.
+    /// What the listener serves, for messages.
     pub name: &'static str,
-    /// Where it is.
+    /// Address of the listener.
     pub address: SocketAddr,
-    /// Whether keys are asked for on a loopback address, too.
+    /// Whether API keys are required on a loopback address too.
     pub asks_this_machine: bool,
-    /// Whether no key is asked for, whoever can reach it.
+    /// Whether no API key is required, on any address.
     pub is_open: bool,
-    /// A scope that is needed for all that is behind it.
+    /// Scope that every request to the listener needs, if there is one.
     pub scope: Option<Scope>,
-    /// How to make a key for it.
+    /// Command that creates a key for the listener, for messages.
     pub example: &'static str,
-    /// Whether it is to be there also while the keys can't be read, or none is for it.
+    /// Whether the listener starts even if the keys can't be read or no key exists for it.
     pub can_wait_for_keys: bool,
 }
 
 impl Access {
-    /// As the door has it. Keys are asked for wherever others than this machine can reach it, unless it is told to be open.
+    /// Determines the access policy of a listener, and keeps API keys current if it requires them.
+    ///
+    /// Keys are required wherever other machines can reach the listener, unless the door is open.
     ///
     /// # Errors
     ///
-    /// When keys are asked for and can't be read, or others can reach it and there is none for it; not where it can wait.
+    /// Fails if keys are required and can't be read, or if other machines can reach the listener
+    /// and no key exists for it; not for these reasons if [`Door::can_wait_for_keys`] is set.
     pub async fn start(
         pool: &PgPool,
         door: &Door,
@@ -95,9 +98,9 @@ impl Access {
         let is_private = address.ip().is_loopback();
         if door.is_open || (is_private && !door.asks_this_machine) {
             if is_private {
-                tracing::info!("no API key is asked for: only this machine can reach the {name}");
+                tracing::info!("no API key is required: only this machine can reach the {name}");
             } else {
-                tracing::warn!("no API key is asked for: whoever can reach the {name} can use it");
+                tracing::warn!("no API key is required: anyone who reaches the {name} can use it");
             }
             return Ok(Self::Open);
         }
@@ -112,10 +115,11 @@ impl Access {
                 .any(|key| door.scope.is_none_or(|scope| key.scopes.contains(&scope)));
             ensure!(
                 is_private || has_key,
-                "there is no API key for the {name}, and other machines can reach {address}: make one, such as with `{example}`"
+                "no API key exists for the {name}, and other machines can reach {address}: \
+                 create one, for example with `{example}`"
             );
             if !has_key {
-                tracing::warn!("there is no API key for the {name} yet: make one with `{example}`");
+                tracing::warn!("no API key exists for the {name} yet: create one with `{example}`");
             }
             Keys::new(valid, default_rate, &HashMap::new())
         };
@@ -128,7 +132,7 @@ impl Access {
         Ok(Self::Keys(keys))
     }
 
-    /// Who sent a request with these headers. Asks no database.
+    /// Identifies the sender of a request by its headers, without a database query.
     pub(super) fn identify(&self, peer: IpAddr, headers: &HeaderMap) -> Identity {
         let Self::Keys(keys) = self else {
             return Identity::Anyone(peer);
@@ -168,7 +172,9 @@ impl Keys {
         }
     }
 
-    /// Those that were there before go on with what they have used up of their rate.
+    /// Builds the cache.
+    ///
+    /// A key that is in `before` with the same rate keeps the state of its rate limit.
     fn new(
         valid: Vec<ApiKey>,
         default_rate: Option<NonZeroU32>,
@@ -208,40 +214,40 @@ async fn keep_current(pool: &PgPool, default_rate: Option<NonZeroU32>, keys: &wa
     }
 }
 
-/// Who sent a request.
+/// Result of authenticating a request.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// No key is asked for. This is where it came from.
+    /// No API key is required. The request came from this address.
     Anyone(IpAddr),
-    /// The owner of this key.
+    /// A valid API key was sent.
     Key(Arc<Key>),
-    /// A key is asked for, and none was sent.
+    /// An API key is required, but none was sent.
     Nobody,
-    /// What was sent is no valid key.
+    /// The credentials that were sent are not a valid API key.
     Impostor,
-    /// It can't be told at the moment.
+    /// The credentials can't be checked, because the cached keys are missing or too old.
     Unknown,
 }
 
-/// Why somebody may not do something.
+/// Reason why a caller is not authorized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// He sent no key.
+    /// An API key is required, but none was sent.
     KeyRequired,
-    /// What he sent is no valid key.
+    /// The credentials that were sent are not a valid API key.
     KeyInvalid,
-    /// His key has not this scope.
+    /// The API key lacks this scope.
     ScopeRequired(Scope),
-    /// Which keys are valid can't be told, because the database is away.
+    /// API keys can't be checked, because the database is not available.
     KeysUnknown,
 }
 
 impl Identity {
-    /// Whether he may do what this scope is for.
+    /// Checks that the caller is authorized for `scope`.
     ///
     /// # Errors
     ///
-    /// Why he may not.
+    /// Fails with the reason if the caller is not authorized.
     pub fn may(&self, scope: Scope) -> Result<(), Denied> {
         match self {
             Self::Anyone(_) => Ok(()),

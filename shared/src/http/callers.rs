@@ -1,4 +1,4 @@
-//! What is believed of callers, and what is allowed to them: settings.
+//! Command-line settings for callers: API keys, rates, trusted proxies and allowed hosts.
 
 use std::{net::SocketAddr, num::NonZeroU32};
 
@@ -6,22 +6,22 @@ use ipnet::IpNet;
 
 use super::proxies::{Proxies, ProxyHeader};
 
-/// Who may call, and how often.
+/// Settings for callers: API keys, rates, trusted proxies and allowed hosts.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(id = "callers")]
 pub struct CallerArgs {
-    /// Ask for API keys on a loopback address too, where by default everybody is let in
+    /// Require API keys on a loopback address too, where by default every caller is admitted
     #[arg(long, env = "API_REQUIRE_KEYS")]
     pub require_keys: bool,
 
-    /// How many requests a second each API key may send, and without keys each address; 0: no limit [default: no limit
-    /// on a loopback address, else 1000]
+    /// Requests per second that each API key may send, and without keys each address; 0: no limit
+    /// [default: no limit on a loopback address, else 1000]
     ///
-    /// A key can have its own rate. Each process counts for itself.
+    /// An API key can have its own rate. Each process counts separately.
     #[arg(long, env = "REQUESTS_PER_SECOND", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub requests_per_second: Option<u32>,
 
-    /// Networks of proxies that tell the client's address, such as 10.0.0.0/8; several with commas between them
+    /// Networks of proxies that report the client's address, such as 10.0.0.0/8; comma-separated
     #[arg(
         long,
         env = "TRUSTED_PROXIES",
@@ -30,16 +30,17 @@ pub struct CallerArgs {
     )]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// The header in which those proxies tell it
+    /// Header in which the trusted proxies report the client's address
     ///
-    /// What clients send of it must not get through them as it is: they add to it, or replace it.
+    /// The proxies must append to this header or replace it. They must never pass on what a client
+    /// sends in it unchanged.
     #[arg(long, env = "PROXY_HEADER", value_enum, default_value_t)]
     pub proxy_header: ProxyHeader,
 
-    /// Names by which this machine may be asked for where no API key is needed, beside addresses and localhost; several with
-    /// commas between them
+    /// Other names in `Host` that are accepted where no API key is required; comma-separated
     ///
-    /// Under any other name a web page may have led a browser here that can reach what the page itself can't.
+    /// IP addresses and localhost are always accepted. Any other name may come from a web page that
+    /// uses a browser to reach this server, which the page itself can't reach (DNS rebinding).
     #[arg(
         long,
         env = "ALLOWED_HOSTS",
@@ -48,18 +49,18 @@ pub struct CallerArgs {
     )]
     pub allowed_hosts: Vec<String>,
 
-    /// Continue the traces of all callers (the header `traceparent`), and not only those of trusted proxies
+    /// Continue the traces (header `traceparent`) of all callers, not only those of trusted proxies
     ///
-    /// Whose trace is continued decides what is sampled.
+    /// A caller whose trace is continued decides whether it is sampled.
     #[arg(long, env = "TRUST_TRACEPARENT")]
     pub trust_traceparent: bool,
 }
 
-/// The rate of a caller where others than this machine can reach a listener.
+/// Default rate of a caller, in requests per second, where other machines can reach the listener.
 const PUBLIC_RATE: u32 = 1000;
 
 impl CallerArgs {
-    /// How many requests a second a caller may send to a listener at this address; none: as many as he likes.
+    /// Returns the rate limit of a caller of a listener, in requests per second; none for no limit.
     #[must_use]
     pub fn rate(&self, address: SocketAddr) -> Option<NonZeroU32> {
         let default = if address.ip().is_loopback() {
@@ -70,7 +71,7 @@ impl CallerArgs {
         NonZeroU32::new(self.requests_per_second.unwrap_or(default))
     }
 
-    /// The proxies that are believed.
+    /// Returns the trusted proxies.
     #[must_use]
     pub fn proxies(&self) -> Proxies {
         Proxies {

@@ -22,15 +22,20 @@ use tokio::{
 
 use super::proxies::network;
 
-/// Connections that are sampled to find one to close. As in Redis, a sample comes close to the least recently used.
+/// Number of connections sampled to find one to close.
+///
+/// As in Redis, a sample comes close to the least recently used one.
 const CANDIDATES: usize = 32;
 
-/// How often a new connection that waits for room looks again for an idle one to close.
+/// Interval at which a new connection that waits for room searches again for an idle one to close.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
-/// Open connections, at most `max`. A new one beyond that closes an idle one: of the network with the most connections, the
-/// longest idle. A connection whose request head is incomplete counts as idle. So an attacker who opens connections and leaves
-/// them, or sends heads byte by byte, keeps nobody out.
+/// Open connections, at most `max`.
+///
+/// A new connection beyond that closes an idle one: of the network with the most connections, the
+/// one that has been idle longest. A connection whose request head is incomplete counts as idle. So
+/// an attacker that leaves its connections unused, or sends heads byte by byte, locks out no other
+/// client.
 pub(super) struct Connections {
     max: usize,
     open: Mutex<Open>,
@@ -47,17 +52,17 @@ struct Open {
 #[derive(Debug)]
 pub struct Connection {
     network: IpAddr,
-    /// The number of guards, or [`EVICTED`] and more.
+    /// Number of guards; [`EVICTED`] or more if the connection is being closed.
     busy: AtomicUsize,
-    /// When its last request arrived, in milliseconds of [`since_start`].
+    /// Arrival of the last request, in milliseconds of [`since_start`].
     last_used: AtomicU64,
-    /// Its index among all.
+    /// Index in [`Open::all`].
     at: AtomicUsize,
-    /// Ends the task that serves it.
+    /// Handle that ends the task serving the connection.
     task: OnceLock<AbortHandle>,
 }
 
-/// Marks a connection that is being closed for another one.
+/// Guard count of a connection that is being closed for another one.
 const EVICTED: usize = usize::MAX / 2;
 
 /// Keeps a [`Connection`] from being closed for another one.
@@ -65,19 +70,21 @@ const EVICTED: usize = usize::MAX / 2;
 pub struct BusyGuard(Arc<Connection>);
 
 impl Connection {
-    /// Marks it as busy until the guard is dropped. None if it is being closed: the request came too late to be served.
+    /// Marks the connection as busy until the guard is dropped.
+    ///
+    /// Returns none if the connection is being closed: the request came too late to be served.
     #[must_use]
     pub fn busy(self: &Arc<Self>) -> Option<BusyGuard> {
         let guard = BusyGuard(self.clone());
         (self.busy.fetch_add(1, SeqCst) < EVICTED).then_some(guard)
     }
 
-    /// Notes when its last request arrived.
+    /// Records the arrival of the last request.
     pub(super) fn used_at(&self, at: Instant) {
         self.last_used.store(since_start(at), Relaxed);
     }
 
-    /// Names the task that serves it.
+    /// Registers the task that serves the connection.
     pub(super) fn served_by(&self, task: AbortHandle) {
         let _ = self.task.set(task);
     }
@@ -86,7 +93,7 @@ impl Connection {
         self.busy.load(Relaxed) == 0
     }
 
-    /// Closes it if it is idle.
+    /// Closes the connection if it is idle.
     fn evict(&self) {
         if let Some(task) = self.task.get()
             && self
@@ -105,7 +112,7 @@ impl Drop for BusyGuard {
     }
 }
 
-/// Milliseconds since the first call.
+/// Returns the milliseconds from the first call of this function until `at`.
 fn since_start(at: Instant) -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(at.duration_since(*START).as_millis()).unwrap_or(u64::MAX)
@@ -130,7 +137,7 @@ impl Connections {
         }
     }
 
-    /// None if there is no room; then an idle connection was asked to close.
+    /// Registers a connection if there is room; otherwise closes an idle one and returns none.
     fn try_open(self: &Arc<Self>, peer: IpAddr) -> Option<Opened> {
         let mut open = self.lock();
         if open.all.len() >= self.max {
@@ -161,13 +168,13 @@ impl Connections {
 }
 
 impl Open {
-    /// The connection to close, of a random sample; none if all of these are busy.
+    /// Selects the connection to close from a random sample; none if the whole sample is busy.
     fn eviction_candidate(&self) -> Option<&Arc<Connection>> {
         let count = self.all.len();
         let first = fastrand::usize(..count);
         (0..CANDIDATES.min(count))
             .map(|step| {
-                // All, or some anywhere.
+                // Few connections are all examined; of many, a random sample.
                 let at = if count <= CANDIDATES {
                     (first + step) % count
                 } else {
@@ -218,7 +225,7 @@ mod tests {
         [203, 0, 113, last].into()
     }
 
-    /// A connection of this peer, served by a task that ends only when it is closed for another one.
+    /// Opens a connection whose task ends only when the connection is closed for another one.
     fn open(connections: &Arc<Connections>, last: u8) -> Option<Arc<Connection>> {
         let opened = connections.try_open(address(last))?;
         let connection = opened.connection.clone();
@@ -252,7 +259,7 @@ mod tests {
         assert_eq!(evicted, [false, false, false, true]);
         assert!(
             all[3].busy().is_none(),
-            "a request that comes now is not begun"
+            "a request that arrives now is not served"
         );
         drop(busy);
         while connections.lock().all.len() == 4 {

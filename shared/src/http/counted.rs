@@ -1,4 +1,4 @@
-//! Requests that were answered, counted by their routes.
+//! Metrics for HTTP requests, by route.
 
 use std::{
     sync::{LazyLock, OnceLock},
@@ -14,7 +14,7 @@ use crate::metrics::{counters, seconds};
 static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counters(
         "ticketing_http_requests_total",
-        "Requests that were answered.",
+        "HTTP requests answered.",
         &["method", "route", "status"],
     )
 });
@@ -22,42 +22,47 @@ static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 static REQUEST_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     seconds(
         "ticketing_http_request_duration_seconds",
-        "From a request's head to its answer's.",
+        "Time from the head of a request to the head of its response, in seconds.",
         &["route"],
     )
 });
 
-/// The routes of a listener, to count requests by the route and not by the path, of which there is no end.
+/// Routes of a listener, with their metrics.
+///
+/// Requests are counted by route and not by path, because the number of paths is unbounded.
 pub struct Routes {
     routes: Router<Route>,
-    /// What no route has.
+    /// Metrics for requests that match no route.
     elsewhere: Route,
 }
 
-/// What is counted of a route.
+/// Metrics for one route.
 pub(super) struct Route {
     path: String,
     seconds: Histogram,
-    /// Found by method and status without asking for them by their names, which would cost a request a microsecond.
+    /// Counters by method and status.
+    ///
+    /// They are indexed, because a lookup by labels would cost a request a microsecond.
     counters: [[OnceLock<IntCounter>; STATUSES.len()]; METHODS.len() + 1],
 }
 
-/// All others are counted together.
+/// Methods with counters of their own. All other methods are counted together.
 const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::HEAD, Method::OPTIONS];
 
 const OTHER: &str = "other";
 
-/// What requests are usually answered with. Others are counted, too, by their names.
+/// Common status codes, whose counters are indexed. Other codes are counted too, by their labels.
 const STATUSES: [u16; 17] = [
     200, 201, 202, 304, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 429, 500, 503,
 ];
 
 impl Routes {
-    /// Of these paths, as axum writes them.
+    /// Creates the metrics for these paths, which have axum's syntax.
     pub fn new(paths: impl IntoIterator<Item = String>) -> Self {
         let mut routes = Router::new();
         for path in paths {
-            // Paths that contradict each other would have kept axum from starting.
+            // Only conflicting paths can't be inserted, and these would have kept axum from
+            // starting.
             let _ = routes.insert(path.clone(), Route::new(path));
         }
         Self {
@@ -66,7 +71,7 @@ impl Routes {
         }
     }
 
-    /// The one that a path belongs to.
+    /// Returns the route that matches a path.
     pub(super) fn find(&self, path: &str) -> &Route {
         let found = self.routes.at(path);
         found.map_or(&self.elsewhere, |found| found.value)
@@ -82,7 +87,7 @@ impl Route {
         }
     }
 
-    /// Counts a request that was answered.
+    /// Counts an answered request.
     pub(super) fn count(&self, method: &Method, status: StatusCode, took: Duration) {
         let known = METHODS.iter().position(|known| known == method);
         let by_name = || {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// The caller that a permit is counted for.
+/// Caller that a permit is counted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CallerId {
     /// The API key with this id.
@@ -17,8 +17,9 @@ pub enum CallerId {
 
 /// A semaphore that always keeps permits for callers that have none.
 ///
-/// A caller gets another permit while it holds fewer than are free. One caller alone can hold half of all permits, two can hold
-/// a third each. So no caller can take all of them, and an otherwise idle server still gives most of its capacity to one.
+/// A caller gets another permit while it holds fewer than are free. One caller alone can hold half
+/// of all permits, two can hold a third each. So no caller can take all of them, and an otherwise
+/// idle server still gives most of its capacity to one.
 #[derive(Debug)]
 pub struct FairSemaphore {
     max: usize,
@@ -33,7 +34,7 @@ struct Held {
 }
 
 impl FairSemaphore {
-    /// A semaphore with this many permits.
+    /// Creates a semaphore with this many permits.
     #[must_use]
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -42,7 +43,9 @@ impl FairSemaphore {
         })
     }
 
-    /// Takes a permit, which is returned when it is dropped. None if this caller holds as many as are free.
+    /// Acquires a permit, which is returned when it is dropped.
+    ///
+    /// Returns none if this caller already holds as many permits as are free.
     #[must_use]
     pub fn try_acquire(self: &Arc<Self>, caller: CallerId) -> Option<Permit> {
         let mut held = self.lock();

@@ -1,7 +1,7 @@
-//! Keeps web pages of other origins from using a browser that can reach a listener.
+//! Protection of a listener against web pages of other origins, which use a browser to reach it.
 //!
-//! Where a key is asked for, they have none. Where none is, because only this machine can reach it, a page that somebody on
-//! this machine looks at could send requests, too.
+//! Where an API key is required, such pages have none. Where none is required, because only this
+//! machine can reach the listener, a page opened on this machine could send requests too.
 
 use std::net::IpAddr;
 
@@ -12,15 +12,17 @@ use axum::http::{
 
 use super::guard::Refused;
 
-/// What is checked.
+/// Origin checks of a listener.
 #[derive(Debug, Clone, Default)]
 pub struct Origins {
-    /// Whether the name by which it is asked for must be one of this machine or of `hosts`: a page could else give its own
-    /// name this machine's address (DNS rebinding), and be of the same origin.
+    /// Whether `Host` must name this machine or one of `hosts`.
+    ///
+    /// Otherwise a page could give its own name this machine's address (DNS rebinding), and be of
+    /// the same origin.
     pub checks_host: bool,
-    /// Other names by which it may be asked for, without ports.
+    /// Other accepted host names, without ports.
     pub hosts: Vec<String>,
-    /// Whether what changes something must come from a page of the same origin, of `pages`, or from no page.
+    /// Whether changes must come from a page of the same origin or of `pages`, or from no page.
     pub checks_page: bool,
     /// Origins of pages that may change something, such as `https://tickets.example`; `*` for all.
     pub pages: Vec<HeaderValue>,
@@ -44,7 +46,7 @@ impl Origins {
         Ok(())
     }
 
-    /// Whether it is an address, a name that browsers give to no other machine, or one of those that are allowed.
+    /// Whether `host` is an IP address, a name that browsers use for this machine, or allowed.
     fn has(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -61,7 +63,9 @@ impl Origins {
                 .any(|host| host.eq_ignore_ascii_case(name))
     }
 
-    /// By what browsers say of it; what is no browser says nothing.
+    /// Whether a request may change something, by the headers that browsers set.
+    ///
+    /// Clients other than browsers set none of them and are allowed.
     fn may_change(&self, host: Option<&str>, headers: &HeaderMap) -> bool {
         let origin = headers.get(ORIGIN);
         if origin.is_some_and(|origin| self.pages.iter().any(|page| page == origin || page == "*"))
@@ -81,7 +85,10 @@ impl Origins {
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// By which name it was asked for; none where that is not said, as no browser does. A name that is no text is an empty one.
+/// Returns the host that a request names.
+///
+/// It is none if the request names no host, which no browser does. A name that is not text is
+/// returned as an empty one.
 fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     match uri.authority() {
         Some(authority) => Some(authority.as_str()),

@@ -1,4 +1,4 @@
-//! Who sends a request that comes through proxies.
+//! Client addresses of requests that arrive through proxies.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -6,38 +6,40 @@ use axum::http::HeaderMap;
 use clap::ValueEnum;
 use ipnet::IpNet;
 
-/// The header in which proxies name whom they speak for.
+/// Header in which proxies report the client's address.
 ///
-/// One, because what another one says may be the client's own words.
+/// Only one is read, because the client itself could have written the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProxyHeader {
-    /// Addresses with commas between them; the usual one
+    /// Comma-separated addresses; the usual header
     #[default]
     XForwardedFor,
     /// RFC 7239
     Forwarded,
 }
 
-/// The proxies that are believed.
+/// Proxies whose report of the client's address is trusted.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
-    /// Their networks.
+    /// Networks of the proxies.
     pub trusted: Vec<IpNet>,
-    /// Where they say it.
+    /// Header that the proxies set.
     pub header: ProxyHeader,
 }
 
 impl Proxies {
-    /// Whether this is one of them.
+    /// Whether an address belongs to a trusted proxy.
     #[must_use]
     pub fn trust(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|net| net.contains(&address))
     }
 
-    /// Who sent a request that came from this peer: the peer, or whom the proxies name. Each adds at the end whom it has the
-    /// request from. So it is read from there, up to the first that is no proxy of ours, or can't be read; what the client
-    /// itself wrote comes before that.
+    /// Returns the client's address: the peer, or the address that the trusted proxies report.
+    ///
+    /// Each proxy appends the address from which it received the request. So the header is read
+    /// from its end, up to the first address that is not a trusted proxy, or that can't be read.
+    /// Whatever the client itself wrote comes before that.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
@@ -50,7 +52,7 @@ impl Proxies {
         };
         let lines: Vec<_> = headers.get_all(name).iter().collect();
         for line in lines.iter().rev() {
-            // A line that is no text can't be read, and nothing before it is believed.
+            // A line that is not text can't be read, and nothing before it is trusted.
             let Ok(line) = line.to_str() else {
                 return client;
             };
@@ -68,8 +70,12 @@ impl Proxies {
     }
 }
 
-/// The elements of a list, the last one first. A comma between quotation marks is no end of one. They are counted from the end,
-/// so that what a client left open at the beginning hides nothing of what comes after it.
+/// Splits a list into its elements, the last one first.
+///
+/// A comma inside quotation marks ends no element.
+///
+/// Quotation marks are counted from the end, so that one which a client left open at the beginning
+/// hides nothing of what follows.
 fn elements_from_the_end(line: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
@@ -87,14 +93,16 @@ fn elements_from_the_end(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Of an element of `Forwarded`, such as `for="[2001:db8::1]:4711";proto=https`, whom it is for.
+/// Returns the address in the parameter `for` of an element of `Forwarded`.
+///
+/// Such an element is `for="[2001:db8::1]:4711";proto=https`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let mut named = element.split(';').filter_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
         name.eq_ignore_ascii_case("for").then_some(value)
     });
     let value = named.next()?;
-    // Twice: which one is meant?
+    // Two parameters `for` are ambiguous.
     if named.next().is_some() {
         return None;
     }
@@ -102,7 +110,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     node(quoted.unwrap_or(value))
 }
 
-/// An address, with or without a port, and of IPv6 with or without brackets.
+/// Parses an address, with or without a port; an IPv6 address with or without brackets.
 fn node(text: &str) -> Option<IpAddr> {
     let address = text
         .parse::<IpAddr>()
@@ -115,7 +123,7 @@ fn node(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// What one customer of a provider has: an address, and of IPv6 a network of 64 bits.
+/// Returns the network of a provider's customer: an IPv4 address, or an IPv6 network of 64 bits.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address {
@@ -175,7 +183,7 @@ mod tests {
         }
     }
 
-    /// It was skipped once, and an earlier line believed, which the client had written.
+    /// Such a line was once skipped, and the line before it, written by the client, was trusted.
     #[test]
     fn a_line_that_is_no_text_hides_those_before_it() {
         let lines: [&[u8]; 2] = [b"1.1.1.1", b"\xff"];

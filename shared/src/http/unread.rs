@@ -1,7 +1,8 @@
-//! What a handler leaves unread of a request's body.
+//! Draining of request bodies that a handler did not read.
 //!
-//! A connection that is closed while bytes of its client are unread is reset, and the client may lose the answer that it was
-//! about to read. So what is left is read and thrown away before the answer leaves, up to a bound.
+//! A connection that is closed while bytes of its client are unread is reset, and the client may
+//! lose the response that it was about to read. So the rest of a body is read and discarded before
+//! the response is sent, up to a bound.
 
 use std::{
     pin::Pin,
@@ -17,20 +18,22 @@ use axum::{
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 
-/// The most that is thrown away, in bytes; 64 times what a body may have. Who sends more may lose the answer.
+/// Maximum size of a discarded rest, in bytes: 64 times the largest allowed body.
+///
+/// A client that sends more may lose the response.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// How long it may take.
+/// Maximum time for discarding a rest.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// Where a body is put when its handler is done with it.
+/// Slot to which a body returns when its handler is done with it.
 #[derive(Default)]
 pub(super) struct Unread(Arc<Mutex<Option<Incoming>>>);
 
 impl Unread {
-    /// Makes a request for a handler of this one, and keeps what it will leave of the body.
+    /// Converts a request for its handler, and keeps a slot for the rest of its body, if any.
     pub(super) fn of(request: Request<Incoming>) -> (Request<Body>, Option<Self>) {
-        // A client that waits to be asked for its body has not sent it.
+        // A client that waits for `100 Continue` has not sent its body.
         let waits = request.headers().get(EXPECT);
         let waits =
             waits.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -47,14 +50,14 @@ impl Unread {
         (request, Some(unread))
     }
 
-    /// What is left, if there is something.
+    /// Returns the unread rest of the body, if there is any.
     pub(super) fn rest(self) -> Option<Incoming> {
         let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         rest.filter(|rest| !rest.is_end_stream())
     }
 }
 
-/// Reads it and throws it away.
+/// Reads and discards the rest of a body, within [`MAX_BYTES`] and [`TIME_LIMIT`].
 pub(super) async fn discard(mut rest: Incoming) {
     let discarding = async {
         let mut discarded = 0;
@@ -71,7 +74,7 @@ async fn next_frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, hyper::E
     std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
 }
 
-/// A body that goes back when it is dropped.
+/// A body that returns to its slot when it is dropped.
 struct Lent {
     body: Option<Incoming>,
     owner: Arc<Mutex<Option<Incoming>>>,

@@ -1,4 +1,4 @@
-//! A new data directory, and the user who owns it.
+//! Data directories: creation and ownership.
 
 use std::{
     env,
@@ -17,11 +17,11 @@ use nix::unistd::{Uid, User, geteuid};
 
 use super::{DATABASE, Mode};
 
-/// Makes a cluster with an empty database, if there is none.
+/// Creates a cluster with an empty database, unless the directory has one already.
 ///
 /// # Errors
 ///
-/// When the directory can't be one, or become one.
+/// Fails if the directory is not a data directory and can't become one.
 pub(super) fn prepare(
     programs: &Path,
     data_dir: &Path,
@@ -40,10 +40,11 @@ pub(super) fn prepare(
     }
     ensure!(
         !is_mount_point(data_dir),
-        "{} is a mount point, and can't be replaced by a new data directory: choose a directory in it",
+        "{} is a mount point and can't be replaced by a new data directory: choose a directory in it",
         data_dir.display(),
     );
-    // It gets its name only when it is complete, so that an interrupted start leaves nothing half-made under that.
+    // The directory gets its name only when it is complete, so that an interrupted start leaves no
+    // incomplete data directory under that name.
     let mut unfinished = data_dir.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
@@ -57,13 +58,13 @@ pub(super) fn prepare(
         })
     });
     if result.is_err() {
-        // What remains of it is removed at the next start.
+        // If this fails too, the next start removes the rest.
         let _ = fs::remove_dir_all(&unfinished);
     }
     result
 }
 
-/// Makes a cluster in this directory, whatever is there.
+/// Creates a cluster in this directory, and removes what was there before.
 fn initialize(programs: &Path, dir: &Path, mode: Mode, owner: &Owner) -> anyhow::Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -81,17 +82,17 @@ fn initialize(programs: &Path, dir: &Path, mode: Mode, owner: &Owner) -> anyhow:
         initdb.args(["--no-sync", "--wal-segsize=1"]);
     }
     run(&mut initdb)?;
-    // Single-user mode creates the database without the server.
+    // Single-user mode creates the database without a running server.
     let mut single = owner.command(programs.join("postgres"));
     single.args(["--single", "-D"]).arg(dir).arg("postgres");
     run_with_input(&mut single, &format!("CREATE DATABASE {DATABASE}\n"))
 }
 
-/// Runs a command to its end.
+/// Runs a command and waits for its end.
 ///
 /// # Errors
 ///
-/// When it fails, with what it printed.
+/// Fails if the command fails; the message quotes its standard error.
 pub(super) fn run(command: &mut Command) -> anyhow::Result<()> {
     run_with_input(command, "")
 }
@@ -120,14 +121,14 @@ fn run_with_input(command: &mut Command, input: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whom the server runs as.
+/// User that the server runs as.
 pub(super) struct Owner {
-    /// None for ourselves.
+    /// None for the user of this process.
     other: Option<User>,
 }
 
 impl Owner {
-    /// PostgreSQL refuses to run as root.
+    /// Returns the user of this process, or another one if that is root, which PostgreSQL refuses.
     pub(super) fn of_server() -> anyhow::Result<Self> {
         if !geteuid().is_root() {
             return Ok(Self { other: None });
@@ -142,8 +143,10 @@ impl Owner {
         )
     }
 
-    /// A command run as the owner, out of reach of our terminal's Ctrl-C and of variables such as `PGPORT`, which are meant
-    /// for other servers.
+    /// Creates a command that runs as the owner.
+    ///
+    /// It is out of reach of the terminal's Ctrl-C, and gets no variables such as `PGPORT`, which
+    /// are meant for other servers.
     pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.process_group(0);
@@ -158,7 +161,9 @@ impl Owner {
         command
     }
 
-    /// Fails when a data directory is of another user, or can't be put in its place: PostgreSQL would refuse it.
+    /// Fails if a data directory belongs to another user and can't be replaced.
+    ///
+    /// PostgreSQL would refuse it.
     fn check(&self, data_dir: &Path) -> anyhow::Result<()> {
         let shown = data_dir.display();
         let found = match fs::metadata(data_dir) {
@@ -171,10 +176,11 @@ impl Owner {
         if has != server {
             let is_empty =
                 || fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_none());
-            // Ours is replaced by the server's.
+            // An empty directory of this process's user is replaced by one that the server's user
+            // owns.
             ensure!(
                 has == geteuid() && is_empty(),
-                "{shown} belongs to the user {}, and PostgreSQL would run as {}: choose another data directory",
+                "{shown} belongs to the user {}, but PostgreSQL would run as {}: choose another data directory",
                 name(has),
                 name(server),
             );
@@ -182,7 +188,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Makes the owner own a directory, and checks that it can get there.
+    /// Gives a directory to the owner, and checks that the owner can write to it.
     pub(super) fn take(&self, dir: &Path) -> anyhow::Result<()> {
         let Some(user) = &self.other else {
             return Ok(());
@@ -190,7 +196,8 @@ impl Owner {
         chown(dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
         ensure!(
             self.command("test").arg("-w").arg(dir).status()?.success(),
-            "user {} cannot reach {}: a directory above it is closed to others; choose another data directory",
+            "the user {} cannot access {}, because of the permissions of a directory above it: \
+             choose another data directory",
             user.name,
             dir.display(),
         );
@@ -203,7 +210,7 @@ fn is_mount_point(dir: &Path) -> bool {
     device(dir).is_some_and(|found| dir.parent().and_then(device) != Some(found))
 }
 
-/// A user's name, for people.
+/// Returns a user's name, or its id if there is no name, for messages.
 fn name(user: Uid) -> String {
     match User::from_uid(user) {
         Ok(Some(user)) => user.name,

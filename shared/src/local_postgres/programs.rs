@@ -1,4 +1,4 @@
-//! Where the programs of a PostgreSQL server are.
+//! Search for the programs of a PostgreSQL server.
 
 use std::{
     env, fs,
@@ -7,13 +7,13 @@ use std::{
 
 use anyhow::Context;
 
-/// The directory with the programs of the server.
+/// Returns the directory with the server's programs.
 pub(super) fn find() -> anyhow::Result<PathBuf> {
     let places = program_dirs();
     places
         .iter()
         .find(|dir| dir.join("initdb").is_file() && dir.join("postgres").is_file())
-        // Where they really are: a directory of links may lack some of them.
+        // Links are resolved, because a directory of links may lack some of the programs.
         .and_then(|dir| Some(fs::canonicalize(dir.join("initdb")).ok()?.parent()?.to_owned()))
         .with_context(|| {
             let searched: String = places
@@ -21,7 +21,7 @@ pub(super) fn find() -> anyhow::Result<PathBuf> {
                 .map(|dir| format!("\n  {}", dir.display()))
                 .collect();
             format!(
-                "no PostgreSQL server found. Set DATABASE_URL to one that runs, or install one:\n\
+                "no PostgreSQL server found. Set DATABASE_URL to a running one, or install one:\n\
                  \n  Debian, Ubuntu   sudo apt-get install -y postgresql\
                  \n  Fedora           sudo dnf install -y postgresql-server postgresql-contrib\
                  \n  macOS            brew install postgresql@17\
@@ -30,8 +30,10 @@ pub(super) fn find() -> anyhow::Result<PathBuf> {
         })
 }
 
-/// Where the programs may be, the best place first: `PG_BIN_DIR` alone if it is set, else `PATH` and then the
-/// newest version in each of the usual directories.
+/// Returns the directories that may have the programs, the best one first.
+///
+/// It is `PG_BIN_DIR` alone if that is set, else `PATH` and then the newest version in each of the
+/// usual directories.
 fn program_dirs() -> Vec<PathBuf> {
     if let Some(dir) = env::var_os("PG_BIN_DIR") {
         return vec![dir.into()];
@@ -53,7 +55,7 @@ fn program_dirs() -> Vec<PathBuf> {
     dirs
 }
 
-/// `parent/<prefix><version>/bin`, the newest version first.
+/// Returns `parent/<prefix><version>/bin` for each version found, the newest version first.
 fn versions(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir(parent)
         .into_iter()

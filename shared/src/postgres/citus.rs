@@ -1,31 +1,32 @@
-//! Citus: PostgreSQL whose shows and bookings are spread over several servers, by show.
+//! Citus: PostgreSQL with shows and bookings distributed over several servers, by show.
 //!
-//! The schema and the statements are the same. What Citus asks for beside:
+//! The schema and the statements are the same. Citus has these additional requirements:
 //!
-//! * A transaction locks rows of one show. Its statements name that show (`$n IS NULL OR show_id = $n`), by which
-//!   Citus finds the one server that has it.
-//! * Statements are planned with their values: without them it can't tell which server is meant.
-//! * What is written on the coordinator too, such as a job, is committed together with the booking only when the
-//!   booking is written by an `INSERT … SELECT`: Citus commits in two phases then. `shared/tests/citus.rs` holds that.
+//! * A transaction locks rows of one show. Its statements name that show
+//!   (`$n IS NULL OR show_id = $n`), by which Citus finds the one server that has it.
+//! * Statements are planned with their values. Without them Citus can't determine the server.
+//! * A row that is written on the coordinator too, such as a job, is committed together with the
+//!   booking only if an `INSERT … SELECT` writes the booking: Citus then commits in two phases.
+//!   `cli/tests/citus.rs` tests this.
 //!
 //! The queue, API keys and idempotency keys stay ordinary tables of the coordinator.
 
 use sqlx::{PgConnection, PgPool, Row, postgres::PgDatabaseError};
 
-/// What a database is kept by.
+/// Database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
-    /// One server.
+    /// PostgreSQL on a single server.
     Postgres,
-    /// Several.
+    /// Citus on several servers.
     Citus,
 }
 
-/// What keeps the database that this connection leads to.
+/// Returns the engine of the database that this connection leads to.
 ///
 /// # Errors
 ///
-/// When it can't be asked.
+/// Fails if the query fails.
 pub(super) async fn engine(connection: &mut PgConnection) -> Result<Engine, sqlx::Error> {
     Ok(if is_installed(connection).await? {
         Engine::Citus
@@ -34,8 +35,10 @@ pub(super) async fn engine(connection: &mut PgConnection) -> Result<Engine, sqlx
     })
 }
 
-/// Whether the coordinator lost the connection to another server in the middle of a statement. It has no code for that but
-/// the one for internal errors, so it is told by the part of Citus that says so.
+/// Whether the coordinator lost the connection to another server in the middle of a statement.
+///
+/// Citus reports that with the code for internal errors, so the error is recognized by the source
+/// file that raised it.
 pub(super) fn lost_a_server(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
@@ -48,7 +51,7 @@ pub(super) fn lost_a_server(error: &sqlx::Error) -> bool {
         })
 }
 
-/// The files of Citus's source that talk to other servers.
+/// Source files of Citus that communicate with other servers.
 const TALKS_TO_SERVERS: [&str; 5] = [
     "adaptive_executor.c",
     "connection_management.c",
@@ -57,31 +60,36 @@ const TALKS_TO_SERVERS: [&str; 5] = [
     "remote_transaction.c",
 ];
 
-/// What Citus says, too, when it can't tell whether another server has committed.
+/// SQLSTATE that Citus also reports if it can't determine whether another server has committed.
 pub(super) const INTERNAL_ERROR: &str = "XX000";
 
+/// Whether the database has Citus installed.
+///
 /// # Errors
 ///
-/// When the database can't be asked.
+/// Fails if the query fails.
 async fn is_installed(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    // Not prepared: a pooler may be between.
+    // Not prepared, because the connection may lead through a pooler.
     sqlx::raw_sql("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")
         .fetch_one(connection)
         .await?
         .try_get(0)
 }
 
-/// The tables that are spread, by which column, and beside which one.
+/// Distributed tables, each with its distribution column and the table that it is colocated with.
 const SPREAD: [(&str, &str, &str); 2] = [("shows", "id", "none"), ("bookings", "show_id", "shows")];
 
-/// Taken by one migrator at a time: "spread" in ASCII.
+/// Key of the advisory lock that one migrator at a time takes: "spread" in ASCII.
 const SPREADING_KEY: i64 = 0x0073_7072_6561_6400;
 
-/// Spreads shows and bookings by show, each booking beside its show, unless they are spread already. What they have is
-/// moved; nobody can write to them meanwhile. Does nothing where there is no Citus.
+/// Distributes shows and bookings by show, each booking on its show's server.
+///
+/// Their rows are moved, and writes to the tables are blocked meanwhile. Does nothing if the tables
+/// are distributed already or the database has no Citus.
 ///
 /// # Errors
 ///
+/// Fails if Citus rejects a statement.
 /// When Citus refuses.
 pub(super) async fn spread(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
@@ -93,7 +101,7 @@ pub(super) async fn spread(pool: &PgPool) -> Result<(), sqlx::Error> {
         .execute(&mut *tx)
         .await?;
     for (table, column, beside) in SPREAD {
-        // These can't be checked when they are built, by a PostgreSQL without Citus.
+        // These statements can't be checked at compile time, by a PostgreSQL without Citus.
         let is_spread: bool = sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass($1))",
         )
@@ -109,7 +117,7 @@ pub(super) async fn spread(pool: &PgPool) -> Result<(), sqlx::Error> {
             .bind(beside)
             .execute(&mut *tx)
             .await?;
-            tracing::info!(table, column, "spread over the servers of Citus");
+            tracing::info!(table, column, "table distributed over the Citus servers");
         }
     }
     tx.commit().await

@@ -1,4 +1,4 @@
-//! Connections: where the database is, how it is reached, and pools on it.
+//! Database connections: their settings, and connection pools.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,59 +15,65 @@ use super::{
     statements, within,
 };
 
-/// Where the database is.
+/// Settings of the database connections.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DatabaseArgs {
-    /// The PostgreSQL database, such as `postgres://user:password@host/ticketing`
+    /// URL of the PostgreSQL database, such as `postgres://user:password@host/ticketing`
     ///
-    /// Of several servers, as in `postgres://user:password@one,two/ticketing`, the one that takes writes is used, and
-    /// another one when that changes.
+    /// Of several servers, as in `postgres://user:password@one,two/ticketing`, the one that accepts
+    /// writes is used, and another one when that changes.
     #[arg(long, env, value_name = "URL", hide_env_values = true)]
     pub database_url: String,
 
-    /// A file with the password, so that it need not be in the URL; a newline at its end is no part of it
+    /// File with the database password, instead of the URL; a trailing newline is ignored
     ///
-    /// A new password in it is used for new connections as soon as the database takes it.
+    /// A new password in the file is used for new connections as soon as the database accepts it.
     #[arg(long, env, value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
 
-    /// The most connections that this process opens to it
+    /// Maximum number of connections in this process's pool
     ///
-    /// An api has four more for each of its lanes (on Citus five) and up to eight while requests wait for locks, a worker three more for the queue and one more while it leads
-    /// the janitors; with several servers each process has one more to watch the one in use.
+    /// In addition, an api opens four connections for each of its lanes (on Citus five) and up to
+    /// eight while requests wait for locks. A worker opens three for the queue and one while it
+    /// leads the janitors. With several servers, each process opens one more to watch the server in
+    /// use.
     #[arg(long, env, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
 }
 
-/// A database, and what was found out about it when it was connected to.
+/// A database, and what was found out about it when the first connection was opened.
 ///
-/// Engine and pooler are decided once. A server to which this process fails over later must be reached in the same way.
+/// Engine and pooler are determined once. A server to which this process fails over later must be
+/// reached in the same way.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// Connections to it.
+    /// Connection pool.
     pub pool: PgPool,
-    /// Whether it is spread over several servers.
+    /// Whether the database is distributed over several servers.
     pub engine: Engine,
     /// Whether the connections lead through a [pooler] that does not keep sessions.
     pub is_pooled: bool,
-    /// What came of the last write, on whichever of its pools.
+    /// Outcome of the last write, on any pool of this database.
     pub last_write: Arc<LastWrite>,
 }
 
 impl Database {
-    /// Another pool on the same database, whichever server that is in the course of time. Its connections are opened when
-    /// they are needed.
+    /// Creates another pool on the same database, which follows failovers of the first one.
+    ///
+    /// Its connections are opened when they are needed.
     #[must_use]
     pub fn beside(&self, connections: u32) -> Self {
         self.open_beside(connections, PgConnectOptions::clone)
     }
 
-    /// As [`beside`](Self::beside), for those who watch: a few connections, so that looking takes none from selling, whose
-    /// statements give up soon.
+    /// Creates another pool like [`beside`](Self::beside), for monitoring.
+    ///
+    /// It has few connections, so that monitoring takes none from sales, and its statements time
+    /// out early.
     #[must_use]
     pub fn watching(&self) -> Self {
         if self.is_pooled {
-            // Which takes no settings: each transaction brings its own.
+            // A pooler takes no settings for sessions: each transaction brings its own.
             return self.beside(WATCHING_CONNECTIONS);
         }
         self.open_beside(WATCHING_CONNECTIONS, |options| {
@@ -75,7 +81,9 @@ impl Database {
         })
     }
 
-    /// As [`beside`](Self::beside), for the queue's engine: polls, heartbeats and acknowledgements.
+    /// Creates another pool like [`beside`](Self::beside), for the queue's engine.
+    ///
+    /// The engine polls, sends heartbeats and acknowledges jobs.
     #[must_use]
     pub fn for_queue_engine(&self) -> Self {
         self.open_beside(QUEUE_ENGINE_CONNECTIONS, |options| {
@@ -108,13 +116,13 @@ impl Database {
 
 const WATCHING_CONNECTIONS: u32 = 3;
 
-/// How many connections a worker has for the queue's engine.
+/// Number of connections that a worker has for the queue's engine.
 const QUEUE_ENGINE_CONNECTIONS: u32 = 3;
 
-/// How soon other pools follow one to another server.
+/// Interval at which other pools check whether to follow the first one to another server.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Leads new connections of one pool to where those of another one lead, until that one is closed.
+/// Leads new connections of `beside` to the server of `pool`, until `pool` is closed.
 async fn keep_beside(
     pool: PgPool,
     beside: PgPool,
@@ -135,25 +143,27 @@ async fn keep_beside(
     closed.do_until(follow).await.ok();
 }
 
-/// How long a request waits for a free connection before the database counts as not available.
+/// Time that a request waits for a free connection before the database counts as not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the first connection may take.
+/// Timeout of the first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens a pool, after one connection that shows that the address is right.
+/// Opens a connection pool, after one connection that verifies the address.
 ///
-/// Where the URL names several servers, it is the one that takes writes, whichever that is in the course of time.
+/// If the URL names several servers, the pool leads to the one that accepts writes, also after a
+/// failover.
 ///
-/// A statement gives up after 10 s and a wait for a lock after 2 s, so that no request outlives its client for
-/// long and no lock is waited for without end.
+/// A statement times out after 10 s and a wait for a lock after 2 s, so that no request outlives
+/// its client for long and no lock is waited for without end.
 ///
 /// # Errors
 ///
-/// When the URL is malformed, the password can't be read, or no database that takes writes can be connected to.
+/// Fails if the URL is malformed, the password can't be read, or no database that accepts writes
+/// can be reached.
 pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
     let servers = servers::servers_of(args)?;
-    // A pool would try again and again, and in the end not tell why.
+    // A pool would retry until its timeout, and in the end not report the reason.
     let (primary, connection) = servers::find_primary(&servers, CONNECT_TIMEOUT).await?;
     let options = PgPoolOptions::new()
         .max_connections(args.database_connections)
@@ -184,8 +194,8 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
 fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
     options
         .after_connect(|connection, _| Box::pin(servers::ensure_takes_writes(connection)))
-        // A ping for every acquisition would cost a busy process a round trip; a connection that was idle for a
-        // while may have gone bad, though, such as by a restart of the database.
+        // A ping for every acquisition would cost a busy process a round trip. But a connection
+        // that was idle for a while may be broken, for example by a restart of the database.
         .before_acquire(|connection, usage| {
             Box::pin(async move {
                 Ok(!statements::may_be_stale(usage.age)
@@ -193,8 +203,9 @@ fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
                         || within(PING_TIMEOUT, connection.ping()).await.is_ok()))
             })
         })
-        // Whoever asked may have gone away before the answer came. The pool would wait for it, without end if the server's
-        // host vanished, and lend no other connection in its place. With nothing to wait for, this does nothing.
+        // The caller may have gone away before the answer arrived. The pool would wait for that
+        // answer, without end if the server's host vanished, and lend no other connection in its
+        // place. If no answer is pending, this does nothing.
         .after_release(|connection, _| {
             Box::pin(within(PING_TIMEOUT, connection.flush()).map_ok(|()| true))
         })

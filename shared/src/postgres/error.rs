@@ -1,49 +1,56 @@
-//! How a database call fails, and when it is worth a retry.
+//! Errors of database calls, and which of them are worth a retry.
 
 use std::io;
 
 use super::{citus, ready::NotReady, statements};
 
-/// How a database call failed, by what the caller can do about it.
+/// Error of a database call, classified by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another transaction was in the way (serialization failure, deadlock, same unique key). Nothing was done; the same
-    /// transaction may well succeed when it is run again.
-    #[error("the transaction collided with another one")]
+    /// Another transaction interfered (serialization failure, deadlock, same unique key).
+    ///
+    /// Nothing was done, and the same transaction may succeed when it is retried.
+    #[error("the transaction conflicted with another one")]
     Conflict(#[source] sqlx::Error),
-    /// Somebody else kept a lock for longer than it was waited for. Nothing was done.
-    #[error("another transaction keeps a lock")]
+    /// Another transaction held a lock for longer than the lock timeout. Nothing was done.
+    #[error("another transaction holds a lock")]
     Locked(#[source] sqlx::Error),
-    /// The database can't be reached, is starting or stopping, or has no connection left; or somebody cancelled the statement.
-    /// Nothing was done.
+    /// The database can't be reached, or an operator cancelled the statement. Nothing was done.
+    ///
+    /// It may be starting or stopping, or have no connection left.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
-    /// It can't be used until its operator does something: let this program in, allow it what it has to do, make room on the
-    /// disk. Nothing was done.
-    #[error("the database can't be used until its operator does something")]
+    /// The database can't be used until its operator acts. Nothing was done.
+    ///
+    /// The operator must admit this program, grant it privileges, or free disk space.
+    #[error("the database can't be used until its operator intervenes")]
     NeedsOperator(#[source] sqlx::Error),
-    /// It has not what this program needs. Nothing was done.
+    /// The database lacks something that this program needs. Nothing was done.
     #[error(transparent)]
     NotReady(NotReady),
-    /// A statement has to be prepared anew, because what it is about was changed. Nothing was done, and connections of before
-    /// are not used again.
-    #[error("a prepared statement is no longer right")]
+    /// A statement must be prepared again, because something that it refers to was changed.
+    ///
+    /// Nothing was done, and older connections are not used again.
+    #[error("a prepared statement is no longer valid")]
     Stale(#[source] sqlx::Error),
-    /// The connection was lost during COMMIT: it may have been done or not. Never retried blindly.
+    /// The connection was lost during COMMIT, so the transaction may be committed or not.
+    ///
+    /// It is never retried blindly.
     #[error("the connection was lost during COMMIT")]
     OutcomeUnknown(#[source] sqlx::Error),
     /// A defect of this program or of the data.
     #[error("unexpected database error")]
     Unexpected(#[source] sqlx::Error),
-    /// A guarded statement touched another number of rows than was decided under the lock: a defect, and
-    /// the transaction was rolled back.
-    #[error("{what}: {expected} rows were to be written, {actual} were")]
+    /// A guarded statement wrote another number of rows than was decided under the lock.
+    ///
+    /// This is a defect, and the transaction was rolled back.
+    #[error("{what}: expected to write {expected} rows, wrote {actual}")]
     Drift {
-        /// What was being written.
+        /// Name of the rows, for messages.
         what: &'static str,
-        /// Rows that the decision named.
+        /// Number of rows that was decided.
         expected: usize,
-        /// Rows that the statement wrote.
+        /// Number of rows that the statement wrote.
         actual: u64,
     },
 }
@@ -66,30 +73,34 @@ impl From<sqlx::Error> for Error {
 }
 
 impl Error {
-    /// Decides on each class of the SQLSTATEs of PostgreSQL's appendix A. Those that are not named here (data, constraints,
-    /// syntax, limits of the program, errors that functions raise, internal errors) are defects.
+    /// Classifies an error by its SQLSTATE, for each class in appendix A of the PostgreSQL manual.
+    ///
+    /// Classes that are not listed here (data, constraints, syntax, program limits, errors that
+    /// functions raise, internal errors) are defects.
     fn of_code(code: &str, error: sqlx::Error) -> Self {
         match (code.get(..2).unwrap_or_default(), code) {
-            // Serialization, deadlock; another transaction wrote the same unique key at the same moment; the
-            // snapshot is too old.
+            // Serialization failure; deadlock; another transaction wrote the same unique key at the
+            // same moment; the snapshot is too old.
             (_, "40000" | "40001" | "40P01" | "23505") | ("72", _) => Self::Conflict(error),
             (_, "55P03") => Self::Locked(error),
             _ if statements::are_stale(&error) => {
                 statements::forget();
                 Self::Stale(error)
             }
-            // Table, column, function or schema: the database has another schema than this program needs.
+            // Undefined table, column, function or schema: the database has another schema than
+            // this program needs.
             (_, "42P01" | "42703" | "42883") | ("3F", _) => Self::NotReady(NotReady::Object(error)),
-            // Roles and passwords; databases; permissions. Without disk or memory. Not in the state for it, such as a database
-            // that takes no connections. Broken disks and files; configuration files.
+            // Roles and passwords; databases; privileges; no disk space or memory left; not in the
+            // required state, such as a database that accepts no connections; broken disks and
+            // files; configuration files.
             ("0L" | "0P" | "28" | "3D" | "53" | "55" | "58" | "F0", _) | (_, "42501")
                 if code != TOO_MANY_CONNECTIONS =>
             {
                 Self::NeedsOperator(error)
             }
-            // The connection; operators who cancel, stop, start or drop, a statement that took too long; too many
-            // connections; idle or in a transaction for too long, as when its host was suspended; the server takes no writes
-            // any more.
+            // Connection failures; operators who cancel, stop, start or drop, and statements that
+            // timed out; too many connections; idle, or in a transaction, for too long, for example
+            // because the host was suspended; the server no longer accepts writes.
             ("08" | "57", _) | (_, TOO_MANY_CONNECTIONS | "25P03" | "25P04" | "25006") => {
                 Self::Unavailable(error)
             }
@@ -98,8 +109,10 @@ impl Error {
         }
     }
 
-    /// Whether running the same transaction again can help and can do no harm. A pool without a connection to
-    /// give, a lock and a statement that took too long have already made their caller wait, and are not waited for twice.
+    /// Whether a retry of the same transaction can help and can do no harm.
+    ///
+    /// The caller has already waited if the pool had no connection to lend, or if a lock or a
+    /// statement timed out. It should not wait twice.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Conflict(_) | Self::Stale(_) => true,
@@ -113,8 +126,9 @@ impl Error {
         }
     }
 
-    /// Whether a read that failed is worth a second one at once: it met a statement that has to be prepared anew, or somebody
-    /// cancelled it.
+    /// Whether a failed read is worth an immediate retry.
+    ///
+    /// Its statement must be prepared again, or an operator cancelled it.
     pub(super) fn is_gone_at_once(&self) -> bool {
         match self {
             Self::Stale(_) => true,
@@ -123,8 +137,9 @@ impl Error {
         }
     }
 
-    /// Why the database can't be used until an operator does something, in words that clients may read. None for any other
-    /// failure.
+    /// Returns why an operator has to act before the database can be used; none for other errors.
+    ///
+    /// Clients may read the text.
     #[must_use]
     pub fn operators_reason(&self) -> Option<String> {
         match self {
@@ -141,18 +156,18 @@ impl Error {
 const TOO_MANY_CONNECTIONS: &str = "53300";
 const QUERY_CANCELED: &str = "57014";
 
-/// What is wrong, of an error that needs an operator.
+/// Describes an error that needs an operator.
 fn operators_matter(code: &str) -> &'static str {
     match (code.get(..2).unwrap_or_default(), code) {
         ("28" | "0L" | "0P", _) => "the database refuses this program's role or password",
-        ("3D", _) => "there is no database of this name",
-        (_, "42501") => "this program's role may not do what it has to",
+        ("3D", _) => "there is no database with this name",
+        (_, "42501") => "this program's role lacks a privilege that it needs",
         (_, "53100") => "the database's disk is full",
         (_, "53200") => "the database is out of memory",
         ("53", _) => "the database has reached a limit of its configuration",
         ("58", _) => "the database can't read or write its files",
         ("F0", _) => "the database's configuration file is wrong",
-        _ => "the database is not in a state to work",
+        _ => "the database is not in a usable state",
     }
 }
 
@@ -167,19 +182,23 @@ fn has_waited(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether somebody cancelled the statement (`pg_cancel_backend`), which has the same code as one that took too long. Only the
-/// text tells: in another language than English it counts as one that took too long, and is not run again.
+/// Whether an operator cancelled the statement (`pg_cancel_backend`).
+///
+/// That has the same code as a statement timeout.
+///
+/// Only the text distinguishes them. In another language than English the error counts as a
+/// timeout, and is not retried.
 fn is_cancelled_by_hand(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| {
         error.code().as_deref() == Some(QUERY_CANCELED) && error.message().contains("user request")
     })
 }
 
-/// Fails the transaction when a guarded statement did not write exactly what was decided.
+/// Fails the transaction if a guarded statement did not write exactly the rows that were decided.
 ///
 /// # Errors
 ///
-/// [`Error::Drift`].
+/// Fails with [`Error::Drift`] if `actual` differs from `expected`.
 pub fn expect_rows(what: &'static str, expected: usize, actual: u64) -> Result<(), Error> {
     if u64::try_from(expected) == Ok(actual) {
         return Ok(());

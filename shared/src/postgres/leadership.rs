@@ -1,22 +1,23 @@
-//! One leader among processes that share a database.
+//! Leader election among processes that share a database.
 
 use sqlx::{Connection, PgConnection, PgPool};
 
 use super::{Error, PING_TIMEOUT, within};
 
-/// The leader among processes that share a database: the one that holds an advisory lock. Its connection holds
-/// the lock, so when the process dies, another one can lead at once.
+/// Leadership among the processes that share a database: the leader holds an advisory lock.
+///
+/// The lock belongs to this connection. So when the process dies, another one can lead at once.
 #[derive(Debug)]
 pub struct Leadership {
     connection: PgConnection,
 }
 
 impl Leadership {
-    /// Takes the lead for `key`, unless another process has it.
+    /// Takes the leadership for `key`, unless another process holds it.
     ///
     /// # Errors
     ///
-    /// [`Error`].
+    /// Fails if the database can't be queried.
     pub async fn try_take(pool: &PgPool, key: i64) -> Result<Option<Self>, Error> {
         let mut connection = pool.acquire().await?.detach();
         let taken = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "taken!""#, key)
@@ -29,11 +30,11 @@ impl Leadership {
         Ok(None)
     }
 
-    /// Fails when the connection was lost, and the lead with it.
+    /// Checks that this process still holds the leadership.
     ///
     /// # Errors
     ///
-    /// [`Error`].
+    /// Fails if the connection was lost, and the leadership with it.
     pub async fn check(&mut self) -> Result<(), Error> {
         Ok(within(PING_TIMEOUT, self.connection.ping()).await?)
     }

@@ -1,4 +1,4 @@
-//! Brings the schema up to date.
+//! Schema migrations.
 
 use anyhow::{Context, ensure};
 use sqlx::{PgPool, migrate::Migrator, postgres::PgPoolOptions};
@@ -6,19 +6,20 @@ use sqlx::{PgPool, migrate::Migrator, postgres::PgPoolOptions};
 use super::{Database, citus, pooler};
 use crate::{jobs, queue::engine};
 
-/// The tables of ticketing.
+/// Migrations of ticketing's tables.
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
-/// The oldest server that the statements of this program are tested with.
+/// Oldest major version of PostgreSQL that this program's statements are tested with.
 const MIN_VERSION: i32 = 15;
 
-/// Brings the schema up to date: apalis's tables first, then ours. Where the database has [Citus](citus), shows and bookings
-/// are spread over its servers. Safe to run again, and by several processes at once, because each migrator holds an
-/// advisory lock.
+/// Brings the schema up to date: first the tables of apalis, then those of ticketing.
+///
+/// If the database has [Citus](citus), shows and bookings are distributed over its servers. Safe to
+/// repeat, and to run in several processes at once, because each migrator holds an advisory lock.
 ///
 /// # Errors
 ///
-/// When the server is too old, lacks an extension that apalis needs, or a migration fails.
+/// Fails if the server is too old, lacks an extension that apalis needs, or a migration fails.
 pub async fn migrate(database: &Database) -> anyhow::Result<()> {
     pooler::ensure_none(database, "Migrating")?;
     check_server(&database.pool).await?;
@@ -29,11 +30,11 @@ pub async fn migrate(database: &Database) -> anyhow::Result<()> {
     MIGRATIONS
         .run(pool)
         .await
-        .context("cannot migrate the tables of ticketing")?;
+        .context("cannot migrate ticketing's tables")?;
     citus::spread(pool)
         .await
-        .context("cannot spread the tables over the servers of Citus")?;
-    // Last, since apalis's own migrations may have defined again what we replace.
+        .context("cannot distribute the tables over the Citus servers")?;
+    // Last, because apalis's own migrations may have redefined what this replaces.
     engine::apply(pool)
         .await
         .context("cannot adapt the queue's tables (schema apalis)")?;
@@ -41,7 +42,9 @@ pub async fn migrate(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A migration of a big table takes its time, and one process waits for another's to end.
+/// Opens a pool without timeouts.
+///
+/// A migration of a big table takes long, and one process waits for another's migrations to end.
 async fn without_time_limits(pool: &PgPool) -> anyhow::Result<PgPool> {
     let options = pool.connect_options().as_ref().clone();
     Ok(PgPoolOptions::new()
@@ -58,14 +61,14 @@ async fn check_server(pool: &PgPool) -> anyhow::Result<()> {
     )
     .fetch_one(pool)
     .await
-    .context("cannot ask the PostgreSQL server for its version")?;
+    .context("cannot query the PostgreSQL server's version")?;
     ensure_suits(server.version, &server.missing)
 }
 
 fn ensure_suits(version: i32, missing: &[String]) -> anyhow::Result<()> {
     ensure!(
         version >= MIN_VERSION,
-        "PostgreSQL {MIN_VERSION} or newer is needed, this server is {version}",
+        "PostgreSQL {MIN_VERSION} or newer is required, this server is {version}",
     );
     ensure!(
         missing.is_empty(),

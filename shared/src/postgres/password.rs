@@ -1,4 +1,4 @@
-//! The password that is in a file, and in another one's place after a rotation.
+//! Database password in a file, whose content changes when the password is rotated.
 
 use std::{
     fs,
@@ -12,9 +12,11 @@ use tokio::time::sleep;
 
 use super::{Error, within};
 
+/// Reads the password from a file, without the newline at its end.
+///
 /// # Errors
 ///
-/// When the file can't be read.
+/// Fails if the file can't be read.
 pub(super) fn read(file: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(file).with_context(|| {
         format!(
@@ -26,14 +28,16 @@ pub(super) fn read(file: &Path) -> anyhow::Result<String> {
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
-/// How often the file is looked at.
+/// Interval at which the file is read again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the database may take to let somebody in.
+/// Timeout of a connection that tries a new password.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Uses what is in the file for new connections of this pool, once it changed and the database takes it, until the pool is
-/// closed. So it does not matter whether the file or the database is changed first.
+/// Uses a changed password for new connections of this pool, until the pool is closed.
+///
+/// It is used once the database accepts it. So it does not matter whether the file or the database
+/// is changed first.
 pub(super) async fn follow(pool: PgPool, file: PathBuf) {
     let mut current = read(&file).ok();
     let following = async {
@@ -53,7 +57,7 @@ pub(super) async fn follow(pool: PgPool, file: PathBuf) {
                 connection.close().await.ok();
                 pool.set_connect_options(options);
                 current = Some(password);
-                tracing::info!("the database's password is another one now");
+                tracing::info!("new connections use the new database password");
             }
         }
     };

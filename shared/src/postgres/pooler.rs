@@ -1,11 +1,14 @@
-//! Connection poolers in transaction mode, such as PgBouncer: each transaction may get another session of the server.
+//! Connection poolers in transaction mode, such as PgBouncer.
 //!
-//! So nothing may outlive a transaction, and whatever an `api` asks is asked in one: a connection of a pool is in a
-//! transaction from the moment at which it is lent until it is given back. It begins with what a session would be asked
-//! for once, and without the statements that others have prepared in that session under the names that ours will have.
+//! Each transaction may get another session of the server.
 //!
-//! Such a transaction can only read, and a [`Session`](super::Session) begins another one to write: what is written by
-//! the way would be rolled back.
+//! So no state may outlive a transaction, and an `api` runs every statement in one: a connection is
+//! in a transaction from the moment the pool lends it until it is returned. The transaction begins
+//! with the settings that a session would make once, and deallocates the statements that other
+//! clients have prepared in that session under the names that ours will have.
+//!
+//! This transaction can only read. To write, a [`Session`](super::Session) begins another one,
+//! because anything written in the first one would be rolled back.
 
 use std::sync::LazyLock;
 
@@ -21,7 +24,9 @@ use super::{
     within,
 };
 
-/// Whether the server, or what is before it, takes no settings for a session. PgBouncer: `unsupported startup parameter`.
+/// Whether the server, or a pooler in front of it, accepts no settings for a session.
+///
+/// PgBouncer reports `unsupported startup parameter`.
 pub(super) fn refuses_settings(error: &sqlx::Error) -> bool {
     const PROTOCOL_VIOLATION: &str = "08P01";
     error
@@ -30,12 +35,13 @@ pub(super) fn refuses_settings(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code == PROTOCOL_VIOLATION)
 }
 
-/// Whether this connection, made with our settings, is to one session of the server, which has them; and not to whichever
-/// is free.
+/// Whether this connection, made with our settings, keeps one session of the server that has them.
+///
+/// Through a pooler, it uses whichever session is free.
 ///
 /// # Errors
 ///
-/// When the server can't be asked.
+/// Fails if the server can't be queried.
 pub(super) async fn keeps_sessions(
     connection: &mut PgConnection,
     options: &PgConnectOptions,
@@ -48,9 +54,9 @@ pub(super) async fn keeps_sessions(
     Ok(has_settings && first == again && first != of_other)
 }
 
-/// The session's number, and whether it has our settings.
+/// Returns the session's process id, and whether the session has our settings.
 async fn session(connection: &mut PgConnection) -> Result<(String, bool), sqlx::Error> {
-    // Not prepared: others may be in the same session.
+    // Not prepared, because other clients may use the same session.
     let row = sqlx::raw_sql("SELECT pg_backend_pid()::text, current_setting('lock_timeout')")
         .fetch_one(connection)
         .await?;
@@ -58,22 +64,22 @@ async fn session(connection: &mut PgConnection) -> Result<(String, bool), sqlx::
     Ok((row.try_get(0)?, lock_timeout == settings::LOCK_TIMEOUT.1))
 }
 
-/// Fails when there is one between this process and the server. `who` can't work with it.
+/// Fails if there is a pooler between this process and the server. `who` can't work with it.
 ///
 /// # Errors
 ///
-/// What to do about it.
+/// Fails with instructions if connections lead through a pooler.
 pub fn ensure_none(database: &Database, who: &str) -> anyhow::Result<()> {
     ensure!(
         !database.is_pooled,
-        "DATABASE_URL leads to a connection pooler that does not keep sessions, such as PgBouncer in transaction mode. \
-         {who} needs sessions of its own, for locks that outlive transactions: give it the address of the server itself. \
-         Only api works through a pooler"
+        "DATABASE_URL points to a connection pooler that does not keep sessions, such as PgBouncer \
+         in transaction mode. {who} needs sessions of its own, for locks that outlive transactions: \
+         give it the address of the server itself. Only api works through a pooler"
     );
     Ok(())
 }
 
-/// Options of a pool behind one.
+/// Returns the options of a pool whose connections lead through a pooler.
 pub(super) fn pool_options(options: PgPoolOptions, texts: &'static Texts) -> PgPoolOptions {
     options
         .after_connect(move |connection, _| Box::pin(begin(connection, texts)))
@@ -98,11 +104,11 @@ async fn begin(connection: &mut PgConnection, texts: &'static Texts) -> Result<(
     Ok(())
 }
 
-/// How transactions are begun, each with what a session would be asked for once.
+/// Commands that begin transactions, each with the settings that a session would make once.
 pub(super) struct Texts {
-    /// In which a connection is lent.
+    /// Begins the transaction in which a connection is lent.
     begin: String,
-    /// Ends that one, and begins one that writes.
+    /// Ends that transaction, and begins one that can write.
     pub(super) begin_anew: String,
     /// Ends a transaction and begins the next one.
     pub(super) commit_and_chain: String,
@@ -111,7 +117,7 @@ pub(super) struct Texts {
 impl Texts {
     fn new(settings: impl Iterator<Item = (&'static str, &'static str)>) -> Self {
         let settings: String = settings
-            // Those of connections, and what `BEGIN` says by itself.
+            // Skips the settings of connections, and those that `BEGIN` itself makes.
             .filter(|(name, _)| !name.starts_with("tcp_") && !name.starts_with("default_"))
             .map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"))
             .collect();
@@ -126,7 +132,7 @@ impl Texts {
         }
     }
 
-    /// For a database of this engine, and for statements with this patience.
+    /// Returns the commands for a database engine and a lock timeout.
     pub(super) fn of(engine: Engine, patience: Patience) -> &'static Self {
         static TEXTS: LazyLock<[[Texts; 2]; 2]> = LazyLock::new(|| {
             [&[][..], &settings::CITUS].map(|engine| {

@@ -1,8 +1,8 @@
-//! Whether a database is ready for this program: the schema, the queue's tables, writes.
+//! Readiness of a database for this program: schema, the queue's tables, and writes.
 //!
-//! A program knows the newest migration that it was built with. Each migration that breaks older programs raises
-//! `schema_compatibility.understood_from`, so that a database can be newer than a program that still understands it, as in a
-//! rolling upgrade.
+//! A program knows the newest migration that it was built with. Each migration that breaks older
+//! programs raises `schema_compatibility.understood_from`. So a database can be newer than a
+//! program that still understands it, as in a rolling upgrade.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,54 +13,54 @@ use tokio::time::Instant;
 
 use super::{Database, Error, migrate::MIGRATIONS};
 
-/// Why a database is not ready, and what to do. Clients may read it.
+/// Reason why a database is not ready, and what to do about it. Clients may read it.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
-    /// It was never migrated.
+    /// The database was never migrated.
     #[error("the database has no tables of this program yet: run `ticketing migrate`")]
     NoSchema,
-    /// Its schema is older than this program.
+    /// The database's schema is older than this program.
     #[error(
         "the database's schema has version {applied}, older than the {needed} that this program needs: run `ticketing migrate` of this version"
     )]
     Older {
-        /// The newest migration that it has.
+        /// Newest migration that was applied.
         applied: i64,
-        /// The newest migration that this program knows.
+        /// Newest migration that this program knows.
         needed: i64,
     },
-    /// Its schema is newer, and no longer understood.
+    /// The database's schema is newer, and this program no longer understands it.
     #[error(
-        "the database's schema is understood by programs from version {understood_from} on, and this one has {own}: run a newer version of this program"
+        "the database's schema needs a program of version {understood_from} or later, and this one has {own}: run a newer version of this program"
     )]
     Newer {
-        /// The oldest that understands it.
+        /// Oldest program that understands the schema, by its newest migration.
         understood_from: i64,
-        /// The newest migration that this program knows.
+        /// Newest migration that this program knows.
         own: i64,
     },
-    /// It lacks the queue's tables.
+    /// The database lacks the queue's tables.
     #[error(
         "the database lacks the queue's tables (schema apalis): run `ticketing migrate`, or restore them from the backup"
     )]
     NoQueue,
-    /// It takes no writes.
-    #[error("the database takes no writes: it is a standby")]
+    /// The database accepts no writes.
+    #[error("the database accepts no writes: it is a standby")]
     ReadOnly,
-    /// It answers, but the last transaction could not write.
-    #[error("the database takes no writes: {reason}")]
+    /// The database can be queried, but the last transaction could not write.
+    #[error("the database accepts no writes: {reason}")]
     RefusesWrites {
-        /// Why, in words that clients may read.
+        /// The reason, in words that clients may read.
         reason: String,
     },
-    /// Something was asked for that it does not have.
+    /// The database lacks a table, column or function that was used.
     #[error(
         "the database lacks a table, column or function that this program needs: run `ticketing migrate`"
     )]
     Object(#[source] sqlx::Error),
 }
 
-/// The newest migration that this program was built with.
+/// Returns the newest migration that this program was built with.
 fn own_version() -> i64 {
     MIGRATIONS
         .iter()
@@ -69,19 +69,25 @@ fn own_version() -> i64 {
         .unwrap_or_default()
 }
 
-/// Why the last transaction that had begun could not write, if it could not and an operator has to do something, such as
-/// make room on the disk: nothing that is read would tell.
+/// Reason why the last transaction could not write, if only an operator can help.
+///
+/// The disk may be full, for example.
+///
+/// No read would reveal it.
 #[derive(Debug, Default)]
 pub struct LastWrite {
     refused: Mutex<Option<(Instant, String)>>,
 }
 
-/// How long a refusal counts. Where nobody sends requests to what is not ready, the next request finds out.
+/// Time for which a refused write counts.
+///
+/// A process that is not ready may get no requests. So after this time it counts as ready, and the
+/// next request finds out.
 const REFUSAL_COUNTS: Duration = Duration::from_secs(5);
 
 impl LastWrite {
     pub(super) fn refused(&self, error: &Error) {
-        // What else a database lacks is seen without writing.
+        // Anything else that a database lacks is detected without a write.
         if let (Error::NeedsOperator(_), Some(reason)) = (error, error.operators_reason()) {
             *self.lock() = Some((Instant::now(), reason));
         }
@@ -102,17 +108,18 @@ impl LastWrite {
     }
 }
 
-/// Answers when the database does and this program can work with it. It asks once.
+/// Checks that the database answers and that this program can work with it. Makes one attempt.
 ///
 /// # Errors
 ///
-/// [`Error::NotReady`] when it can't; any other one when it can't be asked.
+/// Fails with [`Error::NotReady`] if this program can't work with the database, and with another
+/// error if the database can't be queried.
 pub async fn ready(database: &Database) -> Result<(), Error> {
     check(database, own_version()).await
 }
 
 async fn check(database: &Database, own: i64) -> Result<(), Error> {
-    // Not checked when this is built: some of it may not be there.
+    // Not checked at compile time, because some of these tables may not exist.
     let found: Result<(Option<i64>, i64, bool, bool), sqlx::Error> = sqlx::query_as(
         "SELECT (SELECT max(version) FROM _sqlx_migrations WHERE success),
                 (SELECT understood_from FROM schema_compatibility),

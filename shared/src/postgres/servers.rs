@@ -1,4 +1,4 @@
-//! Which server to use: of those that a `DATABASE_URL` names, the one that takes writes.
+//! Selection of the server to use: of those that `DATABASE_URL` names, the one that accepts writes.
 
 use std::{borrow::Cow, io, time::Duration};
 
@@ -13,15 +13,15 @@ use super::{
 };
 use crate::telemetry;
 
-/// A server, or a way to one.
+/// A server, or a pooler in front of one.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
-    /// Without any of our settings.
+    /// Connection options without our settings.
     options: PgConnectOptions,
 }
 
 impl Server {
-    /// For people: neither user nor password.
+    /// Returns host and port, for messages: without user and password.
     pub(super) fn place(&self) -> String {
         let port = self.options.get_port();
         match self.options.get_socket() {
@@ -31,22 +31,24 @@ impl Server {
     }
 }
 
-/// The servers that a program was told of, with the password that is in its file now.
+/// Returns the configured servers, with the password that is in its file now.
 ///
 /// # Errors
 ///
-/// When the URL is malformed, or the password can't be read.
+/// Fails if the URL is malformed, or the password can't be read.
 pub(super) fn servers_of(args: &DatabaseArgs) -> anyhow::Result<Vec<Server>> {
     let password = args.database_password_file.as_deref().map(password::read);
     parse(&args.database_url, password.transpose()?.as_deref())
 }
 
-/// Reads a URL as PostgreSQL's own programs do: `postgres://user@one:5432,two:5432/db` or
-/// `postgres:///db?host=one,two&port=5432,5433`, each with `target_session_attrs`.
+/// Parses a URL as PostgreSQL's own programs do.
+///
+/// It is `postgres://user@one:5432,two:5432/db` or `postgres:///db?host=one,two&port=5432,5433`,
+/// each with or without `target_session_attrs`.
 ///
 /// # Errors
 ///
-/// When it is no such URL, or asks for servers that take no writes.
+/// Fails if it is not such a URL, or asks for servers that accept no writes.
 fn parse(url: &str, password: Option<&str>) -> anyhow::Result<Vec<Server>> {
     let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
     ensure!(
@@ -105,13 +107,13 @@ fn check_target(parameters: &[(Cow<'_, str>, Cow<'_, str>)]) -> anyhow::Result<(
     for (_, target) in parameters.iter().filter(|(name, _)| name == TARGET) {
         ensure!(
             ["read-write", "primary", "any"].contains(&target.as_ref()),
-            "DATABASE_URL has {TARGET}={target}, but every program writes: it can be read-write or primary"
+            "DATABASE_URL has {TARGET}={target}, but every program writes: use read-write or primary"
         );
     }
     Ok(())
 }
 
-/// One of a list that has one value for all of them, or one for each.
+/// Returns the value for one server, from a list with one value for all servers or one for each.
 fn nth(list: &str, index: usize, count: usize) -> anyhow::Result<&str> {
     let values: Vec<&str> = list.split(',').collect();
     match values[..] {
@@ -128,24 +130,26 @@ fn nth(list: &str, index: usize, count: usize) -> anyhow::Result<&str> {
 #[derive(Debug, Clone)]
 pub(super) struct Primary {
     pub(super) place: String,
-    /// With our settings, unless there is a pooler between that does not take them.
+    /// Connection options with our settings, unless a pooler in between does not accept them.
     pub(super) options: PgConnectOptions,
     pub(super) engine: Engine,
     pub(super) is_pooled: bool,
 }
 
 impl Primary {
-    /// Whether it is reached as this process reached the first one, by which it decided how to ask.
+    /// Whether engine and pooler are the same as for the first server.
+    ///
+    /// This process chose its statements by these.
     fn is_like(&self, database: &Database) -> bool {
         (self.engine, self.is_pooled) == (database.engine, database.is_pooled)
     }
 }
 
-/// Finds the one that takes writes. Its connection is open.
+/// Finds the server that accepts writes, and returns it with an open connection.
 ///
 /// # Errors
 ///
-/// When there is none: why, for each.
+/// Fails if there is none, with the reason for each server.
 pub(super) async fn find_primary(
     servers: &[Server],
     limit: Duration,
@@ -166,7 +170,7 @@ pub(super) async fn find_primary(
     Err(only.unwrap_or_else(|| {
         let reasons: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
         anyhow!(
-            "no PostgreSQL server that takes writes: {}",
+            "no PostgreSQL server accepts writes: {}",
             reasons.join("; ")
         )
     }))
@@ -180,7 +184,7 @@ async fn try_server(server: &Server, limit: Duration) -> anyhow::Result<(Primary
             .with_context(|| format!("cannot connect to PostgreSQL at {place}"))?;
         ensure!(
             takes_writes(&mut connection).await?,
-            "PostgreSQL at {place} takes no writes: it is a standby"
+            "PostgreSQL at {place} accepts no writes: it is a standby"
         );
         check_encoding(&mut connection, &place).await?;
         Ok((primary, connection))
@@ -214,7 +218,7 @@ async fn describe(
 ) -> Result<(Primary, PgConnection), sqlx::Error> {
     let engine = citus::engine(&mut connection).await?;
     let options = match engine {
-        // The last one counts.
+        // If a setting is given twice, the last value counts.
         Engine::Citus if !is_pooled => options.options(settings::CITUS),
         Engine::Citus | Engine::Postgres => options,
     };
@@ -227,48 +231,58 @@ async fn describe(
     Ok((primary, connection))
 }
 
-/// Names are text of any language, whose characters are counted.
+/// Fails unless the database is encoded in UTF-8.
+///
+/// Names can be in any language, and their characters are counted.
 async fn check_encoding(connection: &mut PgConnection, place: &str) -> anyhow::Result<()> {
-    // As text and not prepared: a pooler may be between.
+    // As text and not prepared, because the connection may lead through a pooler.
     let row = sqlx::raw_sql("SHOW server_encoding").fetch_one(connection);
     let encoding: String = row.await?.try_get(0)?;
     ensure!(
         encoding == "UTF8",
-        "the database at {place} has the encoding {encoding}, but UTF8 is needed: make another one, \
-         `CREATE DATABASE ticketing ENCODING 'UTF8' TEMPLATE template0`, and move what this one has with pg_dump"
+        "the database at {place} has the encoding {encoding}, but UTF8 is required: create another \
+         database with `CREATE DATABASE ticketing ENCODING 'UTF8' TEMPLATE template0`, and move the \
+         data with pg_dump"
     );
     Ok(())
 }
 
+/// Fails unless the server accepts writes.
+///
 /// # Errors
 ///
-/// When it does not, or can't be asked.
+/// Fails if the server accepts no writes, or can't be queried.
 pub(super) async fn ensure_takes_writes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     if takes_writes(connection).await? {
         return Ok(());
     }
     Err(sqlx::Error::Io(io::Error::other(
-        "the server takes no writes",
+        "the server accepts no writes",
     )))
 }
 
-/// A standby takes none. Where sessions can only read unless they say otherwise (`default_transaction_read_only`), ours do.
+/// Whether the server accepts writes. A standby accepts none.
+///
+/// The database's `default_transaction_read_only` does not matter, because our sessions override
+/// it.
 async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    // Not prepared: a pooler may be between.
+    // Not prepared, because the connection may lead through a pooler.
     sqlx::raw_sql("SELECT NOT pg_is_in_recovery()")
         .fetch_one(connection)
         .await?
         .try_get(0)
 }
 
-/// How often it is looked whether the server in use still takes writes.
+/// Interval at which the server in use is checked for accepting writes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long one of several servers may take to tell whether it takes writes.
+/// Timeout for checking whether one of several servers accepts writes.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Leads new connections of this pool to the server that takes writes, until the pool is closed: those to the last one
-/// break by themselves. `connection` is to the one that does now.
+/// Leads new connections of this pool to the server that accepts writes, until the pool is closed.
+///
+/// Connections to the previous server break by themselves. `connection` leads to the server that
+/// accepts writes now.
 pub(super) async fn follow(database: Database, args: DatabaseArgs, mut connection: PgConnection) {
     let following = async {
         loop {
@@ -281,10 +295,10 @@ pub(super) async fn follow(database: Database, args: DatabaseArgs, mut connectio
             ) {
                 sleep(LOOK_INTERVAL).await;
             }
-            tracing::warn!("the database's server takes no writes any more");
+            tracing::warn!("the database server no longer accepts writes");
             let primary;
             (primary, connection) = find_again(&args, &database).await;
-            tracing::info!(server = primary.place, "the database's server is found");
+            tracing::info!(server = primary.place, "found the database server");
             database.pool.set_connect_options(primary.options);
         }
     };
@@ -294,19 +308,19 @@ pub(super) async fn follow(database: Database, args: DatabaseArgs, mut connectio
 async fn find_again(args: &DatabaseArgs, database: &Database) -> (Primary, PgConnection) {
     loop {
         let found = async {
-            // Anew, for the password may be another one.
+            // Read again, because the password may have changed.
             find_primary(&servers_of(args)?, TRY_TIMEOUT).await
         };
         match found.await {
             Ok(found) if found.0.is_like(database) => return found,
             Ok((primary, _)) => tracing::error!(
                 server = primary.place,
-                "the database's server is reached in another way than the one before, such as through a connection pooler: \
-                 start this program again"
+                "the database server is reached in another way than the previous one, such as \
+                 through a connection pooler: restart this program"
             ),
             Err(error) => tracing::warn!(
                 error = telemetry::chain(error.as_ref()),
-                "no server is found for the database"
+                "found no database server that accepts writes"
             ),
         }
         sleep(LOOK_INTERVAL / 2).await;

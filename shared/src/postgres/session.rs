@@ -1,4 +1,4 @@
-//! Sessions: transactions one after the other, each run again when that can help and can do no harm.
+//! Sessions: transactions one after the other, each retried when that can help and can do no harm.
 
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ pub struct Session {
     next: Option<(OpenTransaction, Instant)>,
 }
 
-/// What happens in a transaction: reads and writes, and neither COMMIT nor ROLLBACK.
+/// Work of a transaction: reads and writes, and neither COMMIT nor ROLLBACK.
 pub type Work<In, Out> =
     for<'t> fn(&'t mut PgConnection, &'t mut In) -> BoxFuture<'t, Result<Out, Error>>;
 
 impl Session {
-    /// A session that takes a connection of this database's pool for each transaction.
+    /// Creates a session that takes a connection of this database's pool for each transaction.
     #[must_use]
     pub fn new(database: &Database) -> Self {
         Self {
@@ -38,11 +38,13 @@ impl Session {
         }
     }
 
-    /// A session whose transactions each begin with the COMMIT of the one before, on the same connection. It spares
-    /// each of them two round trips: BEGIN, and the pool's question whether a connection that comes back still works.
+    /// Creates a session whose transactions each begin with the COMMIT of the one before.
     ///
-    /// So `now()`, when the transaction began, may be long ago. It is to be [rested](Self::rest) when there is nothing
-    /// to do.
+    /// They use the same connection. That saves each of them two round trips: BEGIN, and the pool's
+    /// check whether a returned connection still works.
+    ///
+    /// So `now()`, the start of the transaction, may be long ago. [Rest](Self::rest) the session
+    /// when there is nothing to do.
     #[must_use]
     pub fn chained(database: &Database) -> Self {
         Self {
@@ -51,7 +53,7 @@ impl Session {
         }
     }
 
-    /// The same, but that its statements give up on a lock after 50 ms instead of 2 s: for those who have other work to do.
+    /// Sets the lock timeout to 50 ms instead of 2 s, for callers that have other work to do.
     #[must_use]
     pub fn impatient(self) -> Self {
         Self {
@@ -60,25 +62,28 @@ impl Session {
         }
     }
 
-    /// Gives the connection back: a transaction that was begun and does nothing worries those who watch the database.
+    /// Returns the connection to the pool.
+    ///
+    /// A transaction that is open and does nothing alarms operators who monitor the database.
     pub async fn rest(&mut self) {
         if let Some((next, _)) = self.next.take() {
             within(PING_TIMEOUT, next.roll_back()).await.ok();
         }
     }
 
-    /// For reads that need no transaction.
+    /// Returns the pool, for reads that need no transaction.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.database.pool
     }
 
-    /// Whether a statement on a connection of the [pool](Self::pool) is a transaction by itself that all of its rows share:
-    /// it is not on Citus, and not through a [pooler].
+    /// Whether a statement on the [pool](Self::pool) is a transaction by itself, of all its rows.
+    ///
+    /// It is not on Citus, and not through a [pooler].
     pub(crate) fn commits_each_statement(&self) -> bool {
         self.database.engine == Engine::Postgres && !self.database.is_pooled
     }
 
-    /// How long its statements wait for a lock, as PostgreSQL's setting of that name.
+    /// Returns the lock timeout of its statements, as a value of PostgreSQL's setting of that name.
     pub(crate) fn lock_timeout(&self) -> &'static str {
         self.patience.lock_timeout()
     }
@@ -87,11 +92,12 @@ impl Session {
         self.database.engine
     }
 
-    /// Does this work in a transaction, again when the database aborted it for a transient reason.
+    /// Runs `work` in a transaction, and retries it if it is aborted for a transient reason.
     ///
     /// # Errors
     ///
-    /// The last attempt's. Nothing was done, but for [`Error::OutcomeUnknown`].
+    /// Fails with the error of the last attempt. Nothing was done then, except for
+    /// [`Error::OutcomeUnknown`].
     pub async fn transact<In, Out>(
         &mut self,
         input: &mut In,
@@ -109,9 +115,9 @@ impl Session {
             tracing::warn!(
                 attempt,
                 error = telemetry::chain(&error),
-                "transaction is run again"
+                "retrying the transaction"
             );
-            // Lets the other side of a collision finish first: 5, 10, 20 ms.
+            // Lets the other side of a conflict finish first: 5, 10, 20 ms.
             tokio::time::sleep(Duration::from_millis(5 << (attempt - 1))).await;
             attempt += 1;
         }
@@ -147,7 +153,8 @@ impl Session {
     where
         In: ?Sized,
     {
-        // By itself, so that one that waited for too long gives its place up before another one is asked for.
+        // Separate, so that a transaction that waited for too long returns its connection before
+        // another one is acquired.
         let next = self
             .next
             .take()
@@ -167,8 +174,10 @@ impl Session {
     }
 }
 
-/// A transaction that has begun. When this is dropped before its end was confirmed, because nobody waits for it any
-/// more or because the database gives no answer, its connection is closed: nobody knows what is left of it.
+/// An open transaction.
+///
+/// If it is dropped before its end was confirmed, because the caller is gone or the database does
+/// not answer, its connection is closed: the state of the transaction is unknown.
 #[derive(Debug)]
 pub(crate) struct OpenTransaction {
     connection: PoolConnection<Postgres>,
@@ -176,13 +185,13 @@ pub(crate) struct OpenTransaction {
     has_ended: bool,
 }
 
-/// How transactions are begun and ended.
+/// Commands that begin and end transactions.
 #[derive(Debug, Clone, Copy)]
 struct Commands {
     begin: &'static str,
-    /// Begins one that reads only, and sees the database as it is now until its end.
+    /// Begins a transaction that only reads, and sees the database as it is now until its end.
     begin_snapshot: &'static str,
-    /// Commits, and begins the next one.
+    /// Commits, and begins the next transaction.
     chain: &'static str,
     commit: &'static str,
     roll_back: &'static str,
@@ -211,7 +220,7 @@ impl Commands {
         }
     }
 
-    /// A connection is lent in a transaction, and given back in one: see [`pooler`].
+    /// Returns the commands for a [`pooler`]: a connection is lent and returned in a transaction.
     fn through_pooler(texts: &'static pooler::Texts) -> Self {
         Self {
             begin: &texts.begin_anew,
@@ -228,7 +237,7 @@ impl OpenTransaction {
         Self::begin_with(database, patience, |commands| commands.begin).await
     }
 
-    /// One that reads only, and sees the database as it is now until its end.
+    /// Begins a transaction that only reads, and sees the database as it is now until its end.
     pub(crate) async fn snapshot(database: &Database) -> Result<Self, sqlx::Error> {
         let begin = |commands: &Commands| commands.begin_snapshot;
         Self::begin_with(database, Patience::Usual, begin).await
@@ -268,7 +277,7 @@ impl OpenTransaction {
         self.end(command).await
     }
 
-    /// Ends it with this command, and gives its connection back.
+    /// Ends the transaction with this command, and returns its connection to the pool.
     async fn end(mut self, command: &'static str) -> Result<(), sqlx::Error> {
         self.execute(command).await?;
         self.has_ended = true;
@@ -284,19 +293,26 @@ impl Drop for OpenTransaction {
     }
 }
 
-/// How long all of a transaction but its COMMIT may take. A statement takes 10 s at most; beyond that, the database
-/// or the way to it has gone silent, which a connection by itself would notice after a quarter of an hour.
+/// Timeout of a transaction without its COMMIT.
+///
+/// A statement takes 10 s at most. Beyond that, the database or the network to it has gone silent,
+/// which a connection by itself would notice after a quarter of an hour.
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// How long a COMMIT may take. Less than a statement, because a COMMIT that waits for a synchronous standby does not
-/// fail at that limit: the database would say that it was done, and a failover could undo it.
+/// Timeout of a COMMIT.
+///
+/// It is shorter than the statement timeout, because a COMMIT that waits for a synchronous standby
+/// does not fail at that timeout: the database would report it as done, and a failover could undo
+/// it.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// How often a transaction is run before its last transient error is passed on.
+/// Number of attempts before a transaction's transient error is returned.
 const ATTEMPTS: u32 = 4;
 
-/// Tells a commit that failed from one whose outcome is unknown. Only a database that says no, for another reason than
-/// that it, or with Citus another server, is going away, has certainly not committed.
+/// Distinguishes a COMMIT that failed from one whose outcome is unknown.
+///
+/// A transaction is certainly not committed only if the database rejected the COMMIT, for another
+/// reason than that it, or with Citus another server, is going away.
 fn commit_error(error: sqlx::Error) -> Error {
     let refused = error
         .as_database_error()
@@ -347,7 +363,7 @@ mod tests {
         ] {
             let error = commit_error(lost);
             assert!(matches!(error, Error::OutcomeUnknown(_)), "{error:?}");
-            assert!(!error.is_transient(), "it is never run again");
+            assert!(!error.is_transient(), "it is never retried");
         }
     }
 }

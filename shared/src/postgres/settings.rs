@@ -1,9 +1,10 @@
-//! What each of our sessions asks of the server.
+//! PostgreSQL settings of this program's sessions.
 
-/// Names and values.
+/// Names and values of the settings of every session.
 pub(super) const ALL: [(&str, &str); 19] = [
-    // What our statements are written for, whatever `ALTER DATABASE` or `ALTER ROLE` say. (Not `synchronous_commit`, which is
-    // the operator's choice, and not what only a superuser may set.)
+    // Our statements are written for these settings, whatever `ALTER DATABASE` or `ALTER ROLE` say.
+    // Missing are `synchronous_commit`, which is the operator's choice, and settings that only a
+    // superuser may change.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
@@ -12,18 +13,19 @@ pub(super) const ALL: [(&str, &str); 19] = [
     ("bytea_output", "hex"),
     ("IntervalStyle", "postgres"),
     ("row_security", "on"),
-    // A pool's connections may wait for work.
+    // A pool's connections may be idle for long.
     ("idle_session_timeout", "0"),
     ("statement_timeout", "10s"),
     (LOCK_TIMEOUT.0, LOCK_TIMEOUT.1),
     ("idle_in_transaction_session_timeout", "30s"),
-    // Each statement has its index and one good plan. So nothing is planned again and again for a batch of
-    // another size, and a plan made while the tables are small does not scan them when they have grown.
+    // Each statement has its index and one good plan. So no statement is planned again for a batch
+    // of another size, and no plan made while the tables are small scans them when they have grown.
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
-    // It reads all versions of a row to find the newest, which is the first in the order of an index.
+    // A bitmap scan reads all versions of a row to find the newest, which comes first in index
+    // order.
     ("enable_bitmapscan", "off"),
-    // No statement runs for so long that to compile it would pay.
+    // No statement runs for so long that compiling it would pay off.
     ("jit", "off"),
     // A host that vanished is noticed within a minute, and its locks are released.
     ("tcp_keepalives_idle", "30"),
@@ -31,37 +33,39 @@ pub(super) const ALL: [(&str, &str); 19] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-/// By which it is seen whether they arrived.
+/// Lock timeout. Read back to check that the settings were applied.
 pub(super) const LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "2s");
 
-/// Instead, for those who have other work to do than to wait for a lock.
+/// Lock timeout of sessions that have other work to do than to wait for a lock.
 pub(super) const IMPATIENT: (&str, &str) = ("lock_timeout", "50ms");
 
-/// On top of these for the statements of the queue's engine, which are not ours.
+/// Additional settings for the statements of the queue's engine, which are not ours.
 pub(super) const QUEUE_ENGINE: [(&str, &str); 4] = [
-    // What is left are plans that find rows, by way of a bitmap, by a value which the statement names. Made while the tables are empty, and kept,
-    // its plans would else read all jobs by way of an index to find one by its id.
+    // With index scans off, the remaining plans find rows through a bitmap, by a value that the
+    // statement names. Otherwise a plan made while the tables are empty, and kept, would read all
+    // jobs through an index to find one by its id.
     ("enable_bitmapscan", "on"),
     ("enable_indexscan", "off"),
     ("enable_indexonlyscan", "off"),
-    // Nothing is lost with what a crash undoes: a job that was taken or acknowledged is run again.
+    // What a crash undoes is not lost: a job that was claimed or acknowledged is run again.
     ("synchronous_commit", "off"),
 ];
 
-/// On top of these where Citus is: see [`citus`](super::citus).
+/// Additional settings on Citus: see [`citus`](super::citus).
 pub(super) const CITUS: [(&str, &str); 2] = [
-    // Which server is meant depends on the values.
+    // Which server is queried depends on the values.
     ("plan_cache_mode", "force_custom_plan"),
-    // What has to ask all servers needs no second connection to any of them, which costs more to open than it saves.
+    // A query of all servers needs no second connection to any of them, which costs more to open
+    // than it saves.
     ("citus.max_adaptive_executor_pool_size", "1"),
 ];
 
-/// How long a statement waits for a lock before it fails with [`Locked`](super::Error::Locked).
+/// Lock timeout: how long a statement waits before it fails with [`Locked`](super::Error::Locked).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// 2 s.
+    /// A timeout of 2 s.
     Usual,
-    /// 50 ms: longer than transactions of ours hold a lock, as a rule.
+    /// A timeout of 50 ms, which is usually longer than our transactions hold a lock.
     Short,
 }
 

@@ -1,8 +1,9 @@
-//! Prepared statements that are no longer right, such as after a migration changed the type of a column: PostgreSQL then
-//! refuses to run them on this connection for ever.
+//! Prepared statements that are no longer valid, such as after a migration changed a column's type.
 //!
-//! Whoever sees such an error marks this instant, and no [`Database`](super::Database) lends a connection that is older. It is of the process
-//! and not of a pool: a change of the schema is met on all connections, and to make them anew costs little.
+//! PostgreSQL refuses to run them on their connection for ever. When such an error occurs, the time
+//! is recorded, and no [`Database`](super::Database) lends an older connection. The time belongs to
+//! the process and not to a pool: a change of the schema affects all connections, and opening them
+//! again costs little.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -15,19 +16,22 @@ use super::Error;
 
 static FORGOTTEN: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Lets no connection be lent again that is older than this moment.
+/// Retires all connections that are open now: they are not lent again.
 pub fn forget() {
     *FORGOTTEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
 }
 
-/// Whether a connection of this age may still have statements that are not right.
+/// Whether a connection of this age may still have statements that are no longer valid.
 pub(super) fn may_be_stale(age: Duration) -> bool {
     let forgotten = *FORGOTTEN.lock().unwrap_or_else(PoisonError::into_inner);
     forgotten.is_some_and(|at| age > at.elapsed())
 }
 
-/// Whether this error says so: `cached plan must not change result type`, told by where it comes from, since its code says
-/// nothing and its text depends on the server's language; or the statement is not there any more.
+/// Whether an error means that a prepared statement is no longer valid.
+///
+/// It is `cached plan must not change result type`, recognized by the function that raised it,
+/// because its code is unspecific and its text depends on the server's language; or the statement
+/// does not exist any more.
 pub(super) fn are_stale(error: &sqlx::Error) -> bool {
     const FEATURE_NOT_SUPPORTED: &str = "0A000";
     const NO_SUCH_STATEMENT: &str = "26000";
@@ -44,12 +48,14 @@ pub(super) fn are_stale(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Reads, and reads once more where that helps at once: a statement had to be prepared anew, or somebody cancelled it. What a
-/// [transaction](super::Session::transact) reads is run again with it; this is for reads outside of one.
+/// Runs a read, and retries it once if that helps at once.
+///
+/// It helps if a statement must be prepared again, or if an operator cancelled it. A
+/// [transaction](super::Session::transact) retries its own reads; this is for reads outside of one.
 ///
 /// # Errors
 ///
-/// Those of the last read.
+/// Fails with the error of the last read.
 pub async fn read<T, Asking>(mut ask: impl FnMut() -> Asking) -> Result<T, Error>
 where
     Asking: Future<Output = Result<T, Error>>,

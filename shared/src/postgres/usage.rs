@@ -1,4 +1,4 @@
-//! What the database has to carry, by its own statistics.
+//! Size and load of the database, from its own statistics.
 
 use std::cmp::Reverse;
 
@@ -8,57 +8,59 @@ use sqlx::PgPool;
 
 use super::{Database, Engine, Error};
 
-/// The database as a whole.
+/// Usage of the database.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// The server's version.
+    /// Version of the server.
     pub version: String,
-    /// All of the database on disk, in bytes.
+    /// Size of the whole database on disk, in bytes.
     pub bytes: i64,
-    /// Connections of everybody to the server.
+    /// Number of connections to the server, of all clients.
     pub connections: i64,
-    /// How many it allows.
+    /// Maximum number of connections that the server allows.
     pub max_connections: i64,
-    /// The tables that bookings and jobs are written to.
+    /// Tables that bookings and jobs are written to.
     pub tables: Vec<Table>,
 }
 
-/// A table.
+/// Usage of a table.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
-    /// Its name, with its schema where that is not the usual one.
+    /// Name of the table, with its schema unless that is the usual one.
     pub name: String,
-    /// With its indexes, in bytes.
+    /// Size including indexes, in bytes.
     pub bytes: i64,
-    /// Rows, by the last estimate.
+    /// Estimated number of rows.
     pub rows: i64,
-    /// Versions of rows that are dead and take room until they are vacuumed, by the last estimate.
+    /// Estimated number of dead row versions, which take up space until they are vacuumed.
     pub dead_rows: i64,
-    /// When it was vacuumed the last time.
+    /// Time of the last vacuum.
     pub vacuumed_at: Option<DateTime<Utc>>,
 }
 
-/// A transaction that is open.
+/// The oldest open transaction.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OldestTransaction {
-    /// For how long, in seconds.
+    /// Age of the transaction, in seconds.
     pub seconds: f64,
-    /// The session or the prepared transaction, in words.
+    /// Description of the session or the prepared transaction.
     pub holder: String,
 }
 
-/// The transaction that has been open for the longest time in this database; none when none is. While it is, no version of a
-/// row that it could still see is removed, wherever it is: tables that are written to grow, and lookups read more of them.
+/// Returns the transaction that has been open longest in this database; none if none is open.
 ///
-/// Sessions of other roles are seen by members of `pg_read_all_stats` only. Replication slots hold rows as well, and are not
-/// seen here: they do not tell since when.
+/// While it is open, no row version that it could still see is removed, from any table: tables that
+/// are written to grow, and lookups read more row versions.
+///
+/// Only members of `pg_read_all_stats` see sessions of other roles. Replication slots hold row
+/// versions as well, but are not included, because they do not report since when.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the query fails.
 pub async fn oldest_transaction(pool: &PgPool) -> Result<Option<OldestTransaction>, Error> {
     let oldest = sqlx::query_as!(
         OldestTransaction,
@@ -80,11 +82,11 @@ pub async fn oldest_transaction(pool: &PgPool) -> Result<Option<OldestTransactio
     Ok(oldest)
 }
 
-/// Asks for it.
+/// Queries the usage of the database.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if a query fails.
 pub async fn usage(database: &Database) -> Result<Usage, Error> {
     let pool = &database.pool;
     let mut tables = sqlx::query_as!(
@@ -123,9 +125,11 @@ pub async fn usage(database: &Database) -> Result<Usage, Error> {
     })
 }
 
-/// Adds what the servers of Citus have of a table to what the coordinator has: nothing, if it is spread.
+/// Adds the sizes of a table's shards on the Citus servers.
+///
+/// The coordinator has none of a distributed table's rows.
 async fn add_shards(pool: &PgPool, table: &mut Table) -> Result<(), Error> {
-    // What a PostgreSQL without Citus can't check when this is built.
+    // Not checked at compile time, by a PostgreSQL without Citus.
     let (bytes, rows, dead_rows, vacuumed_at) = sqlx::query_as::<_, (i64, i64, i64, Option<DateTime<Utc>>)>(
         "SELECT coalesce(sum(of_shard.bytes), 0)::bigint, coalesce(sum(of_shard.rows), 0)::bigint,
                 coalesce(sum(of_shard.dead_rows), 0)::bigint, max(of_shard.vacuumed_at)

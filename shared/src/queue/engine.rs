@@ -1,4 +1,4 @@
-//! The queue's engine: apalis's schema with our changes to it, which are in `migrations/repeatable/queue_engine.sql`.
+//! Engine of the queue: apalis's schema with our changes, `migrations/repeatable/queue_engine.sql`.
 
 use sqlx::{Executor, PgPool};
 
@@ -7,18 +7,19 @@ use crate::postgres::Error;
 /// Our changes to apalis's schema. Each statement can be repeated.
 const SQL: &str = include_str!("../../../migrations/repeatable/queue_engine.sql");
 
-/// The mark that [`SQL`] puts on the function that hands out jobs, without the hash at its end. Its number goes up when a
-/// worker expects more of that function.
+/// Mark that [`SQL`] puts on the function that hands out jobs, without the hash at its end.
+///
+/// Its number goes up when a worker expects more of that function.
 const MARK: &str = "ticketing 1 ";
 
-/// Held by one migrator at a time: "engine" in ASCII.
+/// Key of the advisory lock that one migrator at a time holds: "engine" in ASCII.
 const APPLYING_KEY: i64 = 0x656e_6769_6e65;
 
-/// Applies our changes, whatever apalis's own migrations have made of its schema.
+/// Applies our changes to apalis's schema, whatever its own migrations have made of it.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub(crate) async fn apply(pool: &PgPool) -> Result<(), Error> {
     let mut tx = pool.begin().await?;
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", APPLYING_KEY)
@@ -29,12 +30,13 @@ pub(crate) async fn apply(pool: &PgPool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether jobs are handed out by our function, as this program knows it, and not by one that apalis's migrations or
-/// somebody by hand put in its place.
+/// Returns whether our function hands out jobs, in the version that this program knows.
+///
+/// Apalis's migrations, or somebody by hand, may have put another function in its place.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn is_applied(pool: &PgPool) -> Result<bool, Error> {
     let is_applied = sqlx::query_scalar!(
         r#"SELECT EXISTS (

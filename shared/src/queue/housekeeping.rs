@@ -1,4 +1,4 @@
-//! Housekeeping of the queue: what apalis leaves to its users.
+//! Housekeeping of the queue: rescuing and pruning, which apalis leaves to its users.
 
 use std::time::Duration;
 
@@ -6,27 +6,32 @@ use sqlx::PgPool;
 
 use crate::postgres::Error;
 
-/// How many rows one statement changes at most: it bounds how long it holds its locks. (They are named by an array,
-/// because the planner takes a limit that it does not know for a tenth of the table, and would read all of it.)
+/// Maximum number of rows that one statement changes, which bounds how long it holds its locks.
+///
+/// The statements name the rows by an array, because the planner takes a limit that it does not
+/// know for a tenth of the table, and would read all of it.
 pub const BATCH: i64 = 1000;
 
-/// What [`rescue`] did.
+/// Number of jobs that [`rescue`] released.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rescued {
     /// Jobs that will be run again.
     pub again: i64,
-    /// Jobs that had no attempt left and are dead now.
+    /// Jobs that had no attempt left, and are now dead.
     pub dead: i64,
 }
 
-/// Gives back at most [`BATCH`] jobs that were taken longer ago than `stuck_after`, which must be more than a job may
-/// take: their worker was lost, or what it had to say about them. It counts as an attempt.
+/// Releases at most [`BATCH`] jobs that were claimed longer ago than `stuck_after`.
 ///
-/// apalis does so too, when the worker's heartbeat stops, but a job that ends its worker would be run for ever.
+/// `stuck_after` must be longer than a job may take: then the job's worker was lost, or its report
+/// about the job. A rescue counts as an attempt.
+///
+/// Apalis also releases jobs when their worker's heartbeat stops. But it would retry a job that
+/// kills its worker for ever.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn rescue(pool: &PgPool, stuck_after: Duration) -> Result<Rescued, Error> {
     let rescued = sqlx::query_as!(
         Rescued,
@@ -54,22 +59,22 @@ pub async fn rescue(pool: &PgPool, stuck_after: Duration) -> Result<Rescued, Err
     Ok(rescued)
 }
 
-/// How long jobs that are over are kept.
+/// Retention of jobs that have ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Done ones, since they were done.
+    /// How long done jobs are kept, from when they were done.
     pub done: Duration,
-    /// How many done ones at most; older ones go sooner.
+    /// Maximum number of done jobs; older ones are deleted sooner.
     pub done_max: i64,
-    /// Dead ones, since they died.
+    /// How long dead jobs are kept, from when they died.
     pub dead: Duration,
 }
 
-/// Deletes at most [`BATCH`] jobs that are over for longer than they are kept, the oldest first. Returns how many.
+/// Deletes at most [`BATCH`] done jobs past their retention, oldest first. Returns how many.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn prune_done(pool: &PgPool, keep: &Retention) -> Result<u64, Error> {
     let deleted = sqlx::query!(
         "DELETE FROM apalis.jobs WHERE id = ANY (ARRAY(
@@ -87,11 +92,11 @@ pub async fn prune_done(pool: &PgPool, keep: &Retention) -> Result<u64, Error> {
     Ok(deleted.rows_affected())
 }
 
-/// Deletes at most [`BATCH`] dead jobs that are dead for longer than they are kept. Returns how many.
+/// Deletes at most [`BATCH`] dead jobs past their retention. Returns how many.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn prune_dead(pool: &PgPool, keep: &Retention) -> Result<u64, Error> {
     let deleted = sqlx::query!(
         "DELETE FROM apalis.jobs WHERE id = ANY (ARRAY(
@@ -107,14 +112,14 @@ pub async fn prune_dead(pool: &PgPool, keep: &Retention) -> Result<u64, Error> {
     Ok(deleted.rows_affected())
 }
 
-/// How long interventions are kept, in days.
+/// Retention of interventions, in days.
 const INTERVENTIONS_KEPT_DAYS: i32 = 90;
 
-/// Deletes at most [`BATCH`] interventions that are older than 90 days, the oldest first. Returns how many.
+/// Deletes at most [`BATCH`] interventions older than 90 days, oldest first. Returns how many.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn prune_interventions(pool: &PgPool) -> Result<u64, Error> {
     let deleted = sqlx::query!(
         "DELETE FROM interventions WHERE id = ANY (ARRAY(
@@ -128,12 +133,13 @@ pub async fn prune_interventions(pool: &PgPool) -> Result<u64, Error> {
     Ok(deleted.rows_affected())
 }
 
-/// Deletes at most [`BATCH`] workers that have not been seen for longer than `silent_for` and that have no job running.
-/// Each start of a worker leaves one. Returns how many.
+/// Deletes at most [`BATCH`] workers silent for longer than `silent_for`. Returns how many.
+///
+/// It keeps workers that have a job running. Each start of a worker leaves one row.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn prune_workers(pool: &PgPool, silent_for: Duration) -> Result<u64, Error> {
     let deleted = sqlx::query!(
         "DELETE FROM apalis.workers WHERE id = ANY (ARRAY(

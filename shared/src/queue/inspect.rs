@@ -1,4 +1,4 @@
-//! What is in the queue: reads that cost the same however much it is.
+//! Queries of the queue, whose cost does not depend on how many jobs there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,33 +15,33 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// Counts end here: this many may be more.
+/// Limit of counts: a count of this many may stand for more.
 pub const MAX_COUNTED: i64 = 100_000;
 
-/// A queue and how much is in it.
+/// Queue and its depth.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Queue {
-    /// Its name.
+    /// Name of the queue.
     pub name: String,
-    /// Who paused it; none while its jobs are handed out.
+    /// Pause of the queue; `None` while its jobs are handed out.
     pub paused: Option<Pause>,
-    /// How many jobs are in each state; counted up to [`MAX_COUNTED`].
+    /// Number of jobs in each state, counted up to [`MAX_COUNTED`].
     pub depth: BTreeMap<JobState, i64>,
-    /// How long the job that is due for the longest time has waited, in seconds; 0 when none is due.
+    /// How long the oldest due job has waited, in seconds; 0 when none is due.
     pub due_lag_seconds: f64,
-    /// That job.
+    /// Id of the oldest due job.
     pub oldest_due_job: Option<String>,
-    /// Jobs done in the last minute; counted up to [`MAX_COUNTED`].
+    /// Number of jobs done in the last minute, counted up to [`MAX_COUNTED`].
     pub done_last_minute: i64,
 }
 
-/// A queue is paused.
+/// Pause of a queue.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pause {
-    /// Since when.
+    /// Time since which the queue is paused.
     pub at: DateTime<Utc>,
-    /// Who did it: the name of an API key, or an address.
+    /// Actor that paused it: the name of an API key, or an address.
     pub by: String,
 }
 
@@ -56,11 +56,11 @@ struct QueueRow {
     done_last_minute: i64,
 }
 
-/// All queues: those that this program has, those in which a job waits, and those that are paused.
+/// Returns all queues: those of this program, those in which a job waits, and paused ones.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn queues(pool: &PgPool) -> Result<Vec<Queue>, Error> {
     let waits = "(status = 'Pending' OR (status = 'Failed' AND attempts < max_attempts))";
     let due = JobState::Due.condition();
@@ -69,7 +69,7 @@ pub async fn queues(pool: &PgPool) -> Result<Vec<Queue>, Error> {
         format!("(SELECT count(*) FROM (SELECT FROM apalis.jobs WHERE job_type = name AND {condition} LIMIT $2) AS counted)")
     });
     let counts = counts.join(", ");
-    // From one queue that has a waiting job to the next, by their index.
+    // Steps from one queue that has a waiting job to the next, by their index.
     let sql = format!(
         "WITH RECURSIVE waiting AS (
              (SELECT job_type FROM apalis.jobs WHERE {waits} ORDER BY job_type LIMIT 1)
@@ -116,33 +116,33 @@ impl From<QueueRow> for Queue {
     }
 }
 
-/// A job.
+/// Job, as in lists.
 #[derive(Debug, Clone, Serialize, FromRow)]
 #[serde(rename_all = "camelCase")]
 pub struct Job {
-    /// Its identity, a ULID.
+    /// Id of the job, a ULID.
     pub id: String,
-    /// Which queue it is in.
+    /// Name of its queue.
     pub queue: String,
-    /// What it is about to do.
+    /// State of the job.
     pub state: JobState,
-    /// How often it was begun.
+    /// Number of times it was started.
     pub attempts: i32,
-    /// How often it may be begun before it is dead.
+    /// Number of times it may be started before it is dead.
     pub max_attempts: i32,
-    /// From when on it may be run.
+    /// Time from which it may run.
     pub run_at: Timestamp,
-    /// When a worker took it the last time.
+    /// Time at which a worker last claimed it.
     pub taken_at: Option<Timestamp>,
-    /// Which worker did.
+    /// Name of the worker that last claimed it.
     pub taken_by: Option<String>,
-    /// When it ended the last time.
+    /// Time at which it last ended.
     pub ended_at: Option<Timestamp>,
-    /// Why it failed the last time.
+    /// Error of its last failure.
     pub error: Option<String>,
 }
 
-/// The columns of a [`Job`].
+/// Returns the SQL columns of a [`Job`].
 fn columns() -> String {
     let states =
         JobState::ALL.map(|state| format!("WHEN {} THEN '{}'", state.condition(), state.name()));
@@ -153,30 +153,31 @@ fn columns() -> String {
     )
 }
 
-/// Which jobs to list. What is `None` does not restrict.
+/// Filter of a list of jobs. A field that is `None` does not restrict the list.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    /// Of this queue.
+    /// Queue of the jobs.
     pub queue: String,
-    /// In this state.
+    /// State of the jobs.
     pub state: Option<JobState>,
-    /// Which name this booking.
+    /// Booking that the jobs name.
     pub booking_id: Option<i64>,
-    /// Which name a booking of this show: one of its newest 1,000, or of its next 1,000 holds to run out.
+    /// Show of a booking that the jobs name: one of its newest 1,000, or of its next 1,000 holds to
+    /// expire.
     pub show_id: Option<i64>,
 }
 
-/// A place in a list of jobs: after this one.
+/// Position in a list of jobs, after one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// What the list is ordered by; none in a list of all states, which is ordered by id.
+    /// Time by which the list is ordered; `None` in a list of all states, which is ordered by id.
     pub at: Option<DateTime<Utc>>,
-    /// The job's id.
+    /// Id of the job.
     pub id: String,
 }
 
 impl Filter {
-    /// What the list is ordered by, and whether the last comes first.
+    /// Returns the column by which the list is ordered, and whether the order is descending.
     fn order(&self) -> (Option<&'static str>, bool) {
         match self.state {
             Some(JobState::Scheduled | JobState::Due | JobState::Failed) => (Some("run_at"), false),
@@ -186,13 +187,13 @@ impl Filter {
         }
     }
 
-    /// Whether it is a place in this list, and not in one of another order.
+    /// Returns whether the cursor is a position in this list, not in a list with another order.
     #[must_use]
     pub fn has(&self, cursor: &Cursor) -> bool {
         self.order().0.is_some() == cursor.at.is_some()
     }
 
-    /// Where the list goes on after this job.
+    /// Returns the cursor at which the list continues after this job.
     #[must_use]
     pub fn cursor(&self, last: &Job) -> Cursor {
         let at = match self.order().0 {
@@ -211,7 +212,7 @@ impl Filter {
     async fn select(&self, pool: &PgPool, what: &str) -> Result<QueryBuilder<Postgres>, Error> {
         let mut sql = QueryBuilder::new(format!("SELECT {what} FROM "));
         if let Some(ids) = self.named_ids(pool).await? {
-            // Found by their ids first, whatever the order that is asked for looks like to the planner.
+            // Finds the jobs by id first, whatever the requested order looks like to the planner.
             sql.push("(SELECT * FROM apalis.jobs WHERE id = ANY(");
             sql.push_bind(ids);
             sql.push(") OFFSET 0) AS jobs");
@@ -227,7 +228,8 @@ impl Filter {
         Ok(sql)
     }
 
-    /// The jobs of the bookings that are asked for; none when no booking is.
+    /// Returns the ids of the jobs of the requested bookings; `None` if no booking or show is
+    /// requested.
     async fn named_ids(&self, pool: &PgPool) -> Result<Option<Vec<String>>, Error> {
         let bookings = match (self.booking_id, self.show_id) {
             (None, None) => return Ok(None),
@@ -237,7 +239,7 @@ impl Filter {
     }
 }
 
-/// When each of these bookings was made.
+/// Returns when each of the requested bookings was made.
 async fn bookings_of(
     pool: &PgPool,
     booking_id: Option<i64>,
@@ -264,8 +266,10 @@ async fn bookings_of(
     Ok(rows.into_iter().collect())
 }
 
-/// The jobs that name one of these bookings. A job's id begins with the time at which its bookings were made, so that it
-/// is found without an index on what it names, which each new job would have to write.
+/// Finds the jobs that name one of these bookings.
+///
+/// A job's id begins with the time at which its bookings were made. So jobs are found without an
+/// index on the bookings that they name, which each new job would have to write.
 async fn jobs_of(
     pool: &PgPool,
     bookings: &BTreeMap<i64, DateTime<Utc>>,
@@ -306,12 +310,14 @@ fn bookings_named(payload: &[u8]) -> Vec<i64> {
         .unwrap_or_default()
 }
 
-/// A page of jobs: of those that wait the next ones first, of those in hand the longest in hand, of those that are over
-/// the last ones, and of all states the newest ones.
+/// Lists a page of jobs.
+///
+/// Waiting jobs come next due first, running jobs longest running first, ended jobs last ended
+/// first, and jobs in all states newest first.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn jobs(
     pool: &PgPool,
     filter: &Filter,
@@ -348,11 +354,11 @@ pub async fn jobs(
     Ok(sql.build_query_as().fetch_all(pool).await?)
 }
 
-/// How many jobs there are of these; counted up to `at_most`.
+/// Counts the jobs that match the filter, up to `at_most`.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn count(pool: &PgPool, filter: &Filter, at_most: i64) -> Result<i64, Error> {
     let mut sql = filter.select(pool, "count(*) FROM (SELECT").await?;
     sql.push(" LIMIT ");
@@ -361,7 +367,7 @@ pub async fn count(pool: &PgPool, filter: &Filter, at_most: i64) -> Result<i64, 
     Ok(sql.build_query_scalar().fetch_one(pool).await?)
 }
 
-/// The ids of these jobs, up to `at_most`.
+/// Returns the ids of the jobs that match the filter, up to `at_most`.
 pub(super) async fn ids(
     pool: &PgPool,
     filter: &Filter,
@@ -376,29 +382,29 @@ pub(super) async fn ids(
     Ok(sql.build_query_scalar().fetch_all(pool).await?)
 }
 
-/// All of a job.
+/// Details of a job.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Details {
-    /// What lists show of it.
+    /// Job as in lists.
     #[serde(flatten)]
     pub job: Job,
-    /// What it was given.
+    /// Payload of the job.
     pub payload: Payload,
-    /// What is known of its life, the first event first.
+    /// Known events of its life, earliest first.
     pub timeline: Vec<Event>,
-    /// The bookings that it names and that exist, as they are now.
+    /// Bookings that it names and that exist, as they are now.
     pub bookings: Vec<Booking>,
-    /// The W3C trace context of the request that made it.
+    /// W3C trace context of the request that made the job.
     pub traceparent: Option<String>,
 }
 
-/// What a job was given.
+/// Payload of a job.
 #[derive(Debug, Clone)]
 pub struct Payload(Vec<u8>);
 
 impl Serialize for Payload {
-    /// As the JSON that it is; what is none, as a text.
+    /// Serializes a JSON payload as it is, any other one as text.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match serde_json::from_slice::<serde_json::Value>(&self.0) {
             Ok(json) => json.serialize(serializer),
@@ -407,20 +413,20 @@ impl Serialize for Payload {
     }
 }
 
-/// Something in a job's life.
+/// Event in the life of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
-    /// When.
+    /// Time of the event.
     pub at: DateTime<Utc>,
-    /// What, in words.
+    /// Description of the event.
     pub what: String,
 }
 
-/// Finds a job.
+/// Finds a job by its id.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn find(pool: &PgPool, id: &str) -> Result<Option<Details>, Error> {
     #[derive(FromRow)]
     struct Row {
@@ -454,7 +460,7 @@ pub async fn find(pool: &PgPool, id: &str) -> Result<Option<Details>, Error> {
     }))
 }
 
-/// What a row tells of a job's life: its last run, and no earlier one. Pure.
+/// Returns the events of a job's life that its row shows: its last run, and no earlier one. Pure.
 fn timeline(job: &Job) -> Vec<Event> {
     let event = |at: Option<DateTime<Utc>>, what: String| at.map(|at| Event { at, what });
     let made_at = job
@@ -474,9 +480,9 @@ fn timeline(job: &Job) -> Vec<Event> {
         _ => "failed",
     };
     let mut events: Vec<Event> = [
-        event(made_at, "made".to_owned()),
+        event(made_at, "created".to_owned()),
         event(Some(job.run_at.into()), due.to_owned()),
-        event(job.taken_at.map(Into::into), format!("taken by {worker}")),
+        event(job.taken_at.map(Into::into), format!("claimed by {worker}")),
         event(job.ended_at.map(Into::into), ended.to_owned()),
     ]
     .into_iter()
@@ -486,25 +492,25 @@ fn timeline(job: &Job) -> Vec<Event> {
     events
 }
 
-/// A worker: one process has one for each queue.
+/// Worker. One process has a worker for each queue.
 #[derive(Debug, Clone, Serialize, FromRow)]
 #[serde(rename_all = "camelCase")]
 pub struct Worker {
-    /// Its name, another one at each start.
+    /// Name of the worker, a new one at each start.
     pub id: String,
-    /// Which queue it consumes.
+    /// Queue that it consumes.
     pub queue: String,
-    /// How long ago it said that it lives, in seconds. It does so every 5 s.
+    /// Time since its last heartbeat, in seconds. It sends one every 5 s.
     pub heartbeat_age_seconds: f64,
-    /// Jobs in its hands.
+    /// Ids of the jobs that it is running.
     pub running: Vec<String>,
 }
 
-/// The workers that were seen in the last hour, the last seen first; 500 at most.
+/// Returns at most 500 workers that were seen in the last hour, last seen first.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn workers(pool: &PgPool) -> Result<Vec<Worker>, Error> {
     let running = JobState::Running.condition();
     let sql = format!(

@@ -1,4 +1,4 @@
-//! What people do to the queue. Everything they do is noted, in the transaction that does it.
+//! Actions of operators on the queue. Each is recorded in the transaction that does it.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,23 +10,23 @@ use super::{
 };
 use crate::postgres::{Database, Error, Session};
 
-/// The most jobs that one action on a filter changes.
+/// Maximum number of jobs that one action on a filter changes.
 pub const MAX_CHANGED: i64 = 10_000;
 
-/// What can be done to a job.
+/// Action on a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Run it again now, with one attempt more if it has none left.
+    /// Run the job again now, with one more attempt if it has none left.
     Retry,
-    /// Run it now, although it is to be run later.
+    /// Run the job now, although it is due later.
     Run,
-    /// Never run it: it is dead.
+    /// Never run the job: it becomes dead.
     Cancel,
 }
 
 impl Action {
-    /// Its name, as in paths and in the log of actions.
+    /// Returns the name, as in paths and in the log of interventions.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -36,7 +36,9 @@ impl Action {
         }
     }
 
-    /// The states in which a job can be for it. A worker that has a job in its hands can't be told to drop it.
+    /// Returns the states in which a job allows this action.
+    ///
+    /// A running job allows none, since its worker can't be made to drop it.
     #[must_use]
     pub const fn allowed_in(self) -> &'static [JobState] {
         match self {
@@ -60,20 +62,20 @@ impl Action {
     }
 }
 
-/// Who does something, and to what, in words.
+/// Actor and target of an action, in words.
 #[derive(Debug, Clone, Copy)]
 pub struct Note<'a> {
-    /// Who: the name of an API key, or an address.
+    /// Actor: the name of an API key, or an address.
     pub actor: &'a str,
-    /// To what: a job, or a filter.
+    /// Target: a job, or a filter.
     pub target: &'a str,
 }
 
-/// Does it to those of these jobs that are in a state for it. Returns how many.
+/// Does the action to those of these jobs whose state allows it. Returns how many.
 ///
 /// # Errors
 ///
-/// [`Error`]; nothing was done, but for [`Error::OutcomeUnknown`].
+/// Fails if the transaction fails; nothing changed, except perhaps with [`Error::OutcomeUnknown`].
 pub async fn act(
     database: &Database,
     action: Action,
@@ -107,11 +109,11 @@ pub async fn act(
         .await
 }
 
-/// Does it to the jobs of a filter, up to [`MAX_CHANGED`] of them. Returns how many.
+/// Does the action to the jobs that match a filter, up to [`MAX_CHANGED`]. Returns how many.
 ///
 /// # Errors
 ///
-/// [`Error`]; what was done in earlier transactions stays done.
+/// Fails if the database call fails; what was done in earlier transactions stays done.
 pub async fn act_on_all(
     database: &Database,
     action: Action,
@@ -120,19 +122,20 @@ pub async fn act_on_all(
 ) -> Result<u64, Error> {
     let ids = inspect::ids(&database.pool, filter, MAX_CHANGED).await?;
     let mut changed = 0;
-    // In parts, so that none of them holds its locks for long.
+    // In chunks, so that no transaction holds its locks for long.
     for ids in ids.chunks(1000) {
         changed += act(database, action, ids, note).await?;
     }
     Ok(changed)
 }
 
-/// Keeps the jobs of a queue from being handed out, or lets them again. Returns whether it was otherwise before. Workers
-/// see it at their next look, four times a second; jobs in hand finish.
+/// Pauses or resumes a queue. Returns whether that changed anything.
+///
+/// Workers see it at their next poll, four times a second. Running jobs finish.
 ///
 /// # Errors
 ///
-/// [`Error`]; nothing was done, but for [`Error::OutcomeUnknown`].
+/// Fails if the transaction fails; nothing changed, except perhaps with [`Error::OutcomeUnknown`].
 pub async fn pause(
     database: &Database,
     queue: &str,
@@ -185,14 +188,14 @@ async fn record(
     Ok(affected)
 }
 
-/// The actor of what the janitor does.
+/// Actor of the janitor's interventions.
 pub const JANITOR: &str = "janitor";
 
-/// Notes what the janitor had to put right: each time it is the trace of a failure.
+/// Records something that the janitor had to put right, each time the trace of a failure.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn note_find(
     pool: &PgPool,
     action: &str,
@@ -208,28 +211,29 @@ pub async fn note_find(
     Ok(())
 }
 
-/// Something that was done to the queue by others than its workers.
+/// Action on the queue by anyone but its workers.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct Intervention {
-    /// Its identity; ascends.
+    /// Id of the intervention; ids ascend.
     pub id: i64,
-    /// When.
+    /// Time of the action.
     pub at: DateTime<Utc>,
-    /// Who: the name of an API key, an address, or [`JANITOR`].
+    /// Actor: the name of an API key, an address, or [`JANITOR`].
     pub actor: String,
-    /// What: an [`Action`]'s name, `pause`, `resume`; of the janitor: `sweep`, `rescue`, `bury`.
+    /// Action: an [`Action`]'s name, `pause` or `resume`; of the janitor `sweep`, `rescue` or
+    /// `bury`.
     pub action: String,
-    /// To what, in words: a job, a queue, a filter.
+    /// Target in words: a job, a queue, a filter.
     pub target: String,
-    /// How many jobs it changed, or holds; of a queue 1, and 0 where it was so already.
+    /// Number of jobs changed, or of holds; for a pause or resume 1, or 0 if it changed nothing.
     pub affected: i64,
 }
 
-/// A page of them, the last first, before the one with this id.
+/// Lists a page of interventions, newest first, before the one with this id.
 ///
 /// # Errors
 ///
-/// [`Error`].
+/// Fails if the database call fails.
 pub async fn interventions(
     pool: &PgPool,
     before: Option<i64>,

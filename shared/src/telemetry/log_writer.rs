@@ -1,9 +1,10 @@
 //! A writer for the log that never blocks its callers.
 //!
-//! Lines are copied into a bounded buffer, and a thread writes them out. When nobody reads the log (a collector that hangs,
-//! a pipe that is not drained, Ctrl-S), the buffer fills up and further lines are dropped and counted: it costs log lines,
-//! not requests. `tracing-appender` is no substitute: it bounds lines instead of bytes, allocates for each line, does not
-//! report a loss, and prints to standard output, which may be stuck as well, when its flush times out.
+//! Lines are copied into a bounded buffer, and a thread writes them out. When nobody reads the log
+//! (a collector that hangs, a pipe that is not drained, Ctrl-S), the buffer fills up and further
+//! lines are dropped and counted: it costs log lines, not requests. `tracing-appender` is no
+//! substitute: it bounds lines instead of bytes, allocates for each line, does not report a loss,
+//! and prints to standard output, which may be stuck as well, when its flush times out.
 
 use std::{
     io::{self, Write},
@@ -15,10 +16,14 @@ use std::{
 
 use prometheus::{IntCounter, register_int_counter};
 
-/// Size of the buffer in bytes: about 5,000 lines. While it is written out, another one of this size fills.
+/// Size of the buffer in bytes: about 5,000 lines.
+///
+/// While it is written out, another buffer of this size fills.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The largest write that a pipe takes whole, in bytes. Lines of several processes that share a pipe do not mix then.
+/// Maximum size in bytes of a write that a pipe takes whole.
+///
+/// Lines of several processes that share a pipe do not mix then.
 const ATOMIC_WRITE_BYTES: usize = 4096;
 
 /// Log lines that this process dropped.
@@ -30,7 +35,7 @@ pub static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     .expect("each name is registered once")
 });
 
-/// Handle of a buffer that a thread writes out. Each write is taken whole or dropped, and never fails.
+/// Handle of a buffer that a thread writes out. A write is taken whole or dropped, and never fails.
 #[derive(Debug)]
 pub(super) struct LogWriter(Arc<Buffer>);
 
@@ -52,11 +57,14 @@ struct State {
 }
 
 impl LogWriter {
-    /// Starts the thread that writes to `target`. It calls `report_loss` with the number of lines lost, once lines can be
-    /// written again.
+    /// Starts the thread that writes to `target`.
+    ///
+    /// The thread calls `report_loss` with the number of lines lost, once lines can be written
+    /// again.
     ///
     /// # Errors
     ///
+    /// Fails if the system can't start another thread.
     /// When the system has no thread left.
     pub(super) fn start(
         target: impl Write + Send + 'static,
@@ -88,7 +96,7 @@ impl Write for &LogWriter {
             state.dropped += 1;
             DROPPED.inc();
         } else {
-            // The thread sleeps only while there is nothing, so that most lines cost no system call.
+            // The thread sleeps only while the buffer is empty, so most lines cost no system call.
             let was_empty = state.pending.is_empty();
             state.pending.extend_from_slice(line);
             drop(state);
@@ -132,7 +140,9 @@ impl Buffer {
         }
     }
 
-    /// Waits for lines, moves them to `batch`, which is empty, and returns how many were dropped after them.
+    /// Waits for lines, moves them to `batch`, and returns how many were dropped after them.
+    ///
+    /// `batch` must be empty.
     fn take(&self, batch: &mut Vec<u8>) -> u64 {
         let mut state = self.lock();
         state.is_writing = false;
@@ -181,7 +191,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// Takes a write when the test says so; fails when it says that.
+    /// Takes a write when the test sends `true`, and fails it when the test sends `false`.
     struct Target {
         may_write: Receiver<bool>,
         written: SyncSender<String>,
@@ -223,10 +233,10 @@ mod tests {
         for _ in 0..LINES {
             (&writer).write_all(&line).unwrap();
         }
-        assert!(DROPPED.get() > LINES / 2, "10 MB are more than it keeps");
+        assert!(DROPPED.get() > LINES / 2, "10 MB exceed the buffer");
         let began = Instant::now();
         writer.flush_within(Duration::from_millis(50));
-        assert!(began.elapsed() < LONG, "a flush has its limit");
+        assert!(began.elapsed() < LONG, "a flush has a timeout");
         assert_eq!(REPORTED.load(Ordering::Relaxed), 0);
 
         let reading = thread::spawn(move || {

@@ -1,6 +1,7 @@
-//! Logs a warning that comes again and again once, and then how often it came.
+//! Suppression of repeated warnings: each is logged once, and then how often it was repeated.
 //!
-//! An outage fails every request for the same reason: 20,000 lines that say the same hide the one that does not.
+//! An outage fails every request for the same reason: 20,000 lines that say the same hide the one
+//! that does not.
 
 use std::{
     collections::HashMap,
@@ -21,40 +22,46 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// How often repetitions are reported. A kind that did not come for as long is logged in full again.
+/// Interval at which repetitions are reported.
+///
+/// A kind that did not occur for as long is logged in full again.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many errors of one kind are logged in full, with the id of their request: a client was told to name it.
+/// Number of errors of one kind that are logged in full, with the id of their request.
+///
+/// Clients are told to quote the id.
 const ERRORS_IN_FULL: u64 = 100;
 
-/// Beyond this many kinds, a further one is counted by the line of code that logs it, whatever it says.
+/// Maximum number of kinds.
+///
+/// Beyond it, events are counted by the line of code that logs them, whatever their text.
 const KINDS_MAX: usize = 100;
 
 /// Counts of the recent warnings and errors.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Repeats(Arc<Mutex<HashMap<Kind, Count>>>);
 
-/// Events that count as the same: logged by the same line of code, with the same text.
+/// Kind of an event: events of one kind are logged by the same line of code, with the same text.
 type Kind = (Identifier, Text);
 
-/// What an event says, without what differs each time, such as ids and durations.
+/// Text of an event, without what differs each time, such as ids and durations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Text {
     message: String,
-    /// The field `error`, or `summary`, which is how sqlx names a slow statement.
+    /// The field `error`, or `summary`, in which sqlx puts a slow statement.
     details: String,
 }
 
 #[derive(Debug)]
 struct Count {
     level: Level,
-    /// Of the first one.
+    /// Text of the first event.
     text: Text,
-    /// How many may still be logged in full.
+    /// Number of events that may still be logged in full.
     in_full: u64,
-    /// Neither logged nor reported yet.
+    /// Number of events that were neither logged nor reported yet.
     held_back: u64,
-    /// Whether it came since the last report.
+    /// Whether an event occurred since the last report.
     is_recent: bool,
 }
 
@@ -63,7 +70,7 @@ impl Repeats {
     ///
     /// # Errors
     ///
-    /// When the system has no thread left.
+    /// Fails if the system can't start another thread.
     pub(super) fn start() -> io::Result<Self> {
         let repeats = Self::default();
         let reported = repeats.clone();
@@ -78,7 +85,7 @@ impl Repeats {
         Ok(repeats)
     }
 
-    /// Logs how often each kind came again, and forgets those that did not come at all.
+    /// Logs how often each kind was repeated, and forgets the kinds that did not occur.
     pub(super) fn report(&self) {
         let mut repeated = Vec::new();
         self.lock().retain(|_, count| {
@@ -154,7 +161,7 @@ impl Visit for Text {
     }
 }
 
-/// A format whose lines are left out when they say what was said before.
+/// A log format that leaves out repeated events.
 pub(super) struct WithoutRepeats<F> {
     format: F,
     repeats: Repeats,
@@ -277,7 +284,7 @@ mod tests {
         assert_eq!((lines.len(), again.len()), (3 + 2 + 3, 3), "{lines:?}");
     }
 
-    /// A client was told that its request's id is in the log.
+    /// Clients are told that the id of their request is in the log.
     #[test]
     fn the_first_hundred_defects_are_logged_with_their_ids() {
         let lines = logged(|repeats| {

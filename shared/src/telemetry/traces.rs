@@ -1,7 +1,8 @@
-//! Traces: what became of a request, from its arrival to the job that runs minutes later in another process.
+//! Traces of requests, from their arrival to the job that runs minutes later in another process.
 //!
-//! They are made where `OTEL_EXPORTER_OTLP_ENDPOINT` says where to send them, and cost nothing where it does not. The other
-//! variables of OpenTelemetry's specification work, too, such as `OTEL_TRACES_SAMPLER`.
+//! They are recorded if `OTEL_EXPORTER_OTLP_ENDPOINT` says where to send them, and cost nothing
+//! otherwise. The other variables of OpenTelemetry's specification work too, such as
+//! `OTEL_TRACES_SAMPLER`.
 
 use std::{collections::HashMap, env, sync::OnceLock};
 
@@ -20,15 +21,15 @@ use opentelemetry_sdk::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Where W3C puts a trace, in headers and in a job's metadata.
+/// Name of the W3C trace context, in headers and in a job's metadata.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The longest that is taken over, in bytes; W3C's has 55.
+/// Maximum length of an accepted trace context, in bytes. Those of W3C have 55.
 const MAX_BYTES: usize = 64;
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// Starts to send traces to the collector that the environment names; none when it names none.
+/// Starts to send traces to the collector that the environment names; none if it names none.
 pub(super) fn start(service: &'static str) -> anyhow::Result<Option<SdkTracer>> {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     if !is_set("OTEL_EXPORTER_OTLP_ENDPOINT") && !is_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
@@ -56,7 +57,7 @@ pub(super) fn start(service: &'static str) -> anyhow::Result<Option<SdkTracer>> 
     Ok(Some(tracer))
 }
 
-/// Sends what is still here.
+/// Sends the traces that are buffered.
 pub(super) fn stop() {
     if let Some(provider) = PROVIDER.get()
         && let Err(error) = provider.shutdown()
@@ -65,13 +66,13 @@ pub(super) fn stop() {
     }
 }
 
-/// Whether traces are made.
+/// Whether traces are recorded.
 #[must_use]
 pub fn are_made() -> bool {
     PROVIDER.get().is_some()
 }
 
-/// Makes a span that was not entered yet a part of the trace that somebody else began. What is none is ignored.
+/// Adds a span that was not entered yet to the trace of `traceparent`. An invalid value is ignored.
 pub fn continue_with(span: &Span, traceparent: Option<&str>) {
     let Some(traceparent) = traceparent.filter(|text| are_made() && text.len() <= MAX_BYTES) else {
         return;
@@ -79,12 +80,12 @@ pub fn continue_with(span: &Span, traceparent: Option<&str>) {
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
     let context = TraceContextPropagator::new().extract(&carrier);
     if context.span().span_context().is_valid() {
-        // Fails for a span that nobody wants.
+        // Fails for a span that is not recorded.
         span.set_parent(context).ok();
     }
 }
 
-/// The current span's place in its trace, for those who continue it; none when nobody records it.
+/// Returns the trace context of the current span, for its continuation; none if it is not recorded.
 #[must_use]
 pub fn traceparent() -> Option<String> {
     if !are_made() {

@@ -1,4 +1,4 @@
-//! Fails the holds that have run out and restores their seats.
+//! Job that fails expired holds and returns their seats.
 
 use std::{array, collections::BTreeSet};
 
@@ -11,17 +11,23 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::supervise::JobError;
 
-/// Most bookings of a show that are remembered to have failed ahead of their jobs.
+/// Maximum number of bookings in a turn that are remembered to have failed ahead of their jobs.
 const MAX_AHEAD: usize = 20_000;
 
-/// The jobs of one worker, which run side by side, and what they know of each other.
+/// State that the concurrent jobs of one worker share.
 pub struct Jobs {
-    /// The jobs of a show take turns, because they would wait for each other in the database anyway. Each show has one of these,
-    /// by its id. It holds the bookings that failed ahead of their jobs, which then have nothing to do: in a big sale hundreds
-    /// of jobs are due in the same second, and most of them end here, without asking the database.
+    /// Turns of the jobs, chosen by the show's id.
+    ///
+    /// The jobs of a show would wait for each other in the database anyway.
+    ///
+    /// A turn holds the bookings that failed ahead of their jobs, which then have nothing to do. In
+    /// a big sale hundreds of jobs are due in the same second, and most of them end here, without a
+    /// database call.
     turns: [Mutex<BTreeSet<i64>>; 64],
-    /// Places for jobs that wait for a show which somebody keeps locked. The other jobs that need it give their turn up at
-    /// once, so that those for other shows get one.
+    /// Permits for jobs that wait for a show which another transaction keeps locked.
+    ///
+    /// Other jobs that need the show give up their turn at once, so that jobs for other shows get
+    /// one.
     waiting: Semaphore,
 }
 
@@ -35,19 +41,20 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// Runs the job: safe to run twice, early, late, or for bookings that are resolved or unknown.
+    /// Runs a job. It may run twice, early, late, or for bookings that are resolved or unknown.
     ///
     /// # Errors
     ///
-    /// [`JobError::Snooze`] until the next deadline while some of the bookings are still held;
-    /// [`JobError::Retry`] when the database fails or somebody keeps a show locked.
+    /// Fails with [`JobError::Snooze`] until the next deadline while some of the bookings are still
+    /// held, and with [`JobError::Retry`] if the database fails or another transaction keeps a show
+    /// locked.
     pub async fn run(&self, database: &Database, job: ExpireBookings) -> Result<(), JobError> {
         let outcome = self
             .expire(database, job)
             .await
             .map_err(|error| JobError::Retry(error.into()))?;
         if !outcome.expired.is_empty() {
-            tracing::info!(expired = outcome.expired.len(), "holds ran out");
+            tracing::info!(expired = outcome.expired.len(), "holds expired");
         }
         match outcome.next_deadline {
             Some(deadline) => Err(JobError::Snooze(deadline)),
@@ -68,7 +75,9 @@ impl Jobs {
         }
     }
 
-    /// Leaves of the job what no other one has done.
+    /// Expires the bookings of a job in its turn, except those that another job has failed already.
+    ///
+    /// These are removed from `job`.
     async fn expire_in_turn(
         &self,
         database: &Database,
@@ -84,7 +93,7 @@ impl Jobs {
         let outcome = expire::expire(&mut Session::new(database).impatient(), job).await?;
         let named = |id: &&i64| job.booking_ids.contains(id);
         ahead.extend(outcome.expired.iter().filter(|id| !named(id)));
-        // Another worker may have their jobs.
+        // Another worker may have the jobs of these bookings, so they may never be removed.
         while ahead.len() > MAX_AHEAD {
             ahead.pop_first();
         }

@@ -1,4 +1,4 @@
-//! How new bookings are written, with what belongs to them.
+//! Insertion of new bookings, with their seat counters, expiry job and idempotency keys.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use crate::{
     telemetry::traces,
 };
 
-/// What is to be written.
+/// New bookings to write.
 #[derive(Default)]
 pub(super) struct New<'r> {
     bookings: Vec<Booking>,
-    /// Whether the show of each of them limits the seats of a user.
+    /// For each booking, whether its show limits the seats of a user.
     counts_per_user: Vec<bool>,
-    /// Which of the bookings were asked for with a key, by their positions.
+    /// Claims of the bookings requested with a key, with the position of the booking.
     claims: Vec<(usize, &'r Claim)>,
 }
 
@@ -46,8 +46,10 @@ impl<'r> New<'r> {
         self.counts_per_user.push(hold.counts_per_user);
     }
 
-    /// Writes them, takes their seats from the shows, remembers their keys, and enqueues the one job that will expire them
-    /// all: all of it is there or nothing. Returns them with their ids.
+    /// Writes the bookings, all or none, and returns them with their ids.
+    ///
+    /// With them it takes their seats from the shows, records their idempotency keys, and enqueues
+    /// the one job that will expire them all.
     pub(super) async fn insert(
         mut self,
         tx: &mut PgConnection,
@@ -62,7 +64,7 @@ impl<'r> New<'r> {
             Engine::Postgres => self.insert_at_once(tx, locked, now).await?,
             Engine::Citus => self.insert_on_citus(tx, locked, now).await?,
         };
-        // They were inserted in this order, so that their ids ascend in it.
+        // The rows were inserted in this order, so their ids ascend in it.
         for (booking, id) in self.bookings.iter_mut().zip(ids) {
             booking.id = id;
         }
@@ -74,10 +76,15 @@ impl<'r> New<'r> {
         Ok(self.bookings)
     }
 
-    /// In one statement, since each would be a round trip while the shows are locked. So the job's row is ours, as apalis
-    /// would write it. As in `Locked::add_available_seats`, a counter is never clamped, and the range of keys spares the old
-    /// versions of a hot show's row, in whatever order the planner joins. Where the clock was set back, each booking
-    /// remembers how late it was before; a second is what transactions that run side by side may differ by.
+    /// Inserts in one statement, since each statement is a round trip while the shows are locked.
+    ///
+    /// It writes the job's row itself, as apalis would. As in `Locked::add_available_seats`, a
+    /// counter is never clamped, and the range of keys skips the old versions of a hot show's row,
+    /// in whatever order the planner joins.
+    ///
+    /// If the clock was set back, each booking records the latest time of the bookings before it
+    /// (`clock_high`). A difference of up to one second is ignored: concurrent transactions may
+    /// have it.
     async fn insert_at_once(
         &self,
         tx: &mut PgConnection,
@@ -141,9 +148,11 @@ impl<'r> New<'r> {
         Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
-    /// In a statement for each server. None looks for the newest booking of all, which is on another one; so a clock that is set
-    /// back shows in lists by time. Citus could do the one for all, by way of files for what its parts say to each other,
-    /// in three times the time.
+    /// Inserts in one statement for each server.
+    ///
+    /// No statement looks for the newest booking of all shows, which is on another server. So a
+    /// clock that is set back shows in lists by time. Citus could run one statement for all, but
+    /// its parts would exchange data through files, which takes three times as long.
     async fn insert_on_citus(
         &self,
         tx: &mut PgConnection,
@@ -175,7 +184,7 @@ impl<'r> New<'r> {
         )
         .fetch_all(&mut *tx)
         .await?;
-        // Not VALUES: see `postgres::citus`.
+        // `SELECT`, not `VALUES`: see `postgres::citus`.
         let inserted = sqlx::query!(
             "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
                                    counts_per_user, created_at) OVERRIDING SYSTEM VALUE
@@ -198,7 +207,7 @@ impl<'r> New<'r> {
         Ok(ids)
     }
 
-    /// When the job is due.
+    /// Returns when the job is due: at the earliest deadline.
     fn first_deadline(&self) -> Option<DateTime<Utc>> {
         self.bookings.iter().map(|booking| booking.expires_at).min()
     }

@@ -14,7 +14,7 @@ fn request(show_id: i64, number_of_seats: i32) -> Request {
     }
 }
 
-/// A request of this user with this key.
+/// Creates a request of this user with this key.
 fn keyed(user: &str, seats: i32, key: &str) -> Request {
     let key = Key {
         owner: 0,
@@ -141,7 +141,8 @@ fn limits_of_a_show_are_checked_before_its_seats() {
 }
 
 proptest! {
-    /// Invariant 1, for every batch: no show gives more seats than it has, and no seat is lost.
+    /// Invariant 1 holds for every batch: no show gives more seats than it has, and no seat is
+    /// lost.
     #[test]
     fn a_batch_never_oversells(
         seats in proptest::collection::vec(0..60_i32, 1..4),
