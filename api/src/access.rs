@@ -1,4 +1,4 @@
-//! What a handler asks of its caller.
+//! Permissions that handlers require of their callers.
 
 use std::marker::PhantomData;
 
@@ -10,24 +10,24 @@ use shared::{
 
 use crate::problem::Problem;
 
-/// The owner of what comes without an API key.
+/// Owner of the idempotency keys of requests without an API key.
 const ANYONE: i64 = 0;
 
-/// What a handler asks of its caller.
+/// A permission that a handler requires of its caller.
 pub(crate) trait Permission {
     /// The scope that the caller's key must have.
     const SCOPE: Scope;
 }
 
-/// To see and steer the queue.
+/// Permission to monitor the system and administer the queue.
 pub(crate) struct Administer;
-/// To find and list shows.
+/// Permission to find and list shows.
 pub(crate) struct ReadShows;
-/// To create shows.
+/// Permission to create shows.
 pub(crate) struct WriteShows;
-/// To find and list bookings.
+/// Permission to find and list bookings.
 pub(crate) struct ReadBookings;
-/// To reserve, confirm, extend and cancel.
+/// Permission to reserve, confirm, extend and cancel bookings.
 pub(crate) struct WriteBookings;
 
 impl Permission for Administer {
@@ -46,9 +46,11 @@ impl Permission for WriteBookings {
     const SCOPE: Scope = Scope::BookingsWrite;
 }
 
-/// A caller who may do this. The first argument of a handler, so that nothing is read for one who may not.
+/// A caller with the permission `P`.
+///
+/// The first argument of a handler, so that nothing is read for a caller without the permission.
 pub(crate) struct Caller<P> {
-    /// Whose idempotency keys are meant.
+    /// Owner of the caller's idempotency keys.
     pub(crate) owner: i64,
     identity: Identity,
     permission: PhantomData<P>,
@@ -74,12 +76,12 @@ impl<S: Send + Sync, P: Permission> FromRequestParts<S> for Caller<P> {
 }
 
 impl<P> Caller<P> {
-    /// Whether it may do what another scope is for, too.
+    /// Returns whether the caller has another scope too.
     pub(crate) fn may_also(&self, scope: Scope) -> bool {
         self.identity.may(scope).is_ok()
     }
 
-    /// Who it is, for people: the name of the key, or the address.
+    /// Returns the name of the caller's API key, or the caller's address, for people.
     pub(crate) fn name(&self) -> String {
         match &self.identity {
             Identity::Key(key) => key.stored.name.clone(),

@@ -1,4 +1,4 @@
-//! The admin listener: metrics, the queue, and a dashboard for people on duty at a sale.
+//! The admin listener: metrics, queue administration, and a dashboard for operators.
 
 mod dashboard;
 mod figures;
@@ -23,31 +23,31 @@ use tokio_util::sync::CancellationToken;
 use self::{system::System, watch::Watch};
 use crate::problem::Problem;
 
-/// Where it listens when it is not told otherwise.
+/// Default port of the admin listener.
 pub(crate) const USUAL_PORT: u16 = 5001;
 
-/// Some people with a page each, and Prometheus.
+/// Limits of the listener: sized for Prometheus and a few operators with a dashboard each.
 pub(crate) const BOUNDS: Bounds = Bounds {
     connections: 500,
     head: Duration::from_secs(20),
 };
 
-/// The most requests that are worked on at the same time.
+/// Maximum number of requests in flight.
 pub(crate) const IN_FLIGHT_MAX: usize = 100;
 
-/// What every handler can reach.
+/// State shared by all handlers of the admin listener.
 pub(crate) struct AdminState {
-    /// For those who watch.
+    /// Connections for monitoring, apart from those of the API.
     database: Database,
-    /// Of the API, to tell how much of it is used.
+    /// Connection pool of the API, to report its use.
     api_pool: PgPool,
     watch: Arc<Watch>,
     system: System,
-    /// Places for lists, as in the API.
+    /// Permits for lists, as in the API.
     pub(crate) lists: Arc<FairSemaphore>,
 }
 
-/// Looks at the system until `stop`, and makes the routes that tell what is seen.
+/// Returns the routes of the admin listener, and polls the system until `stop` is cancelled.
 pub(crate) fn router(api_database: &Database, stop: &CancellationToken) -> Router {
     let database = api_database.watching();
     let watch = Watch::start(&database.pool, stop);

@@ -1,4 +1,4 @@
-//! Which web pages of other origins may use the API.
+//! CORS: access to the API for web pages of other origins.
 
 use axum::http::{
     HeaderName, HeaderValue, Method,
@@ -11,24 +11,26 @@ use std::time::Duration;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::{Origin, Url};
 
-/// All of them.
+/// Allows all origins.
 pub(crate) const ANY: &str = "*";
 
-/// For the command line: an origin as browsers write it, since it is compared with what they send.
+/// Parses an origin from the command line.
+///
+/// It must be written as browsers write it, since it is compared with what they send.
 pub(crate) fn origin(text: &str) -> Result<HeaderValue, String> {
     let text = text.trim();
     if text != ANY {
         if text.contains('*') {
-            return Err("an origin has no wildcard; `*` alone allows all origins".to_owned());
+            return Err("an origin has no wildcards; `*` alone allows all origins".to_owned());
         }
         let url = Url::parse(text)
-            .map_err(|error| format!("{error}; an origin is such as https://tickets.example"))?;
+            .map_err(|error| format!("{error}; an origin looks like https://tickets.example"))?;
         let origin = match url.origin() {
             origin @ Origin::Tuple(..) => origin.ascii_serialization(),
-            // Of apps, such as capacitor://localhost.
+            // The origins of apps, such as capacitor://localhost.
             Origin::Opaque(_) => match url.host_str() {
                 Some(host) => format!("{}://{host}", url.scheme()),
-                None => return Err("an origin is such as https://tickets.example".to_owned()),
+                None => return Err("an origin looks like https://tickets.example".to_owned()),
             },
         };
         if origin != text {
@@ -38,7 +40,7 @@ pub(crate) fn origin(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|error| error.to_string())
 }
 
-/// What browsers are told; nothing when no page of another origin may use it.
+/// Returns the CORS middleware; none if no page of another origin may use the API.
 pub(crate) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
     let origins = match origins {
         [] => return None,
@@ -90,12 +92,12 @@ mod tests {
             ("https://tickets.example/shop", "https://tickets.example"),
             ("https://me@tickets.example", "https://tickets.example"),
             ("https://müller.example", "https://xn--mller-kva.example"),
-            ("tickets.example", "such as"),
-            ("null", "such as"),
-            ("", "such as"),
+            ("tickets.example", "looks like"),
+            ("null", "looks like"),
+            ("", "looks like"),
             ("https://*.example", "wildcard"),
-            ("mailto:me", "such as"),
-            ("file:///tmp", "such as"),
+            ("mailto:me", "looks like"),
+            ("file:///tmp", "looks like"),
         ] {
             let error = origin(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");

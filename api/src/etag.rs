@@ -1,5 +1,7 @@
-//! Entity tags: clients that know a version of a resource, and want it only when it has changed (`If-None-Match`) or
-//! changed only when it has not (`If-Match`). RFC 9110, section 13.
+//! Entity tags and conditional requests (RFC 9110, section 13).
+//!
+//! With `If-None-Match`, a client gets a resource only if it has changed; with `If-Match`, the
+//! client changes it only if it has not.
 
 use axum::{
     Json,
@@ -41,14 +43,14 @@ impl From<Show> for Tagged<Show> {
 }
 
 impl<T> Tagged<T> {
-    /// What is told of a resource of this version.
+    /// Tags a representation of a resource with the resource's version.
     pub(crate) fn new(version: String, thing: T) -> Self {
         Self { version, thing }
     }
 }
 
 impl<T: Serialize> Tagged<T> {
-    /// 304 without a body when the client has it already.
+    /// Returns the resource, or 304 without a body if the client already has this version.
     pub(crate) fn unless(self, known: &IfNoneMatch) -> Response {
         if known
             .0
@@ -71,12 +73,12 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
     }
 }
 
-/// Entity tags that a client names.
+/// Entity tags in a request header.
 #[derive(Debug, PartialEq)]
 enum Tags {
-    /// `*`: whatever it is.
+    /// `*`, which matches any version.
     Any,
-    /// Their opaque parts.
+    /// Opaque parts of the listed tags.
     These(Vec<String>),
 }
 
@@ -89,14 +91,14 @@ impl Tags {
     }
 }
 
-/// The versions for which the request is meant; none: whatever it is.
+/// Versions that the request applies to; none: any version.
 pub(crate) struct IfMatch(pub(crate) Option<Vec<String>>);
 
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // A weak tag never matches here.
+        // `If-Match` uses strong comparison: a weak tag never matches.
         Ok(Self(match parse(&parts.headers, &IF_MATCH, |_| None)? {
             None | Some(Tags::Any) => None,
             Some(Tags::These(tags)) => Some(tags),
@@ -104,7 +106,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
-/// The versions that the client has already.
+/// Versions that the client already has.
 pub(crate) struct IfNoneMatch(Option<Tags>);
 
 impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
@@ -115,7 +117,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
     }
 }
 
-/// The tags of all headers of this name; `weak` says what a weak one stands for.
+/// Parses the tags in all headers of this name. `weak` converts a weak tag, or drops it.
 fn parse(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -134,7 +136,7 @@ fn parse(
         }
         let tags = tags.get_or_insert_with(Vec::new);
         loop {
-            // Empty elements of a list stand for nothing.
+            // Empty list elements are ignored.
             rest = rest.trim_start_matches([',', ' ', '\t']);
             if rest.is_empty() {
                 break;

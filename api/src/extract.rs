@@ -1,4 +1,4 @@
-//! The parts of a request, decoded and validated. What does not fit is answered with one of our problems.
+//! Extractors that decode and validate the parts of a request, or reject it with a [`Problem`].
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     problem::Problem,
 };
 
-/// A query string whose values are within their bounds.
+/// A decoded and validated query string.
 pub(crate) struct Query<T>(pub(crate) T);
 
 impl<S, T> FromRequestParts<S> for Query<T>
@@ -35,10 +35,10 @@ where
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let query = parts.uri.query().unwrap_or_default();
-        // Otherwise what is none would be replaced, and something else be looked for.
+        // The decoder would replace invalid UTF-8, and the handler would search for something else.
         percent_decode_str(query)
             .decode_utf8()
-            .map_err(|_| Problem::Malformed("The query is not UTF-8.".into()))?;
+            .map_err(|_| Problem::Malformed("The query string is not valid UTF-8.".into()))?;
         let decoder = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         let value: T = serde_path_to_error::deserialize(decoder)
             .map_err(|error| Problem::MalformedQuery(faults::of_parameter(&error)))?;
@@ -86,7 +86,7 @@ impl FromRequestParts<Arc<AdminState>> for ListPermit {
     }
 }
 
-/// The variable parts of the path.
+/// The decoded path parameters.
 pub(crate) struct Path<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
@@ -100,7 +100,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// The id in the path.
+/// The numeric id in the path.
 pub(crate) struct Id(pub(crate) i64);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -111,21 +111,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
             .await
             .map(|path| Self(path.0))
             .map_err(|_| {
-                Problem::Malformed("The id in the path is not a whole number below 2^63.".into())
+                Problem::Malformed("The id in the path is not an integer below 2^63.".into())
             })
     }
 }
 
-/// The header `Idempotency-Key`, if it was sent: what makes a request repeatable.
+/// The header `Idempotency-Key`, if it was sent, which makes a request safe to retry.
 pub(crate) struct IdempotencyKey(Option<String>);
 
-/// The longest idempotency key, in bytes.
+/// Maximum length of an idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
 impl IdempotencyKey {
     const HEADER: &str = "idempotency-key";
 
-    /// A claim of the key for this request of its owner; none without a key.
+    /// Returns the owner's claim to the key for this request; none if no key was sent.
     pub(crate) fn claim(self, owner: i64, operation: &str, body: &impl Serialize) -> Option<Claim> {
         let key = Key {
             owner,
@@ -148,17 +148,19 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
         match key.to_str() {
             Ok(key) if is_valid && values.next().is_none() => Ok(Self(Some(key.to_owned()))),
             _ => Err(Problem::Malformed(format!(
-                "Idempotency-Key is sent once and has 1 to {MAX_KEY_BYTES} visible ASCII characters."
+                "Send Idempotency-Key once, with 1 to {MAX_KEY_BYTES} visible ASCII characters."
             ))),
         }
     }
 }
 
-/// For validation: a name looks as it is wherever it is shown. It has no control character (NUL, which the database can't store,
-/// is one of them), none that is not seen, and none that changes the direction of others. The joiners U+200C and U+200D,
-/// which some scripts and emoji need, come after a character of those.
+/// Validates that a name is displayed as it is written, wherever it appears.
 ///
-/// The patterns in the description say the same.
+/// It may contain no control character (such as NUL, which the database cannot store), no invisible
+/// character, and none that changes the direction of others. The joiners U+200C and U+200D, which
+/// some scripts and emoji need, may follow only a character that is neither ASCII nor a joiner.
+///
+/// The patterns in the `OpenAPI` document are equivalent.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "garde's signature")]
 pub(crate) fn plain_to_see(text: &str, &(): &()) -> garde::Result {
     let mut before = ' ';
@@ -185,6 +187,6 @@ pub(crate) fn plain_to_see(text: &str, &(): &()) -> garde::Result {
     Ok(())
 }
 
-/// What is said of a name that is not [`plain_to_see`].
+/// Error of a name that is not [`plain_to_see`].
 pub(crate) const NOT_PLAIN: &str =
-    "contains a character that is not seen, or that changes how others are shown";
+    "contains a character that is invisible or changes how others are displayed";

@@ -1,7 +1,8 @@
-//! What is wrong with the values of a request: all of it at once.
+//! Validation errors in the values of a request, reported all at once.
 //!
-//! garde's rules beside the fields tell whether a request is valid, and what is out of bounds. serde stops at the first value
-//! that it can't read; then the rest is found with the schema by which the API describes itself.
+//! garde's rules beside the fields decide whether a request is valid, and which values are out of
+//! bounds. serde stops at the first value that it cannot decode; the other errors are then found
+//! with the schema in the `OpenAPI` document.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -15,16 +16,18 @@ use utoipa::ToSchema;
 
 use crate::{extract::NOT_PLAIN, openapi, problem::Problem, routes::shows};
 
-/// One value that is out of bounds.
+/// Validation error of one value.
 #[derive(Debug, Serialize)]
 pub(crate) struct Fault {
-    /// Where in the body (JSON pointer) or the query (parameter name).
+    /// Location in the body (JSON pointer) or in the query (parameter name).
     pub(crate) pointer: String,
-    /// What is wrong with it.
+    /// Description of the error.
     pub(crate) detail: String,
 }
 
-/// All values of a decoded request that are out of bounds. The prefix makes their names pointers.
+/// Checks the bounds of all values of a decoded request, and reports each value out of bounds.
+///
+/// The prefix makes pointers of field names.
 pub(crate) fn validate<T: Validate<Context = ()>>(value: &T, prefix: &str) -> Result<(), Problem> {
     value.validate().map_err(|report| {
         let faults = report.iter().map(|(path, error)| Fault {
@@ -35,9 +38,11 @@ pub(crate) fn validate<T: Validate<Context = ()>>(value: &T, prefix: &str) -> Re
     })
 }
 
-/// All faults of a body that can't be read as a `T`, the one at which reading it ended among them.
+/// Returns all errors of a body that cannot be decoded as a `T`.
+///
+/// They include `first`, at which decoding stopped.
 pub(crate) fn of_unreadable<T: ToSchema>(body: &str, first: Fault) -> Problem {
-    // Reading ended before the end: the rest need not be JSON.
+    // Decoding stopped before the end: the rest may not be JSON.
     let value: Value = match serde_json::from_str(body) {
         Ok(value) => value,
         Err(error) => return malformed(&error),
@@ -55,8 +60,9 @@ pub(crate) fn of_unreadable<T: ToSchema>(body: &str, first: Fault) -> Problem {
     Problem::Invalid(faults)
 }
 
-/// The member of a body at which serde stopped: a value of the wrong type, a missing member, an unknown one, or one that is
-/// there twice.
+/// Returns the error of the member of a body at which serde stopped.
+///
+/// The member has the wrong type, or is missing, unknown or repeated.
 pub(crate) fn of_member(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
     let text = error.inner().to_string();
     let detail = text.split(" at line ").next().unwrap_or(&text);
@@ -75,7 +81,7 @@ pub(crate) fn of_member(error: &serde_path_to_error::Error<serde_json::Error>) -
     }
 }
 
-/// The parameter of a query at which serde stopped.
+/// Returns the error of the query parameter at which serde stopped.
 pub(crate) fn of_parameter(
     error: &serde_path_to_error::Error<serde_urlencoded::de::Error>,
 ) -> Fault {
@@ -87,34 +93,34 @@ pub(crate) fn of_parameter(
     Fault { pointer, detail }
 }
 
-/// The member that a message of serde is about, where serde reports it at what the member is in.
+/// Returns the member that a message of serde names, if serde reports the error at its parent.
 fn named(detail: &str) -> Option<&str> {
     ["missing field `", "duplicate field `"]
         .iter()
         .find_map(|prefix| detail.strip_prefix(prefix)?.strip_suffix('`'))
 }
 
-/// A member's name in a JSON pointer (RFC 6901).
+/// Escapes the name of a member for a JSON pointer (RFC 6901).
 fn escaped(member: &str) -> String {
     member.replace('~', "~0").replace('/', "~1")
 }
 
-/// A body that is no JSON.
+/// Returns the problem of a body that is not JSON.
 pub(crate) fn malformed(error: &serde_json::Error) -> Problem {
     if error.is_eof() && (error.line(), error.column()) == (1, 0) {
-        return Problem::Malformed("There is no body.".into());
+        return Problem::Malformed("The body is empty.".into());
     }
     Problem::Malformed(format!("The body is not valid JSON: {error}."))
 }
 
-/// The schemas of all bodies, by their names.
+/// Validators of the schemas of all request bodies, by name.
 static SCHEMAS: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
     let mut document = openapi::document();
     let schemas = document["components"]["schemas"].take();
     let schemas = schemas.as_object().into_iter().flatten();
     schemas
         .filter_map(|(name, schema)| {
-            // The schema of an answer may refer to others; bodies that are sent do not.
+            // Skips schemas that reference others: those of some responses, but of no request.
             let validator = jsonschema::options()
                 .should_validate_formats(true)
                 .with_format("date-time", |text: &str| shows::time(text).is_some())
@@ -125,7 +131,7 @@ static SCHEMAS: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
         .collect()
 });
 
-/// An error that is about several fields is a fault of each.
+/// Converts an error of the schema: an error about several fields becomes a fault of each.
 fn faults(error: &ValidationError<'_>) -> Vec<Fault> {
     let place = error.instance_path().as_str();
     let field = |name: &str, detail: &str| Fault {
@@ -142,9 +148,9 @@ fn faults(error: &ValidationError<'_>) -> Vec<Fault> {
         }
         ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
             .iter()
-            .map(|name| field(name, "there is no such field"))
+            .map(|name| field(name, "unknown field"))
             .collect(),
-        // In garde's words.
+        // In the words of garde's messages.
         ValidationErrorKind::Minimum { limit } => {
             vec![here(format!("lower than {limit}"))]
         }
@@ -155,7 +161,7 @@ fn faults(error: &ValidationError<'_>) -> Vec<Fault> {
             vec![here(NOT_PLAIN.to_owned())]
         }
         _ => vec![here(
-            // Without the value: it may be long, and it is the client's.
+            // Without the value: it may be long, and it belongs to the client.
             error.masked().to_string(),
         )],
     }

@@ -1,15 +1,17 @@
 //! Group commit: concurrent requests share one transaction.
 //!
-//! A row lock held across a COMMIT limits a hot show to one booking per flush of the write-ahead log. So requests
-//! gather: while one transaction is at the database, those that arrive wait together, and the next transaction
-//! takes them all; while that one waits for its locks, more of them join. A lone request is a batch of one and waits for nobody; there is no timer.
+//! A row lock held across a COMMIT limits a hot show to one booking per flush of the write-ahead
+//! log. So requests are batched: while one transaction is in flight, the requests that arrive wait,
+//! and the next transaction takes them all. While that transaction waits for its locks, more
+//! requests join it. A lone request is a batch of one and does not wait; there is no timer.
 //!
-//! Measured: batches feed on each other, so few lanes with big batches are faster than many lanes.
+//! Measured: batches reinforce each other, so few lanes with big batches are faster than many
+//! lanes.
 //!
-//! A batch that can't have one of its locks soon, because somebody keeps it, goes on without the requests for it: they wait apart,
-//! on a [detour].
+//! If a batch cannot acquire one of its locks soon, because another session holds it, the batch
+//! goes on without the requests that need this lock. Those wait outside the lane, on a [detour].
 //!
-//! On [Citus](shared::postgres::citus) the requests of a transaction are for one show.
+//! On [Citus](shared::postgres::citus), all requests of a transaction are for the same show.
 
 mod arrivals;
 mod detour;
@@ -48,60 +50,63 @@ use self::{
 };
 use crate::metrics::{BATCH_SECONDS, BATCH_SIZE, WAITING};
 
-/// What is done with requests of one kind.
+/// A kind of request, and how its batches run.
 pub(crate) struct Kind<Request, Answer> {
-    /// In metrics and traces.
+    /// Name in metrics and traces.
     pub(crate) name: &'static str,
     pub(crate) transaction: Transaction<Request, Answer>,
     pub(crate) find_missing: FindMissing<Request>,
 }
 
-/// Runs a batch in one transaction and answers each member, in their order. An error means that none was done, but
-/// for [`postgres::Error::OutcomeUnknown`].
+/// Runs a batch in one transaction and returns an answer for each member, in order.
+///
+/// An error means that no request was done, except [`postgres::Error::OutcomeUnknown`].
 pub(crate) type Transaction<Request, Answer> =
     for<'t> fn(
         &'t mut Session,
         &'t mut Batch<'_, Request>,
     ) -> BoxFuture<'t, Result<Vec<Answer>, postgres::Error>>;
 
-/// How requests are gathered.
+/// Limits of batches and lanes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The most requests that share a transaction. With 1, every request has its own, and as many run at the same
-    /// time as there are connections to the database.
+    /// Maximum number of requests that share a transaction.
+    ///
+    /// With 1, every request has its own transaction, and as many run concurrently as there are
+    /// connections to the database.
     pub(crate) batch_max: usize,
-    /// How many transactions of one kind may be at the database at the same time.
+    /// Maximum number of transactions of one kind in flight.
     pub(crate) lanes: usize,
-    /// The most requests that wait in front of a lane; bounds memory.
+    /// Maximum number of requests that wait for a lane; bounds memory.
     pub(crate) queue_max: usize,
 }
 
 /// Which requests can share a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
-    /// All of a lane.
+    /// All requests of a lane.
     Any,
-    /// Those with the same key.
+    /// Requests with the same key.
     SameKey,
 }
 
-/// Where the lanes run: a thread of their own, with connections of their own.
+/// The thread that runs the lanes, with its own connection pool.
 ///
-/// Among the tasks that serve HTTP, each of a transaction's round trips would wait until dozens of them had their
-/// turn, while the show stays locked.
+/// Among the tasks that serve HTTP, each round trip of a transaction would wait until dozens of
+/// those tasks had run, while the show stays locked.
 pub(crate) struct Lanes {
     limits: Limits,
     database: Database,
-    /// Of the callers' threads.
+    /// Database with the connection pool of the callers' threads.
     direct: Database,
     thread: Handle,
     runtime: Option<Runtime>,
-    /// For requests of all kinds that wait for a lock.
+    /// Permits for detours, shared by all kinds of requests.
     detours: Arc<Semaphore>,
 }
 
 impl Lanes {
-    /// Starts the thread. Its connections are opened when they are needed.
+    /// Starts the thread. Its connections are opened on demand.
     pub(crate) fn start(direct: &Database, limits: Limits) -> io::Result<Self> {
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -121,19 +126,19 @@ impl Lanes {
         })
     }
 
-    /// The most connections to the database that it opens.
+    /// Returns the maximum number of database connections of the lanes.
     pub(crate) fn connections(&self) -> u32 {
         self.database.pool.options().get_max_connections()
     }
 
-    /// Closes its connections, and ends the thread.
+    /// Closes the connections and stops the thread.
     pub(crate) async fn stop(self) {
         self.database.pool.close().await;
     }
 }
 
 impl Drop for Lanes {
-    /// Ends the thread, with whatever is still at the database.
+    /// Stops the thread, and abandons transactions in flight.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -141,24 +146,24 @@ impl Drop for Lanes {
     }
 }
 
-/// Reserve, confirm, cancel, extend and locate each have their lanes.
+/// Number of kinds with their own lanes: reserve, confirm, cancel, extend and locate.
 const KINDS: usize = 5;
 
-/// How long requests wait for locks, as long as a session does that waits for one.
+/// How long requests wait for locks: the usual lock timeout of a session.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why a request has no answer.
+/// Reason that a request got no answer.
 #[derive(Debug)]
 pub(crate) enum Unanswered {
-    /// Too many requests wait already. Nothing was done.
+    /// Too many requests are waiting. Nothing was done.
     Overloaded,
-    /// Its transaction failed, perhaps together with others.
+    /// The transaction of the request failed, perhaps shared with other requests.
     Failed(Arc<postgres::Error>),
-    /// Its transaction panicked.
+    /// The transaction of the request panicked, or the lane has stopped.
     Lost,
 }
 
-/// A request, and who waits for its answer.
+/// A request, and the caller that waits for its answer.
 struct Member<Request, Answer> {
     request: Request,
     caller: Caller<Answer>,
@@ -166,16 +171,16 @@ struct Member<Request, Answer> {
 
 struct Caller<Answer> {
     key: i64,
-    /// Of the request; none where no traces are made.
+    /// Span of the request; `Span::none()` if traces are off.
     span: Span,
     answer: oneshot::Sender<Answered<Answer>>,
 }
 
-/// What becomes of a request.
+/// Result of a request.
 type Answered<Answer> = Result<Answer, Unanswered>;
 
 impl<Request, Answer> Member<Request, Answer> {
-    /// For the caller whose span is the current one.
+    /// Returns a member for a caller in the current span, and the receiver of its answer.
     fn new(key: i64, request: Request) -> (Self, oneshot::Receiver<Answered<Answer>>) {
         let (answer, answered) = oneshot::channel();
         let span = if traces::are_made() {
@@ -187,7 +192,7 @@ impl<Request, Answer> Member<Request, Answer> {
         (Self { request, caller }, answered)
     }
 
-    /// Parts them, for a transaction with this span: the traces of each lead to it, and back.
+    /// Splits the request from its caller, and links the spans of caller and transaction both ways.
     fn join(self, span: &Span) -> (Request, Caller<Answer>) {
         span.follows_from(&self.caller.span);
         self.caller.span.follows_from(span);
@@ -202,13 +207,13 @@ impl<Request, Answer> Member<Request, Answer> {
 }
 
 impl<Answer> Caller<Answer> {
-    /// Whether nobody waits for the answer any more.
+    /// Returns whether the caller no longer waits for its answer.
     fn is_gone(&self) -> bool {
         self.answer.is_closed()
     }
 }
 
-/// What is told of the transactions of one kind.
+/// Metrics for one kind of transaction.
 #[derive(Clone)]
 struct Figures {
     kind: &'static str,
@@ -228,36 +233,36 @@ impl Figures {
     }
 
     fn observe(&self, members: usize, began: Instant) {
-        #[expect(clippy::cast_precision_loss, reason = "a thousand at most")]
+        #[expect(clippy::cast_precision_loss, reason = "at most a thousand")]
         self.size.observe(members as f64);
         self.seconds.observe(began.elapsed().as_secs_f64());
     }
 }
 
-/// Gathers the requests of one kind.
+/// Batches the requests of one kind into shared transactions.
 pub(crate) struct GroupCommit<Request, Answer> {
     direct: Database,
     figures: Figures,
     transaction: Transaction<Request, Answer>,
-    /// None when every request has its own transaction.
+    /// Empty if every request has its own transaction.
     lanes: Vec<Lane<Request, Answer>>,
     detours: Arc<Detours<Request, Answer>>,
     queue_max: usize,
 }
 
-/// The way to a lane.
+/// Handle of a lane.
 struct Lane<Request, Answer> {
     queue: mpsc::UnboundedSender<Member<Request, Answer>>,
     turn: Arc<Turn>,
 }
 
-/// One transaction of a lane at a time, and nobody overtakes.
+/// Limits a lane to one transaction at a time, without reordering requests.
 #[derive(Default)]
 struct Turn {
     running: Mutex<()>,
-    /// Requests that came and are in no transaction yet. Only who has the turn takes from it.
+    /// Number of requests not yet in a transaction. Only the holder of `running` takes any of them.
     waiting: AtomicUsize,
-    /// Whether the lane's last transaction had several requests, so that more of them are about to come.
+    /// Whether the lane's last transaction had several requests, so that more are about to arrive.
     is_busy: AtomicBool,
 }
 
@@ -266,7 +271,7 @@ where
     Request: Clone + Send + Sync + 'static,
     Answer: Send + 'static,
 {
-    /// Starts the lanes. They end when this is dropped.
+    /// Starts the lanes, which stop when this is dropped.
     pub(crate) fn start(kind: &Kind<Request, Answer>, lanes: &Lanes, sharing: Sharing) -> Self {
         let Limits {
             batch_max,
@@ -314,20 +319,21 @@ where
         }
     }
 
-    /// Does the request in a transaction with others, and waits for its answer. Requests with the same key are done
-    /// in the order in which they came.
+    /// Runs the request in a transaction with others, and waits for its answer.
     ///
-    /// A caller that goes away takes its request back if no transaction has taken it yet; the others don't notice.
+    /// Requests with the same key run in the order in which they arrive. A caller that goes away
+    /// withdraws its request, unless a transaction has taken it; other requests are unaffected.
     ///
     /// # Errors
     ///
-    /// [`Unanswered`].
+    /// Fails if the queue is full, or if the transaction fails or panics.
     pub(crate) async fn submit(&self, key: i64, request: Request) -> Answered<Answer> {
         if self.lanes.is_empty() {
             return self.run_here(Session::new(&self.direct), request).await;
         }
         let Lane { queue, turn } = &self.lanes[lane_of(key, self.lanes.len())];
-        // Who is alone spares itself the way to the lane's thread and back, which is as long as two round trips.
+        // A lone request avoids the trip to the lane's thread and back, which takes as long as two
+        // round trips to the database.
         if !turn.is_busy.load(SeqCst)
             && turn.waiting.load(SeqCst) == 0
             && !self.detours.are_under_way()
@@ -335,7 +341,8 @@ where
         {
             let session = Session::new(&self.direct).impatient();
             match self.run_here(session, request.clone()).await {
-                // Whoever came meanwhile waits for the turn, and not for the lock.
+                // Gives up the turn and joins the queue: requests that arrived meanwhile wait for
+                // the turn, not for the lock.
                 Err(Unanswered::Failed(error)) if matches!(*error, postgres::Error::Locked(_)) => {}
                 answered => return answered,
             }
@@ -353,7 +360,7 @@ where
         answered.await.unwrap_or(Err(Unanswered::Lost))
     }
 
-    /// On the caller's thread, with a connection that belongs there.
+    /// Runs the request alone, on the caller's thread and with a connection of its pool.
     async fn run_here(&self, mut session: Session, request: Request) -> Answered<Answer> {
         let began = Instant::now();
         let answered = alone(&mut session, self.transaction, request).await;
@@ -366,7 +373,7 @@ fn lane_of(key: i64, lanes: usize) -> usize {
     usize::try_from(key.unsigned_abs()).unwrap_or_default() % lanes
 }
 
-/// Gives each caller its answer, or all of them the error. One that went away meanwhile does not want it.
+/// Sends each caller its answer, or the error to all of them. Callers that went away are ignored.
 fn answer<Answer: Send + 'static>(
     callers: Vec<Caller<Answer>>,
     result: Result<Vec<Answered<Answer>>, postgres::Error>,
@@ -383,7 +390,8 @@ fn answer<Answer: Send + 'static>(
             let _ = caller.answer.send(answered);
         }
     };
-    // Many callers are woken from their own threads, since each wake across threads costs more than one task.
+    // Several callers are woken from a task on their own threads, since each wake across threads
+    // costs more than that task.
     if alone {
         deliver();
     } else {
@@ -391,11 +399,11 @@ fn answer<Answer: Send + 'static>(
     }
 }
 
-/// Runs a batch, and where one of its members may be at fault each of them by itself.
+/// Runs a batch, or each member alone if the batch failed and one member may be the cause.
 ///
 /// # Errors
 ///
-/// When none was done.
+/// Fails if no member was done, or if the outcome is unknown.
 async fn run_batch<Request, Answer>(
     session: &mut Session,
     transaction: Transaction<Request, Answer>,
@@ -415,7 +423,7 @@ where
             tracing::warn!(
                 members = requests.len(),
                 error = shared::telemetry::chain(&error),
-                "a batch failed, its members are run one by one"
+                "batch failed; running its members one by one"
             );
             let mut results = Vec::with_capacity(requests.len());
             for request in requests {
@@ -427,9 +435,10 @@ where
     }
 }
 
-/// Whether running the members of a failed batch one by one can help and can do no harm. Not while the database is
-/// away or a lock can't be had, since each member would wait for the same; and never when the batch may have been
-/// committed.
+/// Returns whether it helps, and is safe, to run the members of a failed batch one by one.
+///
+/// It does not help while the database is unavailable or a lock cannot be acquired, since each
+/// member would wait for the same thing. It is never safe if the batch may have been committed.
 fn may_be_one_members_fault(error: &postgres::Error) -> bool {
     match error {
         postgres::Error::Unexpected(_) | postgres::Error::Drift { .. } => true,

@@ -1,4 +1,4 @@
-//! JSON bodies: decoded and validated, or refused with what is wrong with them.
+//! Extractor of JSON bodies, which decodes and validates them or reports all errors.
 
 use axum::{
     body::{Bytes, HttpBody},
@@ -18,7 +18,7 @@ use crate::{
     problem::Problem,
 };
 
-/// A JSON body whose values are within their bounds.
+/// A decoded and validated JSON body.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<S, T> FromRequest<S> for Json<T>
@@ -30,7 +30,8 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         check_headers(request.headers())?;
-        // Before the first look at the body: that look asks a client for it who sent `Expect: 100-continue`.
+        // Before the first read of the body: that read makes a client that sent
+        // `Expect: 100-continue` send the body.
         if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
             return Err(Problem::BodyTooLarge);
         }
@@ -39,10 +40,10 @@ where
                 .await
                 .map_err(|rejection| match rejection.status() {
                     StatusCode::PAYLOAD_TOO_LARGE => Problem::BodyTooLarge,
-                    _ => Problem::Malformed("The body did not arrive whole.".into()),
+                    _ => Problem::Malformed("The body is incomplete.".into()),
                 })?;
         let body = text(&body)?;
-        // serde would also take an array of the fields' values.
+        // serde would also accept an array of the field values.
         if body.trim_ascii_start().starts_with('[') {
             let first = Fault {
                 pointer: String::new(),
@@ -56,7 +57,7 @@ where
     }
 }
 
-/// A body is JSON in UTF-8, as it is, and its headers say so.
+/// Checks that the headers declare JSON in UTF-8 without a content encoding.
 fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
     let media_type = headers
         .get(CONTENT_TYPE)
@@ -89,10 +90,10 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
 fn text(body: &[u8]) -> Result<&str, Problem> {
     let text = str::from_utf8(body).map_err(|error| {
         let position = error.valid_up_to() + 1;
-        Problem::Malformed(format!("The body is not UTF-8: see its byte {position}."))
+        Problem::Malformed(format!("The body is not valid UTF-8 at byte {position}."))
     })?;
     if text.starts_with('\u{feff}') {
-        let detail = "The body begins with a byte order mark. Send it without one.";
+        let detail = "The body starts with a byte order mark. Send it without one.";
         return Err(Problem::Malformed(detail.to_owned()));
     }
     Ok(text)

@@ -1,4 +1,4 @@
-//! The `api` binary: serves HTTP until it is told to stop.
+//! The `api` binary, which serves HTTP until a signal stops it.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use api::config::Args;
 use clap::Parser;
 use shared::{postgres, shutdown, telemetry};
 
-/// Each request makes and drops dozens of small objects, often on another thread.
+/// mimalloc: each request allocates dozens of small objects, often freed on another thread.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! The API's own description (`OpenAPI` 3.1): from the handlers, and from the problems that they answer with.
+//! The `OpenAPI` 3.1 document of the API, made from the handlers and their problems.
 
 use axum::{
     Router,
@@ -11,28 +11,29 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{MAX_BODY_BYTES, problem::Problem, routes};
 
-/// What the handlers do not say themselves.
+/// Parts of the document that do not come from the handlers.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "ticketing",
-        description = "Sells seats of shows.\n\nReserve seats with `POST /bookings`: they are held for a while (`secondsLeft`). \
-                       Extend the hold when payment takes longer, and confirm the booking when it is paid; a hold that \
-                       is not confirmed in time is `FAILED`, and its seats go back on sale. Cancel a booking to give its \
-                       seats back earlier, or after it was sold.\n\nWhen an answer does not arrive, send the request \
-                       again: reserving and creating with the same `Idempotency-Key`, everything else as it is. After \
-                       429 or 503 with `Retry-After`, wait for so many seconds first.\n\nEvery error is an RFC 9457 problem: `type` never changes and is what to look at; \
-                       the other members say what happened this time.",
+        description = "Sells seats of shows.\n\nReserve seats with `POST /bookings`. The booking holds them for a while \
+                       (`secondsLeft`). Extend the hold if payment takes longer, and confirm the booking when it is \
+                       paid. A hold that is not confirmed in time becomes `FAILED`, and its seats go back on sale. \
+                       Cancel a booking to release its seats earlier, or after it was sold.\n\nIf no response \
+                       arrives, retry the request: `POST /bookings` and `POST /shows` with the same \
+                       `Idempotency-Key`, everything else unchanged. After a 429 or 503 with `Retry-After`, wait for \
+                       this number of seconds first.\n\nEvery error is an RFC 9457 problem. Programs should use \
+                       `type`, which never changes; the other members describe the occurrence.",
     ),
     tags(
-        (name = "shows", description = "What has seats to sell."),
-        (name = "bookings", description = "Some seats of one show, for one user."),
-        (name = "health", description = "For load balancers and orchestrators."),
+        (name = "shows", description = "Shows with seats to sell."),
+        (name = "bookings", description = "Bookings of seats of one show for one user."),
+        (name = "health", description = "Health checks for load balancers and orchestrators."),
     ),
 )]
 struct Described;
 
-/// The problems that each operation answers with, by the last part of their `type`, besides those that all do.
+/// Problems of each operation besides [`ALWAYS`] and [`GUARDED`], by the last part of `type`.
 const PROBLEMS: [(&str, &[&str]); 11] = [
     (
         "createShow",
@@ -103,7 +104,7 @@ const PROBLEMS: [(&str, &[&str]); 11] = [
     ("ready", &[]),
 ];
 
-/// What every operation can answer with.
+/// Problems of every operation.
 const ALWAYS: [&str; 5] = [
     "unavailable",
     "not-ready",
@@ -112,7 +113,7 @@ const ALWAYS: [&str; 5] = [
     "internal",
 ];
 
-/// What all but those for load balancers can answer with besides.
+/// Further problems of every operation except health checks.
 const GUARDED: [&str; 7] = [
     "cross-origin",
     "unknown-host",
@@ -123,11 +124,11 @@ const GUARDED: [&str; 7] = [
     "overloaded",
 ];
 
-/// The document.
+/// Returns the `OpenAPI` document.
 ///
 /// # Panics
 ///
-/// When a handler has no entry among the problems above: a defect that each test would find.
+/// Panics if a handler has no entry in `PROBLEMS`, a bug that every test would find.
 #[must_use]
 pub fn document() -> Value {
     let mut handlers = routes::documented().into_openapi();
@@ -170,8 +171,8 @@ pub fn document() -> Value {
     components["headers"] = headers();
     components["securitySchemes"]["apiKey"] = json!({
         "type": "http", "scheme": "bearer", "bearerFormat": "tkt_<id>_<secret>",
-        "description": "Who runs the server makes one with `ticketing key create`. A server that only its own machine can reach \
-                        asks for none, unless it is told to. Its scopes say what it may do; none includes another.",
+        "description": "API key. The operator of the server creates one with `ticketing key create`. A server on a loopback \
+                        address requires none, unless configured to. A key has scopes; no scope includes another.",
     });
     components["examples"] = problems
         .into_iter()
@@ -183,7 +184,7 @@ pub fn document() -> Value {
     document
 }
 
-/// A parameter or a header that may be left out is a text or a number all the same, and never null.
+/// Removes null from the types of parameters and headers: they may be absent, but never null.
 fn forget_null(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -204,7 +205,7 @@ fn forget_null(value: &mut Value) {
     }
 }
 
-/// A response for each status with which the operation answers when something is wrong.
+/// Adds a response to an operation for each status of its problems.
 fn add_problems(operation: &mut Value, problems: &Map<String, Value>) {
     let id = operation["operationId"].as_str().expect("an id");
     let (_, own) = PROBLEMS
@@ -252,26 +253,26 @@ fn add_header(response: &mut Value, name: &str) {
     response["headers"][name] = json!({ "$ref": format!("#/components/headers/{name}") });
 }
 
-/// The headers that are not of one operation.
+/// Returns the headers that several operations share.
 fn headers() -> Value {
     let header = |description: &str, example: &str| json!({ "description": description, "schema": { "type": "string" }, "example": example });
     json!({
         "X-Request-Id": header(
-            "Names this request in the server's log: what you sent in this header, or one made up.",
+            "Id of the request in the server's log: the one sent in this header, or a generated one.",
             "7d3f0c6a5b1e4f2c9a8b7c6d5e4f3a2b",
         ),
         "RateLimit": header(
-            "Where requests are limited: how many are left (`r`), and in how many seconds all are there again (`t`). Each key \
-             has its own; without keys, each address.",
+            "If requests are limited: requests left (`r`), and seconds until the full limit is available again (`t`). Each API \
+             key has its own limit; without keys, each address.",
             "\"default\";r=87;t=1",
         ),
         "RateLimit-Policy": header(
-            "Where requests are limited: how many (`q`) are allowed in how many seconds (`w`).",
+            "If requests are limited: the limit is `q` requests in `w` seconds.",
             "\"default\";q=100;w=1",
         ),
-        "Accept-Encoding": header("How a body can be encoded: `identity`, which is as it is.", "identity"),
-        "Retry-After": header("When nothing was done, and it can be sent again: in how many seconds.", "1"),
-        "WWW-Authenticate": header("What is missing (RFC 6750).", "Bearer realm=\"ticketing\""),
+        "Accept-Encoding": header("Accepted encoding of a body: `identity`, which is none.", "identity"),
+        "Retry-After": header("Seconds after which to retry the request. Nothing was done.", "1"),
+        "WWW-Authenticate": header("Missing or insufficient credentials (RFC 6750).", "Bearer realm=\"ticketing\""),
     })
 }
 
@@ -279,49 +280,49 @@ fn problem_schema() -> Value {
     let fact = |kind: &str, description: &str, example: Value| json!({ "type": kind, "description": description, "examples": [example] });
     json!({
         "type": "object",
-        "description": "What went wrong (RFC 9457), and beside these members the facts that a program can act on.",
+        "description": "Problem details (RFC 9457). Which of the other members are present depends on `type`.",
         "required": ["type", "title", "status", "detail"],
         "properties": {
             "type": {
-                "type": "string", "description": "Which problem it is. Never changes.",
+                "type": "string", "description": "Type of the problem. Never changes.",
                 "pattern": "^/problems/[a-z-]+$", "examples": ["/problems/not-enough-seats"],
             },
             "title": {
-                "type": "string", "description": "The problem in a few words.", "examples": ["Not enough seats"],
+                "type": "string", "description": "Summary of the problem type.", "examples": ["Not enough seats"],
             },
             "status": {
-                "type": "integer", "description": "The HTTP status.", "minimum": 400, "maximum": 599,
+                "type": "integer", "description": "HTTP status code.", "minimum": 400, "maximum": 599,
                 "examples": [409],
             },
             "detail": {
-                "type": "string", "description": "What happened this time, for people.",
+                "type": "string", "description": "Explanation of this occurrence, for people.",
                 "examples": ["Show 1 has 2 seats available, 3 were requested."],
             },
-            "showId": fact("integer", "The show.", json!(7)),
-            "bookingId": fact("integer", "The booking.", json!(1042)),
-            "requested": fact("integer", "How many seats were asked for.", json!(3)),
-            "available": fact("integer", "Of `not-enough-seats`: how many there are.", json!(2)),
-            "maxSeatsPerBooking": fact("integer", "Of `too-many-seats`: how many a booking of the show can have.", json!(10)),
-            "maxSeatsPerUser": fact("integer", "Of `user-limit-reached`: how many a user of the show can have.", json!(20)),
-            "taken": fact("integer", "Of `user-limit-reached`: how many the user has.", json!(18)),
-            "expiresAt": fact("string", "Of `hold-expired`: when the hold ended.", json!("2026-11-23T20:02:00.123456Z")),
-            "extendableUntil": fact("string", "Of `extension-too-long`: the latest deadline.", json!("2026-11-23T20:15:00.123456Z")),
-            "maxSeconds": fact("integer", "Of `extension-too-long`: how many seconds from now that is.", json!(780)),
-            "currentStatus": fact("string", "Of `booking-changed`: the booking's status.", json!("CONFIRMED")),
-            "scope": fact("string", "Of `scope-required`: what the key lacks.", json!("bookings:write")),
-            "maxBytes": fact("integer", "Of `body-too-large`: how long a body can be.", json!(MAX_BODY_BYTES)),
+            "showId": fact("integer", "Id of the show.", json!(7)),
+            "bookingId": fact("integer", "Id of the booking.", json!(1042)),
+            "requested": fact("integer", "Number of requested seats.", json!(3)),
+            "available": fact("integer", "For `not-enough-seats`: number of available seats.", json!(2)),
+            "maxSeatsPerBooking": fact("integer", "For `too-many-seats`: maximum number of seats in a booking of the show.", json!(10)),
+            "maxSeatsPerUser": fact("integer", "For `user-limit-reached`: maximum number of seats of one user in the show.", json!(20)),
+            "taken": fact("integer", "For `user-limit-reached`: number of seats that the user has.", json!(18)),
+            "expiresAt": fact("string", "For `hold-expired`: deadline of the hold.", json!("2026-11-23T20:02:00.123456Z")),
+            "extendableUntil": fact("string", "For `extension-too-long`: latest possible deadline.", json!("2026-11-23T20:15:00.123456Z")),
+            "maxSeconds": fact("integer", "For `extension-too-long`: seconds from now to the latest possible deadline.", json!(780)),
+            "currentStatus": fact("string", "For `booking-changed`: current status of the booking.", json!("CONFIRMED")),
+            "scope": fact("string", "For `scope-required`: scope that the API key lacks.", json!("bookings:write")),
+            "maxBytes": fact("integer", "For `body-too-large`: maximum length of a body.", json!(MAX_BODY_BYTES)),
             "errors": {
-                "type": "array", "description": "Of `invalid`: each value that is not as it has to be. Of `malformed`: the query parameter that is not, if it is one.",
+                "type": "array", "description": "For `invalid`: each invalid value. For `malformed`: the malformed query parameter, if there is one.",
                 "items": {
                     "type": "object",
                     "required": ["pointer", "detail"],
                     "properties": {
                         "pointer": {
                             "type": "string", "examples": ["/numberOfSeats"],
-                            "description": "Where: a JSON pointer into the body, or the name of a query parameter.",
+                            "description": "Location of the error: a JSON pointer into the body, or the name of a query parameter.",
                         },
                         "detail": {
-                            "type": "string", "examples": ["lower than 1"], "description": "What is wrong with it.",
+                            "type": "string", "examples": ["lower than 1"], "description": "Description of the error.",
                         },
                     },
                 },
@@ -330,11 +331,13 @@ fn problem_schema() -> Value {
     })
 }
 
-/// The page takes everything from here; it makes styles and small pictures itself.
+/// Content security policy of the page: nothing from other origins, but inline styles and images.
 const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     frame-ancestors 'none'; form-action 'none'; base-uri 'none'";
 
-/// `GET /openapi.json`, and `GET /docs`: a page to read it and to try it, whose parts are all in this program.
+/// Returns the routes `/openapi.json` and `/docs`, a page to read and try the API.
+///
+/// All assets of the page are embedded in the binary.
 pub(crate) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let pages: Router<S> = SwaggerUi::new("/docs")
         .external_url_unchecked("/openapi.json", document())
@@ -357,7 +360,7 @@ mod tests {
     use super::*;
     use crate::AppState;
 
-    /// axum tells the paths of a router nowhere else.
+    /// Returns the paths of a router from its debug output: axum exposes them nowhere else.
     fn paths(router: &Router<Arc<AppState>>) -> BTreeSet<String> {
         format!("{router:?}")
             .split('"')

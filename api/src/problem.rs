@@ -1,4 +1,4 @@
-//! Every refusal and failure, and what a client is told of it: RFC 9457 problem details.
+//! Errors of the API, which clients get as RFC 9457 problem details.
 
 use std::{borrow::Cow, ops::RangeInclusive, sync::Arc};
 
@@ -24,69 +24,69 @@ use shared::{
 
 use crate::{MAX_BODY_BYTES, faults::Fault, group_commit::Unanswered, metrics::REFUSALS};
 
-/// When to come back after a 503, in seconds: a database that restarts takes about this long.
+/// Range of `Retry-After` of a 503, in seconds: a restart of the database takes about this long.
 const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
 
-/// Why a request did not get what it asked for.
+/// Reason that a request was refused or failed.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// Not allowed by the state of things.
+    /// The state of shows and bookings does not allow the request.
     Refused(Refusal),
-    /// Not understood: the path, the query or the body is not in the form it must have.
+    /// The path, the query, a header or the body is malformed.
     Malformed(String),
-    /// A parameter of the query is not in the form it must have, unknown, or there twice.
+    /// A query parameter is malformed, unknown or repeated.
     MalformedQuery(Fault),
-    /// Understood, but some values are out of bounds.
+    /// Some values are missing, unknown or invalid.
     Invalid(Vec<Fault>),
-    /// No job has this id. Of the admin listener, as the next two.
+    /// No job has this id. Only on the admin listener, like the next two.
     JobNotFound,
-    /// There is no such queue.
+    /// No queue has this name.
     QueueNotFound { queue: String },
-    /// The job is in a state in which this can't be done to it.
+    /// The state of the job does not allow the action.
     JobState { action: Action, state: JobState },
-    /// A page of another origin sent it. Nothing was done.
+    /// A page of another origin sent the request. Nothing was done.
     CrossOrigin,
-    /// It was asked for by a name that is not this machine's.
+    /// The header `Host` has a name that is not one of this server.
     UnknownHost,
-    /// It does not say once by which name the server was asked for.
+    /// The header `Host` is missing or repeated.
     NoHost,
     /// No route has this path.
     NoSuchRoute,
-    /// The route has no such method. axum adds `Allow`.
+    /// The route does not support the method. axum adds the header `Allow`.
     MethodNotAllowed,
-    /// The body is longer than it may be.
+    /// The body is too long.
     BodyTooLarge,
-    /// The body is not said to be JSON.
+    /// The header `Content-Type` does not declare JSON.
     NotJson,
-    /// The body is said to be in another encoding of characters than UTF-8.
+    /// The header `Content-Type` declares another `charset` than UTF-8.
     NotUtf8,
-    /// The body is said to be compressed, or the like.
+    /// The header `Content-Encoding` declares an encoded body, such as a compressed one.
     ContentEncoding,
-    /// An API key is needed, and none was sent.
+    /// An API key is required, and none was sent.
     KeyRequired,
-    /// What was sent as an API key is no valid one.
+    /// The API key is malformed, unknown or revoked.
     KeyInvalid,
-    /// The API key may not be used for this.
+    /// The API key lacks the scope that the request requires.
     ScopeRequired(Scope),
-    /// Which API keys are valid can't be told, because the database is away. Nothing was done.
+    /// The valid API keys are unknown, because the database is unavailable. Nothing was done.
     KeysUnknown,
-    /// The client has sent more requests than it may. Nothing was done.
+    /// The client has exceeded its rate limit. Nothing was done.
     TooManyRequests,
-    /// The request took too long; it may have been done or not.
+    /// The request timed out. Its outcome is unknown.
     TimedOut,
-    /// More requests wait than the server takes on. Nothing was done.
+    /// Too many requests are waiting or in flight. Nothing was done.
     Overloaded,
-    /// The database is away or busy, or its operator has to do something. Nothing was done.
+    /// The database is unavailable or busy, or needs its operator. Nothing was done.
     Unavailable(Arc<postgres::Error>),
-    /// The database can't be worked with, such as before it was migrated. Nothing was done.
+    /// The database is not ready, such as before it is migrated. Nothing was done.
     NotReady(Arc<postgres::Error>),
-    /// The server is about to stop, and wants no more requests.
+    /// The server is about to stop, and should get no more requests.
     Stopping,
-    /// The database was lost during COMMIT: it may have been done or not.
+    /// The database was lost during COMMIT. The outcome is unknown.
     OutcomeUnknown(Arc<postgres::Error>),
-    /// A defect that the database noticed.
+    /// A bug that the database reported.
     Internal(Arc<postgres::Error>),
-    /// A defect: the handler, or the transaction that it shared with others, panicked.
+    /// A bug: the handler, or the transaction that it shared with others, panicked.
     Panicked(String),
 }
 
@@ -152,10 +152,10 @@ impl From<Refused> for Problem {
     }
 }
 
-/// What a problem is called.
+/// Status, type and title of a problem.
 struct Name {
     status: StatusCode,
-    /// The last part of the problem's `type`. Never changes.
+    /// Last part of the problem's `type`. Never changes.
     kind: &'static str,
     title: &'static str,
 }
@@ -168,7 +168,7 @@ const fn name(status: StatusCode, kind: &'static str, title: &'static str) -> Na
     }
 }
 
-/// The name of a refusal.
+/// Returns the name of a refusal.
 fn refusal_name(refusal: &Refusal) -> Name {
     use StatusCode as S;
     match refusal {
@@ -197,7 +197,7 @@ fn refusal_name(refusal: &Refusal) -> Name {
         Refusal::ExtensionTooLong { .. } => name(
             S::CONFLICT,
             "extension-too-long",
-            "The hold can't be made to last that long",
+            "The hold cannot be extended that far",
         ),
         Refusal::BookingChanged { .. } => name(
             S::PRECONDITION_FAILED,
@@ -213,7 +213,9 @@ fn refusal_name(refusal: &Refusal) -> Name {
 }
 
 impl Problem {
-    /// The one place that gives each problem its status and its name; of refusals together with [`refusal_name`].
+    /// Returns the name of the problem.
+    ///
+    /// Statuses, types and titles are assigned only here, and for refusals in [`refusal_name`].
     fn name(&self) -> Name {
         use StatusCode as S;
         match self {
@@ -227,12 +229,12 @@ impl Problem {
             Self::JobState { .. } => name(
                 S::CONFLICT,
                 "job-state",
-                "The job's state does not allow it",
+                "The job's state does not allow the action",
             ),
             Self::CrossOrigin => name(
                 S::FORBIDDEN,
                 "cross-origin",
-                "Sent by a page of another origin",
+                "The request comes from another origin",
             ),
             Self::UnknownHost => name(S::MISDIRECTED_REQUEST, "unknown-host", "Unknown host"),
             Self::NoSuchRoute => name(S::NOT_FOUND, "no-such-route", "No such route"),
@@ -265,7 +267,7 @@ impl Problem {
             Self::ScopeRequired(_) => name(
                 S::FORBIDDEN,
                 "scope-required",
-                "The API key may not be used for this",
+                "The API key lacks a required scope",
             ),
             Self::TooManyRequests => name(
                 S::TOO_MANY_REQUESTS,
@@ -275,7 +277,7 @@ impl Problem {
             Self::TimedOut => name(
                 S::SERVICE_UNAVAILABLE,
                 "timed-out",
-                "The request took too long",
+                "The request has timed out",
             ),
             Self::Overloaded => name(S::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
             Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
@@ -293,7 +295,7 @@ impl Problem {
         }
     }
 
-    /// What happened this time, for people. Nothing of the inside.
+    /// Returns the explanation of this occurrence, for people. It reveals no internals.
     fn detail(&self) -> Cow<'_, str> {
         match self {
             Self::Refused(refusal) => refusal.to_string().into(),
@@ -301,34 +303,34 @@ impl Problem {
             Self::MalformedQuery(Fault { pointer, detail }) => {
                 format!("Query parameter {pointer}: {detail}.").into()
             }
-            Self::Invalid(_) => "Some values are missing, unknown, or not as they have to be: see `errors`.".into(),
-            Self::JobNotFound => "There is no such job. Jobs that are over are kept for a while.".into(),
+            Self::Invalid(_) => "Some values are missing, unknown or invalid: see `errors`.".into(),
+            Self::JobNotFound => "There is no such job. Finished jobs are deleted after a while.".into(),
             Self::QueueNotFound { queue } => format!("There is no queue {queue:?}.").into(),
             Self::JobState { action, state } => {
-                format!("A job that is {} can't be told to {}.", state.name(), action.name()).into()
+                format!("A job in state {} does not allow the action {}.", state.name(), action.name()).into()
             }
-            Self::CrossOrigin => "Nothing was done. A browser sent it for a page that is not of this listener.".into(),
-            Self::UnknownHost => "Where no key is asked for, it answers to addresses, to localhost, and to the names that `--allowed-hosts` lists.".into(),
-            Self::NoHost => "A request says once, in the header `Host`, by which name it asks for the server.".into(),
-            Self::NoSuchRoute => "Nothing is served at this path. `/docs` lists what is.".into(),
+            Self::CrossOrigin => "Nothing was done. A browser sent the request for a page of another origin.".into(),
+            Self::UnknownHost => "Without API keys, the header `Host` must have an IP address, `localhost`, or a name that `--allowed-hosts` lists.".into(),
+            Self::NoHost => "Send the header `Host` exactly once.".into(),
+            Self::NoSuchRoute => "There is no route with this path. `/docs` lists all routes.".into(),
             Self::MethodNotAllowed => {
-                "This path is served with other methods: see the header `Allow`.".into()
+                "This path does not support this method: see the header `Allow`.".into()
             }
-            Self::BodyTooLarge => format!("A body has at most {MAX_BODY_BYTES} bytes.").into(),
+            Self::BodyTooLarge => format!("A body may have at most {MAX_BODY_BYTES} bytes.").into(),
             Self::NotJson => {
                 "Send a JSON body with the header `Content-Type: application/json`.".into()
             }
             Self::NotUtf8 => {
-                "Send JSON in UTF-8, and no other `charset` in the header `Content-Type`.".into()
+                "Send JSON in UTF-8, without another `charset` in the header `Content-Type`.".into()
             }
             Self::ContentEncoding => {
-                "Send the body as it is, without the header `Content-Encoding`.".into()
+                "Send the body unencoded, without the header `Content-Encoding`.".into()
             }
-            Self::KeyRequired => "Send a key with the header `Authorization: Bearer tkt_…`.".into(),
-            Self::KeyInvalid => "Send a key of this server as `Authorization: Bearer tkt_…`. This is none, or it was revoked.".into(),
-            Self::ScopeRequired(scope) => format!("It lacks the scope {scope}.").into(),
+            Self::KeyRequired => "Send an API key in the header `Authorization: Bearer tkt_…`.".into(),
+            Self::KeyInvalid => "The API key is unknown or revoked.".into(),
+            Self::ScopeRequired(scope) => format!("The API key lacks the scope {scope}.").into(),
             Self::TooManyRequests => {
-                "Nothing was done. The header `RateLimit-Policy` says how many requests (`q`) are allowed in how many seconds (`w`).".into()
+                "Nothing was done. The header `RateLimit-Policy` has the limit: `q` requests in `w` seconds.".into()
             }
             Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
                 "Nothing was done. Try again shortly.".into()
@@ -338,15 +340,15 @@ impl Problem {
                 format!("Nothing was done: {}.", reason.as_deref().unwrap_or("try again shortly")).into()
             }
             Self::TimedOut | Self::OutcomeUnknown(_) => {
-                "It may have been done or not. What reads, confirms, extends or cancels, and what has an `Idempotency-Key`, can be repeated as it is; otherwise look first whether it was made.".into()
+                "The outcome is unknown. Reads, confirm, extend, cancel and requests with an `Idempotency-Key` are safe to retry; check first otherwise.".into()
             }
             Self::Internal(_) | Self::Panicked(_) => {
-                "A defect of the server. It is logged under this answer's `x-request-id`.".into()
+                "A bug in the server. It is logged under the `x-request-id` of this response.".into()
             }
         }
     }
 
-    /// What happened this time, for machines.
+    /// Returns the members of this occurrence that a program can act on.
     fn facts(&self) -> Value {
         match self {
             Self::Refused(Refusal::ShowNotFound { show_id }) => json!({ "showId": show_id }),
@@ -407,7 +409,7 @@ impl Problem {
         }
     }
 
-    /// Failures are logged here, once each; refusals are the client's affair.
+    /// Logs a failure, once. Refusals are the client's concern, and logged only for debugging.
     fn log(&self) {
         match self {
             Self::Internal(error) => tracing::error!(error = chain(error), "request failed"),
@@ -415,8 +417,8 @@ impl Problem {
                 tracing::warn!(error = chain(error), "request failed");
             }
             Self::Panicked(message) => tracing::error!(message, "request panicked"),
-            Self::TimedOut => tracing::warn!("request took too long"),
-            Self::KeysUnknown => tracing::warn!("request failed: the API keys are not known"),
+            Self::TimedOut => tracing::warn!("request timed out"),
+            Self::KeysUnknown => tracing::warn!("request failed: the valid API keys are unknown"),
             Self::Overloaded
             | Self::Stopping
             | Self::Refused(_)
@@ -444,12 +446,12 @@ impl Problem {
 }
 
 impl Problem {
-    /// The last part of its `type`.
+    /// Returns the last part of the problem's `type`.
     pub(crate) fn kind(&self) -> &'static str {
         self.name().kind
     }
 
-    /// Its body as a value, whose members have no order.
+    /// Returns the response body as a JSON value, whose members have no order.
     pub(crate) fn document(&self) -> Value {
         json!(self.body())
     }
@@ -470,7 +472,7 @@ impl Problem {
     }
 }
 
-/// The body, in the order in which people read it.
+/// The response body, with its members in the order in which people read them.
 #[derive(Serialize)]
 struct Document<'a> {
     r#type: String,
@@ -481,7 +483,7 @@ struct Document<'a> {
     facts: Value,
 }
 
-/// What a caller must show (RFC 6750).
+/// Adds the header `WWW-Authenticate` with this challenge (RFC 6750).
 fn challenge(headers: &mut HeaderMap, challenge: &str) {
     if let Ok(challenge) = HeaderValue::from_str(challenge) {
         headers.insert(WWW_AUTHENTICATE, challenge);
@@ -501,8 +503,8 @@ impl IntoResponse for Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         match self {
-            // Not when it may have been done: a client that comes back by itself would do it twice. Not all at the same
-            // time: those that were turned away together would come back together.
+            // Not if the outcome is unknown: a client that retries by itself would do it twice.
+            // Random, because clients that were rejected together would else retry together.
             Self::Overloaded
             | Self::Unavailable(_)
             | Self::NotReady(_)
@@ -534,7 +536,7 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
-    /// An example of each kind of the API, for its description.
+    /// Returns an example of each problem of the API, for the `OpenAPI` document.
     pub(crate) fn one_of_each() -> Vec<Self> {
         let at = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
         let (booking_id, show_id) = (1042, 7);
@@ -589,7 +591,7 @@ impl Problem {
             Refusal::KeyReused,
         ];
         let others = [
-            Self::Malformed("The id in the path is not a whole number below 2^63.".into()),
+            Self::Malformed("The id in the path is not an integer below 2^63.".into()),
             Self::Invalid(vec![Fault {
                 pointer: "/numberOfSeats".into(),
                 detail: "lower than 1".into(),

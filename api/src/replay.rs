@@ -1,11 +1,11 @@
-//! Answers to requests that were repeated.
+//! Responses to repeated requests.
 
 use axum::{
     http::HeaderValue,
     response::{IntoResponseParts, ResponseParts},
 };
 
-/// Marks the answer to a request that an earlier one with the same `Idempotency-Key` had done.
+/// Marks a response, if an earlier request with the same `Idempotency-Key` did the work.
 pub(crate) struct Replay(pub(crate) bool);
 
 impl IntoResponseParts for Replay {

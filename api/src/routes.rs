@@ -1,4 +1,4 @@
-//! All routes, and what each of them does.
+//! Routes of the API and their handlers.
 
 pub(crate) mod bookings;
 pub(crate) mod health;
@@ -15,7 +15,7 @@ use utoipa_axum::{
 
 use crate::{AppState, openapi};
 
-/// The routes that the document describes: all but its own.
+/// Returns the routes that the `OpenAPI` document describes: all except those that serve it.
 pub(crate) fn documented() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::default()
         .routes(routes!(shows::list).layer(compression()))
@@ -31,18 +31,18 @@ pub(crate) fn documented() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(health::ready))
 }
 
-/// The paths of all routes, but for what the page that documents them loads.
+/// Returns the paths of all routes, except the assets of the documentation page.
 pub(crate) fn paths() -> impl Iterator<Item = String> {
     let documented = documented().into_openapi().paths.paths.into_keys();
     documented.chain(["/docs/".to_owned(), "/openapi.json".to_owned()])
 }
 
-/// For lists: the other answers are too short to gain by it.
+/// Returns the compression middleware for lists. Other responses are too short to benefit.
 fn compression() -> CompressionLayer {
     CompressionLayer::new()
 }
 
-/// All routes.
+/// Returns the router with all routes of the API.
 pub(crate) fn all() -> Router<Arc<AppState>> {
     Router::from(documented()).merge(openapi::pages())
 }

@@ -1,4 +1,4 @@
-//! Whole numbers of JSON, where `2` and `2.0` are the same.
+//! Deserialization of integers from JSON, where `2` and `2.0` are the same number.
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,14 +7,14 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-/// For serde: a whole number.
+/// Deserializes an integer, for serde's `deserialize_with`.
 pub(crate) fn number<'de, D: Deserializer<'de>, N: TryFrom<i64>>(
     decoder: D,
 ) -> Result<N, D::Error> {
     decoder.deserialize_any(Whole(PhantomData))
 }
 
-/// For serde: a whole number or null.
+/// Deserializes an integer or null, for serde's `deserialize_with`.
 pub(crate) fn optional<'de, D: Deserializer<'de>, N: TryFrom<i64>>(
     decoder: D,
 ) -> Result<Option<N>, D::Error> {
@@ -33,7 +33,7 @@ impl<N: TryFrom<i64>> Visitor<'_> for Whole<N> {
     type Value = N;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number")
+        f.write_str("an integer")
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<N, E> {
@@ -47,12 +47,12 @@ impl<N: TryFrom<i64>> Visitor<'_> for Whole<N> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<N, E> {
-        /// Up to here each whole number has a float of its own.
+        /// Largest magnitude up to which `f64` represents every integer exactly: 2^53.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         if number.fract() != 0.0 || number.abs() > EXACT {
             return Err(E::invalid_type(Unexpected::Float(number), &self));
         }
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and within bounds")]
+        #[expect(clippy::cast_possible_truncation, reason = "an integer within bounds")]
         let number = number as i64;
         self.visit_i64(number)
     }

@@ -1,4 +1,4 @@
-//! API keys: who is let in, to do what, and when no longer.
+//! API keys: authentication, scopes, changes and revocation.
 
 mod server;
 
@@ -18,7 +18,7 @@ fn with_keys(config: &mut Config) {
     config.callers.require_keys = true;
 }
 
-/// Makes a key. An api that runs knows of it within two seconds.
+/// Creates an API key. A running api accepts it within two seconds.
 async fn make_key(db: &TestDatabase, name: &str, scopes: &[Scope]) -> String {
     let new = NewApiKey {
         name,
@@ -28,7 +28,7 @@ async fn make_key(db: &TestDatabase, name: &str, scopes: &[Scope]) -> String {
     api_key::create(&db.pool, &new).await.unwrap().reveal()
 }
 
-/// An api that asks for keys, and one with these scopes that it knows.
+/// Starts an api that requires API keys, and returns it with a key that has these scopes.
 async fn start(scopes: &[Scope]) -> (Api, String) {
     let db = Arc::new(TestDatabase::new().await);
     let key = make_key(&db, "test", scopes).await;
@@ -53,7 +53,7 @@ const ALL: [Scope; 4] = [
     Scope::BookingsWrite,
 ];
 
-/// Each operation of the description, with the scope that it says to need.
+/// Tests each operation of the `OpenAPI` document with the scope that the document requires.
 #[tokio::test]
 async fn each_operation_needs_the_scope_that_is_described_and_no_other() {
     let (api, every) = start(&ALL).await;
@@ -81,7 +81,8 @@ async fn each_operation_needs_the_scope_that_is_described_and_no_other() {
             assert_eq!(challenge(&without), "Bearer realm=\"ticketing\"");
             assert_eq!(parse(without).await.1["type"], "/problems/api-key-required");
 
-            // One that may do everything else. Asked with a body that is none: who may not, is not read.
+            // A key with all other scopes. The body is invalid, but the api does not read it
+            // without the scope.
             let others: Vec<Scope> = ALL
                 .into_iter()
                 .filter(|other| other.to_string() != scope)
@@ -114,7 +115,7 @@ async fn each_operation_needs_the_scope_that_is_described_and_no_other() {
     assert_eq!(
         shows.as_array().unwrap().len(),
         1,
-        "nobody made another one"
+        "no other show was created"
     );
 }
 
@@ -166,7 +167,7 @@ async fn a_revoked_key_is_soon_refused_by_every_api() {
         })
         .await;
     }
-    // Its name can be given again.
+    // The name of a revoked key can be used again.
     let key = make_key(&api.db, "test", &ALL).await;
     eventually("the new key is known", async || {
         let answer = send(&another, &key, Method::GET, "/shows", &json!({})).await;
@@ -261,7 +262,7 @@ async fn a_changed_key_is_soon_known_by_every_api() {
     assert!(unknown.is_err());
 }
 
-/// Repeating a confirmation, or extending a hold by nothing, changes nothing.
+/// Repeating a confirmation, or extending a hold by nothing, changes nothing and reveals no user.
 #[tokio::test]
 async fn a_key_that_may_not_read_bookings_is_not_told_who_booked() {
     let (api, writer) = start(&[Scope::ShowsWrite, Scope::BookingsWrite]).await;

@@ -1,4 +1,4 @@
-//! The admin listener.
+//! Tests of the admin listener.
 
 mod server;
 
@@ -22,7 +22,7 @@ async fn get(api: &Api, path: &str) -> Value {
     body
 }
 
-/// A figure as `/metrics` tells it; none while it is not there.
+/// Reads the value of a metric from `/metrics`; none if the metric is absent.
 async fn figure(api: &Api, name: &str) -> Option<f64> {
     let answer = api
         .client
@@ -37,7 +37,7 @@ async fn figure(api: &Api, name: &str) -> Option<f64> {
     line.parse().ok()
 }
 
-/// An api with a show and two bookings, of which one is confirmed.
+/// Starts an api with a show and two bookings, one of them confirmed.
 async fn that_sold() -> Api {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
@@ -50,7 +50,7 @@ async fn that_sold() -> Api {
 #[tokio::test]
 async fn a_sale_is_seen_from_all_sides() {
     let api = that_sold().await;
-    eventually("it is looked at", async || {
+    eventually("a poll has seen both bookings", async || {
         get(&api, "/overview").await["now"]["newestBooking"] == 2
     })
     .await;
@@ -80,7 +80,7 @@ async fn a_sale_is_seen_from_all_sides() {
     let details = get(&api, &format!("/jobs/{}", job["id"].as_str().unwrap())).await;
     assert_eq!(details["payload"], json!({"showId": 1, "bookingIds": [2]}));
     assert_eq!(details["bookings"][0]["id"], 2);
-    assert_eq!(details["timeline"][0]["what"], "made");
+    assert_eq!(details["timeline"][0]["what"], "created");
     let database = get(&api, "/database").await;
     assert!(database["bytes"].as_i64().unwrap() > 1_000_000);
     assert_eq!(database["tables"].as_array().unwrap().len(), 4);
@@ -101,7 +101,7 @@ async fn jobs_are_listed_in_pages_by_filter() {
     let (_, second) = parse(second).await;
     assert!(
         first[0]["id"].as_str() > second[0]["id"].as_str(),
-        "the newest first"
+        "newest first"
     );
 
     let jobs = "/queues/expire-bookings/jobs";
@@ -238,7 +238,7 @@ async fn bad_requests_get_clear_problems() {
             400,
             "malformed",
         ),
-        // It would change more than the page that was looked at.
+        // The action would change more jobs than the page that the user saw.
         (
             Method::POST,
             "/queues/expire-bookings/jobs/run?state=scheduled&limit=1",
@@ -266,11 +266,11 @@ async fn bad_requests_get_clear_problems() {
     assert_eq!(
         get(&api, "/interventions").await,
         json!([]),
-        "nothing was done"
+        "no action was recorded"
     );
 }
 
-/// While it is open, dead rows stay.
+/// An open transaction keeps dead rows from being removed.
 #[tokio::test]
 async fn a_transaction_that_somebody_left_open_is_named() {
     let api = Api::start().await;
@@ -280,7 +280,7 @@ async fn a_transaction_that_somebody_left_open_is_named() {
         .await
         .unwrap();
     let named = format!("session {session}, role postgres");
-    eventually("it is named", async || {
+    eventually("the transaction is named", async || {
         let oldest = &get(&api, "/overview").await["now"]["oldestTransaction"];
         oldest["seconds"].as_f64() > Some(0.0)
             && oldest["holder"]
@@ -289,14 +289,14 @@ async fn a_transaction_that_somebody_left_open_is_named() {
     })
     .await;
     left_open.rollback().await.unwrap();
-    eventually("it is gone", async || {
+    eventually("the transaction is gone", async || {
         let oldest = &get(&api, "/overview").await["now"]["oldestTransaction"];
         !oldest.to_string().contains(&named)
     })
     .await;
 }
 
-/// The figures are this process's, of which other tests have a part: they are compared before and after.
+/// The metrics are shared by all tests in this process, so they are compared before and after.
 #[tokio::test]
 async fn figures_tell_of_requests_bookings_and_the_queue() {
     let api = Api::start().await;
@@ -322,7 +322,7 @@ async fn figures_tell_of_requests_bookings_and_the_queue() {
         .send()
         .await
         .unwrap();
-    // Two of 30 and 10 seats, whose holds had run out when the last one came.
+    // The holds of 30 and of 10 seats had expired when the last booking was made.
     for (name, (before, more)) in names
         .into_iter()
         .zip(before.into_iter().zip([3.0, 1.0, 1.0, 1.0, 2.0]))
@@ -421,7 +421,7 @@ async fn it_needs_the_scope_admin_where_keys_are_asked_for() {
             "{path}"
         );
     }
-    // The page itself holds nothing; it asks for the key.
+    // The page itself contains no data; it asks the user for the key.
     assert_eq!(get_status(&api, "/").await, StatusCode::OK);
 }
 
@@ -457,12 +457,12 @@ async fn on_other_addresses_it_is_never_open() {
 #[tokio::test]
 async fn the_last_look_stays_while_the_database_is_away() {
     let api = that_sold().await;
-    eventually("it is looked at", async || {
+    eventually("a poll has seen both bookings", async || {
         get(&api, "/overview").await["now"]["newestBooking"] == 2
     })
     .await;
     execute(&api.db.pool, "ALTER TABLE bookings RENAME TO away").await;
-    eventually("the failure is told", async || {
+    eventually("the failure is reported", async || {
         !get(&api, "/overview").await["failure"].is_null()
     })
     .await;
@@ -474,7 +474,7 @@ async fn the_last_look_stays_while_the_database_is_away() {
         "a table is missing"
     );
     execute(&api.db.pool, "ALTER TABLE away RENAME TO bookings").await;
-    eventually("it looks again", async || {
+    eventually("polls succeed again", async || {
         get(&api, "/overview").await["failure"].is_null()
     })
     .await;

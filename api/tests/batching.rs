@@ -24,15 +24,17 @@ async fn a_hundred_clients_cannot_oversell() {
     assert_seats_conserved(&api.db.pool).await;
 }
 
-/// Requests that wait together: while the show's row is ours, the first one's transaction waits for it, and the
-/// others gather behind it.
+/// Requests that wait together.
+///
+/// While the test holds the lock on the show's row, the transaction of the first request waits for
+/// it, and the other requests wait for that transaction.
 struct Gathered {
     blocker: sqlx::Transaction<'static, sqlx::Postgres>,
     requests: Vec<tokio::task::JoinHandle<(StatusCode, Value)>>,
 }
 
 impl Gathered {
-    /// One request of each user for a seat.
+    /// Sends a request of each user for one seat.
     async fn new(api: &std::sync::Arc<Api>, users: &[&'static str]) -> Self {
         let mut blocker = api.db.pool.begin().await.unwrap();
         sqlx::query("SELECT 1 FROM shows FOR UPDATE")
@@ -73,7 +75,7 @@ async fn user_names(api: &Api) -> Vec<String> {
 async fn a_poisoned_member_of_a_batch_fails_alone() {
     let api = std::sync::Arc::new(Api::start().await);
     api.post("/shows", &the_show()).await;
-    // As a defect would look that our validation does not know of.
+    // Stands for a bug: the database rejects a value that passes our validation.
     sqlx::query("ALTER TABLE bookings ADD CHECK (user_name <> 'poison')")
         .execute(&api.db.pool)
         .await
@@ -97,12 +99,12 @@ async fn a_full_queue_is_answered_with_503_at_once() {
     let api = std::sync::Arc::new(Api::start_with(|config| config.queue_max = 2).await);
     api.post("/shows", &the_show()).await;
     let mut gathered = Gathered::new(&api, &["first"]).await;
-    // Two find room beside the first one, in front of the lane and then of the lock; the rest are answered although nothing
-    // moves.
+    // Two requests fit beside the first one, in the queue of the lane and then of the lock. The
+    // rest are answered although no transaction makes progress.
     for _ in 0..10 {
         gathered.send(&api, "more");
     }
-    eventually("eight are shed", async || {
+    eventually("eight requests are shed", async || {
         gathered
             .requests
             .iter()

@@ -1,4 +1,4 @@
-//! Whatever is sent gets an answer that does not blame the server, and loses nothing.
+//! Arbitrary requests and bytes get a response that is not a 5xx, and lose no seat.
 
 mod server;
 
@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::server::{Api, alice, the_show};
 
-/// Longer than any request takes.
+/// Timeout of a response, longer than any request takes.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -47,7 +47,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A request that is right but for one field, or right.
+/// Generates a valid request, or one with a single wrong field.
 fn nearly_right() -> impl Strategy<Value = (Method, String, Value)> {
     let right = [
         (
@@ -185,7 +185,7 @@ fn any_path() -> impl Strategy<Value = String> {
     })
 }
 
-/// Any bytes, as a path can have them.
+/// Generates any bytes, percent-encoded for a path or query.
 fn encoded() -> impl Strategy<Value = String> {
     vec(any::<u8>(), 0..12)
         .prop_map(|bytes| bytes.iter().map(|byte| format!("%{byte:02X}")).collect())
@@ -200,7 +200,7 @@ fn any_method() -> impl Strategy<Value = Method> {
     ]
 }
 
-/// Two apis: one that asks for keys, and one that does not.
+/// Two apis: one that requires API keys, and one that does not.
 struct Target {
     runtime: Runtime,
     apis: Vec<Api>,
@@ -223,7 +223,7 @@ fn target() -> Target {
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "what a closure takes can't be inferred by reference"
+    reason = "the argument of the closure cannot be inferred from a reference"
 )]
 fn run<S: Strategy>(
     cases: u32,
@@ -262,7 +262,7 @@ fn any_request_gets_an_answer_that_is_no_5xx() {
             let mut all: HeaderMap = headers
                 .iter()
                 .map(|(name, value)| {
-                    let value = HeaderValue::from_bytes(value).expect("generated as one");
+                    let value = HeaderValue::from_bytes(value).expect("a valid header value");
                     (HeaderName::from_static(name), value)
                 })
                 .collect();
@@ -275,7 +275,7 @@ fn any_request_gets_an_answer_that_is_no_5xx() {
                 .body(body.clone());
             let answer = timeout(ANSWERED_WITHIN, request.send()).await;
             let answer = answer
-                .expect("in time")
+                .expect("a response in time")
                 .map_err(|error| TestCaseError::fail(format!("no answer: {error:?}")))?;
             prop_assert!(answer.status().as_u16() < 500, "{}", answer.status());
             prop_assert!(
@@ -289,14 +289,16 @@ fn any_request_gets_an_answer_that_is_no_5xx() {
             answer
                 .bytes()
                 .await
-                .map_err(|error| TestCaseError::fail(format!("cut off: {error:?}")))?;
+                .map_err(|error| TestCaseError::fail(format!("body cut off: {error:?}")))?;
             Ok(())
         },
     );
 }
 
-/// Bytes that an answer is due to once a blank line follows. A server skips line ends before a request and waits for more,
-/// so the first byte is none; and a request's path leads nowhere.
+/// Generates bytes that the server must answer with a 4xx once a blank line follows.
+///
+/// A server skips line ends before a request and waits for more, so the first byte of noise is not
+/// a line end. The path of a valid request has no route.
 fn garbage() -> impl Strategy<Value = Vec<u8>> {
     let begins: Vec<u8> = (0..=u8::MAX)
         .filter(|byte| !b"\r\n".contains(byte))
@@ -313,7 +315,7 @@ fn garbage() -> impl Strategy<Value = Vec<u8>> {
             ][..]
         )
         .prop_map(|line| line.as_bytes().to_vec()),
-        // Longer than a head may be.
+        // Mostly longer than a head may be.
         (1..200_usize).prop_map(|kilobytes| [
             b"GET /",
             "a".repeat(kilobytes * 1024).as_bytes(),
@@ -326,14 +328,14 @@ fn garbage() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(line_ends, lines)| [line_ends.into_bytes(), lines.concat()].concat())
 }
 
-/// What is no HTTP at all, up to the end of what might be a head.
+/// Sends bytes that are not HTTP, up to the end of what might be a head.
 #[test]
 fn bytes_that_are_no_request_get_an_answer_too() {
     run(500, garbage(), &target(), async |api, bytes| {
         let address = api.base.trim_start_matches("http://");
         let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
         let bytes = [bytes, b"\r\n\r\n".as_slice()].concat();
-        // The server may have said what it has to say before all of it is written.
+        // The server may answer before all bytes are written.
         let writing = tokio::spawn(async move {
             write.write_all(&bytes).await.ok();
             write
@@ -342,7 +344,7 @@ fn bytes_that_are_no_request_get_an_answer_too() {
         while !answer.ends_with(b"\r\n\r\n") {
             let byte = timeout(ANSWERED_WITHIN, read.read_u8())
                 .await
-                .expect("in time");
+                .expect("a response in time");
             match byte {
                 Ok(byte) => answer.push(byte),
                 Err(error) => prop_assert!(false, "no answer: {error}, after {answer:?}"),
@@ -358,7 +360,7 @@ fn bytes_that_are_no_request_get_an_answer_too() {
     });
 }
 
-/// A client that is still there after all of that is served.
+/// A client that still sends its body gets the response.
 #[tokio::test]
 async fn an_oversized_body_is_refused_while_it_is_sent() {
     let api = Api::start().await;

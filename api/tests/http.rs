@@ -127,7 +127,8 @@ async fn a_refusal_carries_what_a_machine_can_act_on() {
     let (_, stale) = api.get("/bookings/1").await;
     assert_eq!(stale["status"], "FAILED");
 
-    // The seats of the stale hold are shown and are there for the next booking, although no worker runs.
+    // The seats of the expired hold count as available, and the next booking gets them, although no
+    // worker runs.
     assert_eq!(api.available_seats(1).await, 40);
     assert_eq!(api.get("/shows").await.1[0]["availableSeats"], 40);
     let (status, _) = api.post("/bookings", &alice(40)).await;
@@ -139,7 +140,7 @@ async fn a_refusal_carries_what_a_machine_can_act_on() {
     assert_seats_conserved(&api.db.pool).await;
 }
 
-/// Sends a body and returns the status, the kind of problem and the pointers that it gets.
+/// Sends a body, and returns the status, the problem type and the pointers of the response.
 async fn send_bad(api: &Api, path: &str, body: String) -> (u16, String, String) {
     let response = api
         .request(Method::POST, path)
@@ -234,7 +235,7 @@ async fn bad_shows_get_clear_problems_and_change_nothing() {
             "invalid",
             "/ /a~1b",
         ),
-        // Of the wrong type, out of bounds, missing, unknown: all at once.
+        // Values of the wrong type, out of bounds, missing and unknown are all reported at once.
         (
             r#"{"name":7,"seats":0,"holdSeconds":"9","a/b":1,"maxSeatsPerUser":1.5}"#.into(),
             422,
@@ -482,10 +483,10 @@ async fn a_body_is_json_in_utf_8_as_it_is() {
         .collect();
     for (body, expected) in [
         (&marked, "byte order mark"),
-        (&utf16, "not UTF-8: see its byte 1."),
+        (&utf16, "not valid UTF-8 at byte 1."),
         (
             &b"{\"name\":\"\xe9\"}".to_vec(),
-            "not UTF-8: see its byte 10.",
+            "not valid UTF-8 at byte 10.",
         ),
     ] {
         let (status, text, _) = post(&json, body).await;
@@ -564,7 +565,7 @@ async fn lists_come_in_pages_and_filtered() {
     );
     assert_eq!(follow("/bookings?status=CONFIRMED").await, [vec![4]]);
     assert_eq!(follow("/shows?limit=1").await, [vec![1], vec![2]]);
-    // It would begin anew with each page.
+    // With a cursor of another list, each page would start from the beginning.
     for other_list in ["after=1795507306451310-4", "status=PENDING&after=3"] {
         let (status, _) = api.get(&format!("/bookings?{other_list}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{other_list}");
@@ -588,8 +589,8 @@ async fn the_request_id_is_echoed_or_made() {
     assert_eq!(id(Some("order-77/a")).await, "order-77/a");
     assert_eq!(id(None).await.len(), 32);
     assert_ne!(id(None).await, id(None).await);
-    assert_eq!(id(Some("with space")).await.len(), 32, "not taken over");
-    assert_eq!(id(Some(&"x".repeat(129))).await.len(), 32, "not taken over");
+    assert_eq!(id(Some("with space")).await.len(), 32, "not accepted");
+    assert_eq!(id(Some(&"x".repeat(129))).await.len(), 32, "not accepted");
 }
 
 #[tokio::test]
@@ -644,7 +645,7 @@ async fn every_answer_keeps_browsers_from_making_more_of_it() {
     }
 }
 
-/// Characters that join others are a part of how some scripts and emoji are written.
+/// Joiners are part of how some scripts and emoji are written.
 #[tokio::test]
 async fn names_of_all_scripts_are_taken_as_they_are() {
     let api = Api::start().await;

@@ -1,7 +1,8 @@
-//! Rows that somebody keeps locked, as with `BEGIN; SELECT … FOR UPDATE` in psql: whoever needs one waits for it and is told
-//! when it can't be had, and nobody else waits.
+//! Rows that another session keeps locked, as with `BEGIN; SELECT … FOR UPDATE` in psql.
 //!
-//! Each test keeps its lock until all answers are there.
+//! A request that needs such a row waits for it, and gets a 503 if it cannot acquire it. No other
+//! request waits. Unless a test is about the release of a lock, it keeps its lock until all
+//! responses have arrived.
 
 mod server;
 
@@ -15,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::server::{Api, parse, the_show};
 
-/// An api with three shows, and booking n of show n for two seats.
+/// Starts an api with three shows, where booking n has two seats of show n.
 async fn three_shows() -> Arc<Api> {
     let api = Arc::new(Api::start().await);
     for show in 1..=3 {
@@ -46,7 +47,7 @@ async fn lock_booking(api: &Api, id: i64) -> Transaction<'static, Postgres> {
     lock
 }
 
-/// What is answered when a lock can't be had.
+/// Asserts that the response is the one to a request that could not acquire its lock.
 async fn assert_told(answer: JoinHandle<Response>) {
     let answer = answer.await.unwrap();
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -72,7 +73,7 @@ async fn a_locked_show_keeps_nobody_from_booking_others() {
     };
     let waits = of(1);
     until_one_waits_for_a_lock(&api.db.pool).await;
-    // In one batch with others for the same show, and after it.
+    // Some share a batch with requests for the locked show, others come after that batch.
     let others: Vec<_> = [2, 3].into_iter().cycle().take(30).map(of).collect();
     let wait_too = [of(1), of(1)];
     for other in others {
@@ -88,7 +89,7 @@ async fn a_locked_show_keeps_nobody_from_booking_others() {
     assert_seats_conserved(&api.db.pool).await;
 }
 
-/// Who waits gets it, as soon as it is free.
+/// Waiting requests get the lock as soon as it is free.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_show_that_was_locked_for_a_moment_is_booked() {
     let api = three_shows().await;
@@ -119,7 +120,7 @@ async fn a_locked_booking_keeps_nobody_from_changing_others_or_booking() {
         for other in others {
             assert_eq!(other.await.unwrap().status(), StatusCode::OK, "{action}");
         }
-        // Its show is not kept meanwhile.
+        // The show of the booking is not locked meanwhile.
         assert_eq!(book(&api, 1).await.status(), StatusCode::CREATED);
         assert_told(waits).await;
         assert_told(waits_too).await;
@@ -142,7 +143,7 @@ async fn a_locked_show_keeps_nobody_from_cancelling_bookings_of_others() {
     for other in [of(2), of(3)] {
         assert_eq!(other.await.unwrap().status(), StatusCode::OK);
     }
-    // Nor from confirming its own, which needs no lock of the show.
+    // Confirming a booking of the locked show works too: it needs no lock on the show.
     assert_eq!(change(&api, 1, "confirm").await.status(), StatusCode::OK);
     assert_told(waits).await;
     lock.rollback().await.unwrap();

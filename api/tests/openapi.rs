@@ -1,4 +1,4 @@
-//! The API's description of itself says what it does, all of it, and nothing else.
+//! The `OpenAPI` document describes all that the API does, and nothing else.
 
 mod server;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::server::Api;
 
-/// All operations: method, path, and what is said of them.
+/// Returns the method, path and description of all operations.
 fn operations(document: &Value) -> Vec<(Method, &str, &Value)> {
     let paths = document["paths"].as_object().unwrap();
     paths
@@ -24,17 +24,17 @@ fn operations(document: &Value) -> Vec<(Method, &str, &Value)> {
         .collect()
 }
 
-/// Clients are made from the committed file.
+/// Clients are generated from the committed file.
 #[test]
 fn the_committed_document_is_current() {
     let committed: Value = serde_json::from_str(include_str!("../openapi.json")).unwrap();
     assert!(
         committed == api::openapi::document(),
-        "write it anew: cargo run -- openapi > api/openapi.json"
+        "regenerate it: cargo run -- openapi > api/openapi.json"
     );
 }
 
-/// That its paths are those of the router is a test beside the document.
+/// A test beside the document checks that its paths are those of the router.
 #[tokio::test]
 async fn every_path_has_the_methods_that_the_document_says() {
     let document = api::openapi::document();
@@ -52,7 +52,7 @@ async fn every_path_has_the_methods_that_the_document_says() {
         let allowed: BTreeSet<String> = allowed
             .split(',')
             .map(|method| method.trim().to_owned())
-            // Comes with each GET.
+            // axum allows HEAD with each GET.
             .filter(|method| method != "HEAD")
             .collect();
         assert_eq!(allowed, said, "{path}");
@@ -93,7 +93,7 @@ fn every_field_has_a_description_an_example_and_bounds() {
     }
 }
 
-/// Of numbers their range, and of texts their length or their form.
+/// Returns whether a schema bounds the range of a number, or the length or form of a string.
 fn is_bounded(schema: &Value) -> bool {
     let has = |key: &str| !schema[key].is_null();
     has("minimum") && (has("maximum") || schema["format"] == "int64")
@@ -104,7 +104,7 @@ fn is_bounded(schema: &Value) -> bool {
         || schema["oneOf"][1]["$ref"].is_string()
 }
 
-/// The schemas of what operations answer with when all is well.
+/// Returns the names of the schemas of successful responses.
 fn schemas_of_answers(document: &Value) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (_, _, operation) in operations(document) {
@@ -119,7 +119,7 @@ fn schemas_of_answers(document: &Value) -> BTreeSet<String> {
     names
 }
 
-/// A member that can be null is there all the same: a client that is made from the description need not tell both apart.
+/// A nullable member is always present: a generated client need not distinguish null from absent.
 #[test]
 fn every_member_of_an_answer_is_required_and_some_can_be_null() {
     let document = api::openapi::document();
@@ -166,7 +166,7 @@ fn every_problem_is_listed_with_an_example() {
     for (kind, example) in examples {
         assert_eq!(example["value"]["type"], format!("/problems/{kind}"));
         assert!(example["value"]["detail"].is_string());
-        // These two are no answers of a route.
+        // No route answers with these two.
         if !["no-such-route", "method-not-allowed"].contains(&kind.as_str()) {
             let reference = format!("#/components/examples/{kind}");
             assert!(
@@ -196,7 +196,7 @@ async fn the_page_to_try_it_comes_from_the_program_alone() {
         .collect();
     assert!(parts.len() >= 4, "{page}");
     for part in parts {
-        assert!(!part.contains("//"), "{part} is elsewhere");
+        assert!(!part.contains("//"), "{part} is on another server");
         let path = format!("/docs/{}", part.trim_start_matches("./"));
         let part = api.request(Method::GET, &path).send().await.unwrap();
         assert_eq!(part.status(), StatusCode::OK, "{path}");

@@ -1,5 +1,7 @@
-//! What only an operator can mend is told apart from defects, and said: a database that was not migrated, lets nobody in, is
-//! full; and what changes under a running api.
+//! Failures that only an operator can fix are reported as such, and not as bugs.
+//!
+//! Examples are a database that is not migrated, refuses connections or is full, and changes to it
+//! under a running api.
 
 mod server;
 
@@ -16,7 +18,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::server::{Api, alice, the_show};
 
-/// Why it is not ready.
+/// Asserts that the api is not ready, and returns the reason.
 async fn not_ready(api: &Api) -> String {
     let answer = api
         .request(Method::GET, "/health/ready")
@@ -34,7 +36,7 @@ async fn is_ready(api: &Api) -> bool {
     api.get("/health/ready").await.0 == StatusCode::OK
 }
 
-/// A 503 that says when to come again.
+/// Asserts that the response is a 503 of this problem type, with `Retry-After`.
 async fn assert_unavailable(api: &Api, path: &str, body: &Value, kind: &str) {
     let answer = api
         .request(Method::POST, path)
@@ -57,7 +59,7 @@ async fn an_api_is_ready_when_its_database_is_migrated_and_not_before() {
     assert_unavailable(&api, "/bookings", &alice(1), "not-ready").await;
 
     postgres::migrate(&api.db.database).await.unwrap();
-    assert!(is_ready(&api).await, "by itself");
+    assert!(is_ready(&api).await, "the api becomes ready by itself");
     assert_eq!(api.post("/shows", &the_show()).await.0, StatusCode::CREATED);
     assert_eq!(
         api.post("/bookings", &alice(1)).await.0,
@@ -81,7 +83,7 @@ async fn a_newer_schema_is_fine_while_it_is_understood_and_an_older_one_never() 
          VALUES (9000, 'of a newer program', true, '', 0)",
     )
     .await;
-    assert!(is_ready(&api).await, "it still understands it");
+    assert!(is_ready(&api).await, "the api still understands the schema");
     execute(
         &api.db.pool,
         "UPDATE schema_compatibility SET understood_from = 9000",
@@ -106,7 +108,7 @@ async fn a_newer_schema_is_fine_while_it_is_understood_and_an_older_one_never() 
     assert!(reason.contains("has version 5, older than"), "{reason}");
 }
 
-/// A role that is no superuser, so that the database can keep it out, and an api that works as it.
+/// Creates a role that is no superuser, so that the database can refuse it. Returns its URL.
 async fn with_a_role(db: &TestDatabase, role: &str) -> String {
     for sql in [
         format!("CREATE ROLE {role} LOGIN"),
@@ -160,18 +162,18 @@ async fn a_database_that_lets_nobody_in_is_the_operators_business() {
         (
             format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC"),
             format!("GRANT CONNECT ON DATABASE {name} TO PUBLIC"),
-            "may not do what it has to (SQLSTATE 42501)",
+            "lacks a privilege that it needs (SQLSTATE 42501)",
         ),
         (
             format!("ALTER DATABASE {name} RENAME TO {name}_away"),
             format!("ALTER DATABASE {name}_away RENAME TO {name}"),
-            "no database of this name (SQLSTATE 3D000)",
+            "no database with this name (SQLSTATE 3D000)",
         ),
     ] {
         let kick = format!(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
         );
-        // A database is not renamed while somebody comes in again, as those do who look at it now and then.
+        // PostgreSQL does not rename a database with connections, and periodic polls reconnect.
         eventually(&breaks, async || {
             run(&mut other, &kick).await;
             sqlx::raw_sql(AssertSqlSafe(breaks.as_str()))
@@ -181,7 +183,7 @@ async fn a_database_that_lets_nobody_in_is_the_operators_business() {
         })
         .await;
         run(&mut other, &kick).await;
-        eventually("it notices that its connections were ended", async || {
+        eventually("the api notices the lost connections", async || {
             let (_, problem) = api.get("/health/ready").await;
             problem["type"] == "/problems/not-ready"
         })
@@ -190,7 +192,7 @@ async fn a_database_that_lets_nobody_in_is_the_operators_business() {
         assert!(reason.contains(words), "{breaks}: {reason}");
         assert_unavailable(&api, "/bookings", &alice(1), "unavailable").await;
         run(&mut other, &mends).await;
-        eventually("it is ready again", async || is_ready(&api).await).await;
+        eventually("the api is ready again", async || is_ready(&api).await).await;
         assert_eq!(
             api.post("/bookings", &alice(1)).await.0,
             StatusCode::CREATED
@@ -217,7 +219,7 @@ async fn a_full_disk_is_no_defect() {
     execute(&api.db.pool, "DROP TRIGGER no_room ON bookings").await;
     let answer = api.post("/bookings", &alice(1)).await;
     assert_eq!(answer.0, StatusCode::CREATED, "{answer:?}");
-    assert!(is_ready(&api).await, "at once");
+    assert!(is_ready(&api).await, "the api is ready at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,7 +243,7 @@ async fn what_somebody_cancels_is_run_again() {
     assert_eq!(answer.0, StatusCode::CREATED, "{answer:?}");
 }
 
-/// Statements are prepared for the types that columns had.
+/// Prepared statements are for the previous types of the columns.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_changes_its_type_under_a_running_api_breaks_nothing() {
     let api = Api::start().await;
@@ -270,7 +272,7 @@ async fn a_column_that_changes_its_type_under_a_running_api_breaks_nothing() {
     }
 }
 
-/// The file first or the database first.
+/// The file may change before the database, or after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_password_is_read_again() {
     let data = DataDir::new("rotated");
@@ -299,14 +301,14 @@ async fn a_rotated_password_is_read_again() {
 
     run(&mut admin, "ALTER ROLE rotated PASSWORD 'second'").await;
     run(&mut admin, kick).await;
-    eventually("it is kept out", async || !works().await).await;
+    eventually("the old password is refused", async || !works().await).await;
     fs::write(&file, "second\n").unwrap();
-    eventually("it reads the file again", works).await;
+    eventually("the file is read again", works).await;
 
     fs::write(&file, "third\n").unwrap();
     run(&mut admin, kick).await;
-    eventually("the old one still works", works).await;
+    eventually("the old password still works", works).await;
     run(&mut admin, "ALTER ROLE rotated PASSWORD 'third'").await;
     run(&mut admin, kick).await;
-    eventually("it takes the new one", works).await;
+    eventually("the new password works", works).await;
 }

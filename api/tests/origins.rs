@@ -1,4 +1,6 @@
-//! Web pages of other origins: without API keys, a browser on this machine could be made to use the API.
+//! Requests from web pages of other origins.
+//!
+//! Without API keys, such a page could make a browser on this machine use the API.
 
 mod server;
 
@@ -16,7 +18,7 @@ async fn problem_of(request: RequestBuilder) -> (StatusCode, Value) {
     (status, problem["type"].clone())
 }
 
-/// A form, or `fetch` without a preflight, needs no body and no content type.
+/// A form, or a `fetch` without a preflight, needs no body and no content type.
 #[tokio::test]
 async fn a_page_of_another_origin_changes_nothing() {
     let api = Api::start().await;
@@ -50,7 +52,7 @@ async fn a_page_of_another_origin_changes_nothing() {
     assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
 }
 
-/// A page can give its own name this machine's address, and is then of the same origin (DNS rebinding).
+/// DNS rebinding: a page whose own name resolves to this machine's address is of the same origin.
 #[tokio::test]
 async fn by_the_name_of_a_page_it_lists_nothing() {
     let api = Api::start().await;
@@ -77,7 +79,7 @@ async fn by_the_name_of_a_page_it_lists_nothing() {
     assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
 }
 
-/// A page has no key.
+/// A page of another origin has no API key.
 #[tokio::test]
 async fn where_keys_are_needed_pages_and_names_do_not_matter() {
     let api = Api::start_with(|config| config.callers.require_keys = true).await;
@@ -92,7 +94,7 @@ async fn where_keys_are_needed_pages_and_names_do_not_matter() {
     assert_eq!(problem_of(request).await, unauthorized);
 }
 
-/// A proxy before the API may have understood another one of them.
+/// A proxy in front of the API may have used another one of several `Host` headers.
 #[tokio::test]
 async fn a_request_says_once_which_host_it_is_for() {
     let api = Api::start_with(|config| config.callers.require_keys = true).await;

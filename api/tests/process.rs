@@ -1,4 +1,4 @@
-//! The real `api` binary.
+//! Tests of the real `api` binary.
 
 use std::process::Stdio;
 
@@ -55,10 +55,10 @@ fn terminate(api: &Api) {
     kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
 }
 
-/// The next log line with this message.
+/// Reads the log up to the next line with this message, and returns that line.
 async fn line_with(log: &mut Lines<BufReader<ChildStderr>>, message: &str) -> Value {
     loop {
-        let line = log.next_line().await.unwrap().expect("the log goes on");
+        let line = log.next_line().await.unwrap().expect("a next log line");
         let line: Value = serde_json::from_str(&line).expect("a JSON log");
         if line["message"] == message {
             return line;
@@ -72,7 +72,7 @@ async fn sigterm_lets_the_request_in_hand_finish() {
     let show = a_show(&db.pool, 10).await;
     let mut api = Api::start(&db.url).await;
 
-    // The booking waits for the show's row, which is ours.
+    // The booking waits for the show's row, which this test keeps locked.
     let mut blocker = db.pool.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM shows FOR UPDATE")
         .execute(&mut *blocker)
@@ -96,7 +96,7 @@ async fn sigterm_lets_the_request_in_hand_finish() {
     assert_eq!(api.process.wait().await.unwrap().code(), Some(0));
 }
 
-/// An api that goes on to serve for so long after it was told to stop.
+/// Starts an api that serves for so many more seconds after SIGTERM.
 async fn start_lingering(db: &TestDatabase, seconds: &str) -> Api {
     Api::start_with(&db.url, |command| {
         command.args(["--linger-seconds", seconds]);
@@ -104,11 +104,11 @@ async fn start_lingering(db: &TestDatabase, seconds: &str) -> Api {
     .await
 }
 
-/// A proxy must have noticed before nobody is there any more.
+/// A proxy must notice the shutdown before the api refuses connections.
 #[tokio::test]
 async fn an_api_that_lingers_serves_on_and_says_that_it_will_stop() {
     let db = TestDatabase::new().await;
-    // Longer than this takes on any machine.
+    // Longer than this test takes on any machine.
     let api = start_lingering(&db, "60").await;
     let client = reqwest::Client::new();
     let get = async |path: &str| {
@@ -120,7 +120,7 @@ async fn an_api_that_lingers_serves_on_and_says_that_it_will_stop() {
     assert_eq!(get("/health/ready").await.status(), 200);
 
     terminate(&api);
-    eventually("it is not ready", async || {
+    eventually("the api is not ready", async || {
         get("/health/ready").await.status() == 503
     })
     .await;
@@ -161,10 +161,10 @@ async fn no_key_is_in_the_log() {
     while let Some(line) = api.log.next_line().await.unwrap() {
         log.push_str(&line);
     }
-    assert!(log.contains("/shows"), "requests are in it");
+    assert!(log.contains("/shows"), "the log has requests");
     for key in [&right, &wrong] {
         let secret = key.rsplit('_').next().unwrap();
-        assert!(!log.contains(secret), "and keys are not");
+        assert!(!log.contains(secret), "the log has no keys");
     }
 }
 
@@ -216,7 +216,7 @@ async fn without_its_database_the_api_lives_but_is_not_ready_and_comes_back_by_i
     assert_eq!(problem["type"], "/problems/unavailable");
 
     let _server = LocalPostgres::start(&data.0, Mode::Durable).unwrap();
-    eventually("it is ready", async || {
+    eventually("the api is ready", async || {
         get("/health/ready").await.status() == 200
     })
     .await;
@@ -268,7 +268,7 @@ async fn an_outage_that_fails_20_000_requests_is_logged_once_and_then_counted() 
 async fn every_log_line_of_a_request_has_its_id() {
     let db = TestDatabase::new().await;
     let mut api = Api::start(&db.url).await;
-    // A request fails in a way that is a defect.
+    // Makes a request fail in a way that counts as a bug.
     sqlx::raw_sql(
         "ALTER TABLE bookings RENAME TO elsewhere; CREATE VIEW bookings AS SELECT * FROM elsewhere WHERE 1 / 0 = 1",
     )
@@ -284,14 +284,14 @@ async fn every_log_line_of_a_request_has_its_id() {
     assert_eq!(response.status(), 500);
     assert_eq!(response.headers()["x-request-id"], "r-1");
     let body = response.text().await.unwrap();
-    assert!(!body.contains("division"), "nothing of the inside: {body}");
+    assert!(!body.contains("division"), "no internals: {body}");
 
     let failed = line_with(&mut api.log, "request failed").await;
     assert_eq!(failed["span"]["id"], "r-1");
     assert_eq!(failed["level"], "ERROR");
     assert!(
         failed["error"].to_string().contains("division"),
-        "the cause: {failed}"
+        "has the cause: {failed}"
     );
     let answered = line_with(&mut api.log, "answered").await;
     assert_eq!(answered["span"]["id"], "r-1");
@@ -324,7 +324,7 @@ async fn a_missing_or_wrong_setting_is_told_at_once() {
     }
 }
 
-/// Only the database's clock decides.
+/// Only the clock of the database decides.
 #[tokio::test]
 async fn a_step_of_the_apis_clock_changes_no_decision() {
     let Some(clock) = SteppedClock::find() else {
@@ -367,10 +367,10 @@ async fn a_step_of_the_apis_clock_changes_no_decision() {
     assert_eq!(
         post(confirm, json!(null)).await.0,
         409,
-        "whatever our clock says"
+        "whatever the api's clock says"
     );
 
-    // It did see that clock.
+    // The api did see the stepped clock.
     let answered = loop {
         let line = line_with(&mut api.log, "answered").await;
         if line["status"] == 409 {

@@ -1,4 +1,4 @@
-//! The database is restarted under load: what was acknowledged is there, nothing is there twice.
+//! A restart of the database under load loses no acknowledged booking, and makes none twice.
 
 use std::{
     collections::BTreeMap,
@@ -55,7 +55,7 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
                 if over.load(Ordering::Relaxed) {
                     break;
                 }
-                // Each request has a name of its own, so that its booking can be found.
+                // Each request has a unique user name, so that its booking can be found.
                 let user = format!("{client}-{request}");
                 let body = json!({"showId": show.id, "userName": user, "numberOfSeats": 1});
                 let answer = http
@@ -79,7 +79,7 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
         })
         .await;
     };
-    goes_on("bookings come in").await;
+    goes_on("bookings are made").await;
     let server = tokio::task::spawn_blocking({
         let data = data.0.clone();
         move || {
@@ -89,10 +89,10 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
     })
     .await
     .unwrap();
-    goes_on("bookings come in again, by themselves").await;
+    goes_on("bookings are made again, without intervention").await;
     over.store(true, Ordering::Relaxed);
 
-    // Not the pool from before, whose connections may be dead ones.
+    // A new pool: the connections of the old one may be dead.
     let pool = postgres::connect(&args).await.unwrap().pool;
     let mut answers = BTreeMap::new();
     for client in clients.join_all().await {

@@ -1,4 +1,4 @@
-//! Requests that can be repeated, and requests that are meant for one version of a thing.
+//! Requests that are safe to retry, and requests that apply to one version of a resource.
 
 mod server;
 
@@ -8,7 +8,7 @@ use shared::testing::{assert_seats_conserved, let_pass};
 
 use crate::server::{Api, alice, parse, the_show};
 
-/// Sends this body with this key.
+/// Sends a body with an `Idempotency-Key`.
 async fn send(api: &Api, path: &str, key: &str, body: &Value) -> Response {
     let request = api.request(Method::POST, path).json(body);
     request.header("Idempotency-Key", key).send().await.unwrap()
@@ -34,7 +34,7 @@ async fn a_repeated_request_books_once() {
 
     let first = send(&api, "/bookings", "k", &alice(2)).await;
     assert!(!is_replayed(&first));
-    // The same request, written in another way.
+    // The same request in another notation.
     let body = r#"{ "numberOfSeats":2, "userName":"Al\u0069ce","showId":1 }"#;
     let again = api
         .request(Method::POST, "/bookings")
@@ -59,7 +59,7 @@ async fn a_repeated_request_books_once() {
     assert_seats_conserved(&api.db.pool).await;
 }
 
-/// It comes again before it is answered, to another api process: as after a time-out, by way of a load balancer.
+/// A retry reaches another api before the first answer, as after a timeout behind a load balancer.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_request_at_two_apis_at_once_books_once_and_both_get_the_booking() {
     let one = Api::start().await;
@@ -128,7 +128,7 @@ async fn a_client_that_has_it_already_is_told_so() {
         assert_eq!(get("x").await.status(), StatusCode::BAD_REQUEST);
         let cancel = format!("/bookings/{booking}/cancel");
         api.post(&cancel, &json!({})).await;
-        assert_eq!(get(&etag).await.status(), StatusCode::OK, "it has changed");
+        assert_eq!(get(&etag).await.status(), StatusCode::OK, "a new version");
     }
 }
 
@@ -173,7 +173,7 @@ async fn a_change_is_made_only_to_the_version_that_it_is_meant_for() {
     assert_eq!(
         act("confirm", &now).await.status(),
         StatusCode::OK,
-        "it is already so"
+        "the booking is already confirmed"
     );
     assert_eq!(act("cancel", "*").await.status(), StatusCode::OK);
 }
@@ -200,7 +200,7 @@ async fn a_hold_can_be_extended_as_far_as_its_show_allows() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(
         shorter["expiresAt"], extended["expiresAt"],
-        "it never ends sooner"
+        "a hold never ends sooner"
     );
 
     let (status, problem) = extend(json!(301)).await;

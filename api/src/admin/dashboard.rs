@@ -1,5 +1,7 @@
-//! The dashboard: one page whose parts are all in this program. It holds no data: it asks for it, with the key of whoever
-//! looks at it.
+//! The dashboard: one page, with all assets embedded in the binary.
+//!
+//! The page contains no data. It requests the data from the other routes, with the API key of the
+//! user.
 
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use axum::{
 use super::AdminState;
 use crate::{extract::Path, problem::Problem};
 
-/// The page takes everything from here and nothing from elsewhere; nothing in it is a script or a style of its own.
+/// Content security policy of the page: nothing from other origins, no inline scripts or styles.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -24,7 +26,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A part of the page.
+/// An asset of the page.
 struct Part {
     name: &'static str,
     kind: &'static str,
@@ -51,7 +53,7 @@ const PARTS: [Part; 11] = [
     part!(SCRIPT, "", "queue.js"),
     part!(SCRIPT, "", "jobs.js"),
     part!(SCRIPT, "", "health.js"),
-    // As `.ci/vendor` takes it from its publisher.
+    // As `.ci/vendor` downloads it from its publisher.
     part!(SCRIPT, "vendor/uPlot/", "uPlot.iife.min.js"),
     part!(CSS, "vendor/uPlot/", "uPlot.min.css"),
 ];

@@ -1,4 +1,4 @@
-//! `/metrics`
+//! Handler of `/metrics`.
 
 use std::sync::{Arc, LazyLock};
 
@@ -19,7 +19,7 @@ use crate::{
     problem::Problem,
 };
 
-/// What all apis see alike, from the last look at the queue.
+/// Gauges from the last poll of the database, which every api process reports alike.
 struct Gauges {
     jobs: IntGaugeVec,
     due_lag: GaugeVec,
@@ -42,39 +42,39 @@ static GAUGES: LazyLock<Gauges> = LazyLock::new(|| {
         .expect(once),
         due_lag: register_gauge_vec!(
             "ticketing_queue_due_lag_seconds",
-            "How long the job that is due for the longest time has waited; 0 when none is due.",
+            "Time that the oldest due job has waited, in seconds; 0 if none is due.",
             &["queue"]
         )
         .expect(once),
         paused: register_int_gauge_vec!(
             "ticketing_queue_paused",
-            "1 while the queue is paused.",
+            "1 if the queue is paused, else 0.",
             &["queue"]
         )
         .expect(once),
         overdue_holds: register_int_gauge!(
             "ticketing_overdue_holds",
-            "Holds in the database whose deadline is over and whose seats are not back, counted up to 10,000."
+            "Holds past their deadline whose seats are not back on sale, counted up to 10,000."
         )
         .expect(once),
         longest_overdue: register_gauge!(
             "ticketing_longest_overdue_seconds",
-            "For how long the oldest overdue hold is overdue; 0 when there is none."
+            "Time since the deadline of the oldest overdue hold, in seconds; 0 if there is none."
         )
         .expect(once),
         holds_ending_soon: register_int_gauge!(
             "ticketing_holds_ending_soon",
-            "Holds in the database that run out within 30 s, counted up to 10,000."
+            "Holds that expire within 30 s, counted up to 10,000."
         )
         .expect(once),
         oldest_transaction: register_gauge!(
             "ticketing_oldest_transaction_seconds",
-            "How long the oldest open transaction of the database has been open; dead rows are kept for it."
+            "Age of the oldest open transaction, in seconds; dead rows are kept for it."
         )
         .expect(once),
         looked_at: register_gauge!(
             "ticketing_database_looked_at_timestamp_seconds",
-            "When the database was last asked for what the ticketing_queue_ and _holds figures tell."
+            "Unix time of the last successful poll of the database for metrics of queues and holds."
         )
         .expect(once),
     }
@@ -82,7 +82,7 @@ static GAUGES: LazyLock<Gauges> = LazyLock::new(|| {
 
 impl Gauges {
     fn set(&self, look: &Look) {
-        // A queue that is gone is not told any more.
+        // Stops reporting queues that no longer exist.
         self.jobs.reset();
         self.due_lag.reset();
         self.paused.reset();
@@ -106,7 +106,7 @@ impl Gauges {
         let oldest = look.oldest_transaction.as_ref();
         self.oldest_transaction
             .set(oldest.map_or(0.0, |oldest| oldest.seconds));
-        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact")]
+        #[expect(clippy::cast_precision_loss, reason = "Unix seconds are exact in f64")]
         self.looked_at.set(look.at.timestamp() as f64);
     }
 }
@@ -120,7 +120,7 @@ pub(super) async fn metrics(
     }
     observe_pool("api", &state.api_pool);
     observe_pool("admin", &state.database.pool);
-    // Of `ticketing up`, which has a worker in the same process, one listener tells all.
+    // In `ticketing up`, api and worker share a process: this listener reports the metrics of both.
     let text = metrics::render(&[], &["api", "admin", "worker"])
         .map_err(|error| Problem::Panicked(error.to_string()))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())

@@ -1,4 +1,4 @@
-//! `/jobs`, `/queues/{queue}/jobs`, `/bookings/{id}`
+//! Handlers of `/jobs`, `/queues/{queue}/jobs` and `/bookings/{id}`.
 
 use std::sync::Arc;
 
@@ -24,8 +24,10 @@ use crate::{
     problem::Problem,
 };
 
-/// A place in a list of jobs, as the `Link` to the next page names it: a job's id, after a time in microseconds since 1970
-/// where the list has one.
+/// Pagination cursor of a list of jobs, as in the `Link` to the next page.
+///
+/// It is the id of a job. In a list that is ordered by time, a time in microseconds since 1970
+/// precedes the id.
 #[derive(Debug, Clone)]
 struct Cursor(inspect::Cursor);
 
@@ -50,14 +52,14 @@ impl<'de> Deserialize<'de> for Cursor {
                     .ok()
                     .and_then(DateTime::from_timestamp_micros);
                 let at = at.ok_or_else(|| {
-                    de::Error::custom("not a place in a list: take it from the header Link")
+                    de::Error::custom("invalid cursor: use the one in the header `Link`")
                 })?;
                 (Some(at), id)
             }
         };
         if id.contains('\0') {
             return Err(de::Error::custom(
-                "not a place in a list: take it from the header Link",
+                "invalid cursor: use the one in the header `Link`",
             ));
         }
         let id = id.to_owned();
@@ -65,45 +67,45 @@ impl<'de> Deserialize<'de> for Cursor {
     }
 }
 
-/// Which jobs.
+/// Filter and pagination of a list of jobs.
 #[derive(Debug, Clone, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ListJobs {
-    /// In this state.
+    /// Only jobs in this state.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<JobState>,
-    /// Which name this booking.
+    /// Only jobs of this booking.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     booking_id: Option<i64>,
-    /// Which name a booking of this show.
+    /// Only jobs with a booking of this show.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     show_id: Option<i64>,
-    /// How many at most; 100 when it is left out.
+    /// Maximum number of jobs in a page; default 100.
     #[garde(inner(range(min = 1, max = 1000)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<i64>,
-    /// A place in the list: taken from `Link`.
+    /// Cursor from the header `Link` of the previous page.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<Cursor>,
 }
 
-/// Which jobs, all of them.
+/// Filter of jobs for operations without pagination.
 #[derive(Debug, Clone, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AllJobs {
-    /// In this state.
+    /// Only jobs in this state.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<JobState>,
-    /// Which name this booking.
+    /// Only jobs of this booking.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     booking_id: Option<i64>,
-    /// Which name a booking of this show.
+    /// Only jobs with a booking of this show.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     show_id: Option<i64>,
@@ -152,13 +154,13 @@ pub(super) async fn list(
     }))
 }
 
-/// How many jobs an action on a filter would change.
+/// Number of jobs that an action on a filter would change.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Count {
-    /// As many as there are, or as one action changes.
+    /// Number of matching jobs, at most as many as one action changes.
     count: i64,
-    /// Whether there are more of them.
+    /// Whether more jobs match.
     has_more: bool,
 }
 
@@ -185,7 +187,7 @@ pub(super) async fn find(
     found.map(Json).ok_or(Problem::JobNotFound)
 }
 
-/// An id that the database could have.
+/// Returns the id, unless it contains NUL, which the database cannot store.
 fn storable(id: String) -> Result<String, Problem> {
     if id.contains('\0') {
         return Err(Problem::JobNotFound);
@@ -220,10 +222,10 @@ pub(super) async fn of_booking(
     Ok(Json(BookingWithJobs { booking, jobs }))
 }
 
-/// What an action came to.
+/// Result of an action on all jobs that match a filter.
 #[derive(Serialize)]
 pub(super) struct Changed {
-    /// How many jobs it changed.
+    /// Number of changed jobs.
     changed: u64,
 }
 
@@ -272,7 +274,7 @@ pub(super) async fn act_on_all(
         return Err(Problem::MalformedQuery(Fault {
             pointer: "state".to_owned(),
             detail: format!(
-                "to {} jobs it is one of: {}",
+                "must be one of the following to {} jobs: {}",
                 action.name(),
                 allowed.collect::<Vec<_>>().join(", ")
             ),

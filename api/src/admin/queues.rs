@@ -1,4 +1,4 @@
-//! `/queues`, `/workers`, `/interventions`
+//! Handlers of `/queues`, `/workers` and `/interventions`.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(super) async fn list(
     }
 }
 
-/// A queue's name, if there is such a queue.
+/// Returns the name of a queue, if the queue exists.
 pub(super) async fn known(state: &AdminState, name: String) -> Result<String, Problem> {
     let has_it = |queues: &[Queue]| queues.iter().any(|queue| queue.name == name);
     let seen = state.watch.last();
@@ -40,13 +40,13 @@ pub(super) async fn known(state: &AdminState, name: String) -> Result<String, Pr
     Err(Problem::QueueNotFound { queue: name })
 }
 
-/// What became of a queue.
+/// State of a queue after a pause or resume.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Steered {
     queue: String,
     is_paused: bool,
-    /// Whether it was otherwise before.
+    /// Whether this request changed the state.
     changed: bool,
 }
 
@@ -92,11 +92,11 @@ pub(super) async fn workers(
 #[derive(Debug, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ListInterventions {
-    /// How many at most; 100 when it is left out.
+    /// Maximum number of interventions in a page; default 100.
     #[garde(inner(range(min = 1, max = 1000)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<i64>,
-    /// A place in the list: taken from `Link`.
+    /// Cursor from the header `Link` of the previous page.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<i64>,

@@ -1,4 +1,6 @@
-//! `/sales`, `/database`, `/audit`: what is asked for only while somebody looks, because it costs more.
+//! Handlers of `/sales`, `/database` and `/audit`.
+//!
+//! Their queries cost more than the periodic poll, so they run only on request.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -25,7 +27,7 @@ use crate::{
     problem::Problem,
 };
 
-/// What is kept for the next one who asks.
+/// Cached results of these handlers.
 pub(super) struct System {
     sales: Cached<Vec<ShowSeats>>,
     database: Cached<Usage>,
@@ -46,13 +48,13 @@ impl System {
     }
 }
 
-/// How many shows are told.
+/// Maximum number of shows in `/sales`.
 const SHOWS: i64 = 50;
 
-/// How long an answer is kept at least.
+/// Minimum time for which a result is cached.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// An answer of the database that is kept for a while: the longer it took, the longer.
+/// A query whose result is cached: the longer the query took, the longer.
 struct Cached<T> {
     source: postgres::Database,
     load: fn(postgres::Database) -> BoxFuture<'static, Result<T, postgres::Error>>,
@@ -71,7 +73,9 @@ impl<T> Cached<T> {
         }
     }
 
-    /// The last answer while it is kept. Those who come while a new one is made wait for it together.
+    /// Returns the cached result, or runs the query if it has expired.
+    ///
+    /// Callers that arrive while the query runs wait for its result.
     async fn get(&self) -> Result<Arc<T>, Problem> {
         let mut last = self.last.lock().await;
         if let Some((answer, until)) = &*last
@@ -94,13 +98,13 @@ pub(super) async fn sales(
     Ok(Json(state.system.sales.get().await?))
 }
 
-/// The database, and this process's part in it.
+/// Usage of the database and of this process's connection pool.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Database {
     #[serde(flatten)]
     usage: Arc<Usage>,
-    /// The API's own connections.
+    /// Connection pool of the API.
     pool: PoolUse,
 }
 
@@ -126,14 +130,14 @@ pub(super) async fn database(
     }))
 }
 
-/// The last audit that was asked for here.
+/// The last audit that this process started.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LastAudit {
     is_running: bool,
-    /// What it found.
+    /// Findings of the last audit; none if it failed or there was none.
     audit: Option<Audit>,
-    /// Why it could not look.
+    /// Why the last audit could not run; none if it did.
     failure: Option<String>,
 }
 
@@ -148,7 +152,7 @@ fn last(audit: &Mutex<LastAudit>) -> std::sync::MutexGuard<'_, LastAudit> {
     audit.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins an audit, unless one is running: it reads every booking, which takes its time.
+/// Starts an audit in the background, unless one is running: it reads every booking.
 pub(super) async fn start_audit(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
@@ -167,7 +171,7 @@ pub(super) async fn start_audit(
 
 fn ended(result: Result<Audit, postgres::Error>) -> LastAudit {
     let failure = result.as_ref().err().map(|error| {
-        tracing::warn!(error = chain(error), "cannot audit");
+        tracing::warn!(error = chain(error), "cannot run the audit");
         error.to_string()
     });
     LastAudit {

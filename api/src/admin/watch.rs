@@ -1,4 +1,4 @@
-//! Looks at the system now and then, so that everybody who asks gets the last look: it costs the same however many ask.
+//! Periodic poll of the system, whose cached result serves any number of clients at the same cost.
 
 use std::{
     collections::VecDeque,
@@ -37,16 +37,18 @@ use crate::{
     problem::Problem,
 };
 
-/// The time between two looks, when they cost little.
+/// Time between two polls, if they are fast.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// A look that takes long is taken less often: it has no more than one part in so many of the time.
+/// Ratio of the pause after a poll to its duration.
+///
+/// Slow polls run less often, so that polling takes at most one part in this many of the time.
 pub(super) const SHARE_OF_TIME: u32 = 20;
 
-/// How many looks are remembered: half an hour.
+/// Number of polls in the history: half an hour.
 const REMEMBERED: usize = 900;
 
-/// What is known.
+/// Result of the last poll, and the history of polls.
 pub(super) struct Watch {
     seen: Mutex<Seen>,
     look_now: Notify,
@@ -56,33 +58,33 @@ pub(super) struct Watch {
 struct Seen {
     last: Option<Arc<Look>>,
     history: VecDeque<Point>,
-    /// Why the last look failed.
+    /// Why the last poll failed; none if it succeeded.
     failure: Option<String>,
 }
 
-/// What was seen at a time.
+/// Result of one poll.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Look {
-    /// When, on the database's clock.
+    /// Time of the poll, by the database's clock.
     pub(super) at: DateTime<Utc>,
-    /// Bookings a second of all apis, since the look before.
+    /// Bookings per second of all apis since the previous poll.
     bookings_per_second: f64,
-    /// Refusals a second of this api, since the look before.
+    /// Refusals per second of this api since the previous poll.
     refusals_per_second: f64,
-    /// The sale.
+    /// State of the sale.
     #[serde(flatten)]
     pub(super) pulse: Pulse,
-    /// The queues.
+    /// State of each queue.
     pub(super) queues: Vec<Queue>,
-    /// The oldest open transaction of the database.
+    /// Oldest open transaction of the database.
     pub(super) oldest_transaction: Option<OldestTransaction>,
-    /// What rates are made from.
+    /// Refusals of this api so far, for the rate at the next poll.
     #[serde(skip)]
     refusals: u64,
 }
 
-/// A look in the history: what changes, of all queues together.
+/// One poll in the history: the values that change, combined over all queues.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Point {
@@ -127,7 +129,7 @@ impl From<&Look> for Point {
 }
 
 impl Watch {
-    /// Looks until `stop`.
+    /// Starts polling, until `stop` is cancelled.
     pub(super) fn start(pool: &PgPool, stop: &CancellationToken) -> Arc<Self> {
         let watch = Arc::new(Self {
             seen: Mutex::default(),
@@ -138,12 +140,12 @@ impl Watch {
         watch
     }
 
-    /// Somebody changed something, and wants to see it.
+    /// Triggers a poll at once, so that the effect of an action shows.
     pub(super) fn look_now(&self) {
         self.look_now.notify_one();
     }
 
-    /// What was seen the last time.
+    /// Returns the result of the last successful poll.
     pub(super) fn last(&self) -> Option<Arc<Look>> {
         self.seen().last.clone()
     }
@@ -174,9 +176,9 @@ impl Watch {
                 seen.failure = None;
             }
             Err(error) => {
-                // Once, and not every 2 s.
+                // Logged once per outage, not every 2 s.
                 if seen.failure.is_none() {
-                    tracing::warn!(error = chain(&error), "cannot look at the queue");
+                    tracing::warn!(error = chain(&error), "cannot poll the database");
                 }
                 seen.failure = Some(error.to_string());
             }
@@ -191,7 +193,7 @@ async fn look(pool: &PgPool, before: Option<&Look>) -> Result<Look, postgres::Er
     let refusals = metrics::refusals();
     let per_second = |now: i64, then: i64| {
         let seconds = before.map_or(0.0, |before| (pulse.at - before.at).as_seconds_f64());
-        #[expect(clippy::cast_precision_loss, reason = "it is a rate")]
+        #[expect(clippy::cast_precision_loss, reason = "a rate may be inexact")]
         let difference = (now - then).max(0) as f64;
         if seconds > 0.0 {
             difference / seconds
@@ -212,21 +214,21 @@ async fn look(pool: &PgPool, before: Option<&Look>) -> Result<Look, postgres::Er
     })
 }
 
-/// What a page asks for.
+/// Query of `/overview`.
 #[derive(Debug, Deserialize, Validate)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Since {
-    /// Only what was seen later; all that is remembered when it is left out.
+    /// Return only polls after this time; default: the whole history.
     #[garde(skip)]
     since: Option<DateTime<Utc>>,
 }
 
-/// What a page shows of the system.
+/// Response of `/overview`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Overview {
     version: &'static str,
-    /// Why the last look failed; none when it did not.
+    /// Why the last poll failed; none if it succeeded.
     failure: Option<String>,
     now: Option<Arc<Look>>,
     history: Vec<Point>,

@@ -1,4 +1,4 @@
-//! Requests in front of a lane.
+//! Queue of the requests that wait for a lane.
 
 use std::{
     collections::VecDeque,
@@ -13,22 +13,22 @@ use tracing::Span;
 
 use super::{Figures, Member, Turn};
 
-/// Requests that wait in front of a lane, in the order in which they came.
+/// Requests that wait for a lane, in order of arrival.
 pub(super) struct Arrivals<Request, Answer> {
     pub(super) queue: mpsc::UnboundedReceiver<Member<Request, Answer>>,
-    /// Those at its front, whom an earlier batch passed.
+    /// Requests ahead of `queue`, such as those that the previous batch skipped; served first.
     pub(super) front: VecDeque<Member<Request, Answer>>,
-    /// Whom this batch passed, since they did not fit: the next one begins with them.
+    /// Requests that this batch skipped because they do not fit; the next batch starts with them.
     pub(super) passed: VecDeque<Member<Request, Answer>>,
     pub(super) turn: Arc<Turn>,
     pub(super) figures: Figures,
 }
 
-/// How long nobody asks for anything before the lane gives its connection back.
+/// Idle time after which the lane returns its connection to the pool.
 const RESTS_AFTER: Duration = Duration::from_millis(100);
 
 impl<Request, Answer> Arrivals<Request, Answer> {
-    /// Waits until somebody is there; false when nobody will come any more.
+    /// Waits for a request. Returns false if none is left and all senders are gone.
     pub(super) async fn wait(&mut self, session: &mut Session) -> bool {
         if self.front.is_empty() {
             let first = match timeout(RESTS_AFTER, self.queue.recv()).await {
@@ -43,13 +43,13 @@ impl<Request, Answer> Arrivals<Request, Answer> {
         !self.front.is_empty()
     }
 
-    /// Of the first one that has not gone away.
+    /// Returns the key of the first request whose caller still waits.
     pub(super) fn key(&self) -> Option<i64> {
         let first = self.front.iter().find(|member| !member.caller.is_gone());
         first.map(|first| first.caller.key)
     }
 
-    /// The span of a transaction, in the trace of the first one.
+    /// Returns a span for a transaction, in the trace of the first request.
     pub(super) fn begin_span(&self) -> Span {
         match self.front.front() {
             Some(first) if traces::are_made() => {
@@ -59,7 +59,7 @@ impl<Request, Answer> Arrivals<Request, Answer> {
         }
     }
 
-    /// The next one that fits. Those that went away meanwhile are left out.
+    /// Returns the next request that fits. Drops requests whose callers have gone away.
     pub(super) fn next_if(
         &mut self,
         fits: &dyn Fn(&Member<Request, Answer>) -> bool,
@@ -82,7 +82,7 @@ impl<Request, Answer> Arrivals<Request, Answer> {
         }
     }
 
-    /// Lets those whom a batch passed be the first again.
+    /// Moves the requests that a batch skipped back to the front.
     pub(super) fn go_back(&mut self) {
         self.passed.append(&mut self.front);
         mem::swap(&mut self.passed, &mut self.front);

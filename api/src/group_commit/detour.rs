@@ -1,4 +1,6 @@
-//! Detours: requests whose lock somebody keeps wait for it apart from their lane, so that the lane goes on.
+//! Detours: requests whose lock another session holds wait for it outside their lane.
+//!
+//! So the lane goes on with the other requests.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -26,30 +28,32 @@ use super::{
     Answered, Kind, Lanes, Member, PATIENCE, Sharing, Transaction, Unanswered, answer, run_batch,
 };
 
-/// Finds the lock that each request can't have now.
+/// Finds the lock that each request cannot acquire now.
 pub(crate) type FindMissing<Request> =
     for<'t> fn(&'t mut Session, &'t [Request]) -> BoxFuture<'t, Result<Missing, postgres::Error>>;
 
-/// How many locks the requests of a process wait for at the same time. Requests for others are answered with 503 at once.
+/// Maximum number of locks that the requests of a process wait for at the same time.
+///
+/// Requests that would wait for a further lock get a 503 at once.
 pub(super) const DETOURS_MAX: usize = 8;
 
-/// The requests of one kind that wait for locks.
+/// Requests of one kind that wait for locks.
 pub(super) struct Detours<Request, Answer> {
     transaction: Transaction<Request, Answer>,
     find_missing: FindMissing<Request>,
     sharing: Sharing,
     database: Database,
-    /// Where they run.
+    /// Runtime of the detours.
     thread: Handle,
-    /// Of all kinds.
+    /// Permits for detours, shared by all kinds of requests.
     places: Arc<Semaphore>,
-    /// The most requests that wait for one lock.
+    /// Maximum number of requests that wait for one lock.
     queue_max: usize,
     waiting: Mutex<Waiting<Request, Answer>>,
     under_way: AtomicUsize,
 }
 
-/// By the lock that they wait for, in the order in which they came.
+/// Waiting requests by the lock that they need, in order of arrival.
 type Waiting<Request, Answer> = HashMap<Lock, VecDeque<Member<Request, Answer>>>;
 
 impl<Request, Answer> Detours<Request, Answer>
@@ -71,12 +75,14 @@ where
         }
     }
 
-    /// Whether some requests wait for a lock: then a batch would wait for it too, if it had another one for the same.
+    /// Returns whether requests wait for a lock.
+    ///
+    /// If so, a batch with another request for the same lock would wait for it too.
     pub(super) fn are_under_way(&self) -> bool {
         self.under_way.load(SeqCst) > 0
     }
 
-    /// Lets those whose lock somebody keeps wait for it, and returns the others, in their order.
+    /// Diverts requests whose lock another session holds, and returns the others in order.
     pub(super) async fn divert(
         self: &Arc<Self>,
         session: &mut Session,
@@ -99,7 +105,7 @@ where
         members: &[Member<Request, Answer>],
     ) -> Missing {
         if self.sharing == Sharing::SameKey {
-            // Citus has no lock that is asked for on several servers, and there a batch is for one show.
+            // Citus cannot lock rows of several servers in a query; a batch is for one show there.
             let lock = |member: &Member<Request, Answer>| Some(Lock::Show(member.caller.key));
             return members.iter().map(lock).collect();
         }
@@ -107,8 +113,8 @@ where
         match (self.find_missing)(session, &requests).await {
             Ok(missing) => missing,
             Err(error) => {
-                // They learn it from their transaction.
-                tracing::debug!(error = telemetry::chain(&error), "cannot look for locks");
+                // The requests get this error from their transaction.
+                tracing::debug!(error = telemetry::chain(&error), "cannot check for locks");
                 vec![None; members.len()]
             }
         }
@@ -134,13 +140,13 @@ where
         let _ = refused.caller.answer.send(Err(Unanswered::Overloaded));
     }
 
-    /// Serves those who wait for this lock until nobody does.
+    /// Serves the requests that wait for this lock until none is left.
     async fn run(self: Arc<Self>, lock: Lock, _place: OwnedSemaphorePermit) {
-        // Those who came here had to; who comes meanwhile may find it free.
+        // The first requests are here because the lock was held; later ones may find it free.
         let mut must_wait = true;
         while let Some(members) = self.next(lock) {
             let (requests, callers) = members.into_iter().map(|m| (m.request, m.caller)).unzip();
-            // As in a lane, a panic loses these.
+            // As in a lane, a panic loses this batch only.
             let serving = AssertUnwindSafe(self.serve(lock, must_wait, requests));
             if let Ok(result) = serving.catch_unwind().await {
                 must_wait = result.is_err();
@@ -150,7 +156,9 @@ where
         self.under_way.fetch_sub(1, SeqCst);
     }
 
-    /// All who wait for this lock. When nobody does, the next one begins another detour.
+    /// Takes all requests that wait for this lock.
+    ///
+    /// If there are none, the next request for it starts a new detour.
     fn next(&self, lock: Lock) -> Option<Vec<Member<Request, Answer>>> {
         let mut waiting = self.waiting();
         let queue = waiting.get_mut(&lock)?;
@@ -162,8 +170,11 @@ where
         Some(members)
     }
 
-    /// Runs them; before that, or when they can't have the lock soon, waits for it and gives it back. With nothing else in hand meanwhile: who waited for a booking with its
-    /// show locked would keep everybody from the show.
+    /// Runs the requests. Waits for the lock first if `must_wait`, and again whenever they cannot
+    /// acquire it soon.
+    ///
+    /// The wait is a transaction of its own, which acquires this lock only and releases it: a
+    /// transaction that waited for a booking with its show locked would block the whole show.
     async fn serve(
         &self,
         lock: Lock,
@@ -179,7 +190,7 @@ where
             must_wait = true;
             let mut session = Session::new(&self.database).impatient();
             match run_batch(&mut session, self.transaction, &mut batch).await {
-                // Somebody else was faster.
+                // Another session was faster.
                 Err(postgres::Error::Locked(_)) if began.elapsed() < PATIENCE => {}
                 result => return result,
             }

@@ -1,4 +1,4 @@
-//! The kinds of requests that share transactions.
+//! Kinds of requests that share transactions.
 
 use std::future::ready;
 
@@ -37,7 +37,7 @@ pub(crate) const EXTEND: Kind<extend::Request, Answer> = Kind {
     find_missing: |session, requests| Box::pin(missing_to_change(session, requests)),
 };
 
-/// Finds the shows of bookings. It locks nothing.
+/// Finds the shows of bookings. It takes no locks, so none can be missing.
 pub(crate) const LOCATE: Kind<i64, Option<i64>> = Kind {
     name: "locate",
     transaction: |session, batch| Box::pin(query::locate(session, batch.members())),

@@ -1,4 +1,4 @@
-//! A lane: one transaction after the other, each with all who wait.
+//! A lane: runs one transaction after another, each with all waiting requests.
 
 use std::{
     iter,
@@ -19,17 +19,17 @@ use super::{
     run_batch,
 };
 
-/// What a lane's batches are made by, and who gets their answers.
+/// Rules by which a lane builds batches, runs them and answers callers.
 pub(super) struct Rules<Request, Answer> {
     pub(super) batch_max: usize,
     pub(super) sharing: Sharing,
     pub(super) transaction: Transaction<Request, Answer>,
     pub(super) detours: Arc<Detours<Request, Answer>>,
-    /// Of the callers' threads.
+    /// Runtime of the callers' threads.
     pub(super) callers: Handle,
 }
 
-/// Runs transactions until nobody will come any more.
+/// Runs transactions until all senders of requests are gone.
 pub(super) async fn run_lane<Request, Answer>(
     mut arrivals: Arrivals<Request, Answer>,
     rules: Rules<Request, Answer>,
@@ -47,7 +47,7 @@ pub(super) async fn run_lane<Request, Answer>(
         let shares = |member: &Member<Request, Answer>| {
             rules.sharing == Sharing::Any || Some(member.caller.key) == key
         };
-        // Those too that came while another one had the turn.
+        // Includes requests that arrived while another transaction had the turn.
         let first = iter::from_fn(|| arrivals.next_if(&shares));
         let mut first: Vec<_> = first.take(rules.batch_max).collect();
         if rules.detours.are_under_way() {
@@ -65,7 +65,7 @@ pub(super) async fn run_lane<Request, Answer>(
         };
         let mut batch = Batch::joined_by(requests, &mut next_if);
         let running_batch = run_batch(&mut session, rules.transaction, &mut batch);
-        // A panic loses this batch, whose callers see that nobody will answer, and not the lane.
+        // A panic loses this batch, whose callers get `Unanswered::Lost`, but not the lane.
         let result = AssertUnwindSafe(running_batch.instrument(span.clone()))
             .catch_unwind()
             .await;
@@ -86,8 +86,10 @@ pub(super) async fn run_lane<Request, Answer>(
     }
 }
 
-/// After a lock could not be had: runs those who can have theirs, while the others wait apart. As long as requests wait for a
-/// lock, since in a crowd somebody else may be faster once more.
+/// Runs the members of a batch that could not acquire a lock, and diverts those that need it.
+///
+/// Retries for as long as requests wait for a lock ([`PATIENCE`]), since under contention another
+/// session may be faster again.
 async fn run_the_rest<Request, Answer>(
     session: &mut Session,
     rules: &Rules<Request, Answer>,
@@ -113,7 +115,7 @@ async fn run_the_rest<Request, Answer>(
     }
 }
 
-/// The requests, and who gets their answers.
+/// Splits members into their requests and the callers that get the answers.
 fn part<Request, Answer>(
     members: Vec<Member<Request, Answer>>,
     span: &Span,

@@ -6,15 +6,15 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// What a fake transaction does and sees; the requests carry it.
+/// State of the fake transactions, carried by the requests.
 struct World {
     /// Each transaction takes one permit.
     gate: Semaphore,
-    /// The requests of each transaction that was run.
+    /// Requests of each transaction that ran.
     transactions: std::sync::Mutex<Vec<Vec<i64>>>,
-    /// Whom each transaction that is run lets join, once it is past the gate.
+    /// Returns whether a request may join a transaction that is past the gate.
     admits: fn(i64) -> bool,
-    /// How a transaction fails that has the request `POISON` among others or alone.
+    /// Error of a transaction that contains the request `POISON`, alone or among others.
     failure: fn() -> postgres::Error,
 }
 
@@ -76,7 +76,7 @@ fn transaction<'t>(
         batch.admit(|request| (world.admits)(request.1));
         let numbers = numbers(batch);
         world.transactions.lock().unwrap()[begun].clone_from(&numbers);
-        assert!(!numbers.contains(&PANIC), "as asked");
+        assert!(!numbers.contains(&PANIC), "the request PANIC");
         if numbers.contains(&POISON) {
             return Err((world.failure)());
         }
@@ -84,7 +84,7 @@ fn transaction<'t>(
     })
 }
 
-/// There are no locks.
+/// Reports no missing locks.
 fn find_missing<'t>(
     _: &'t mut Session,
     requests: &'t [Request],
@@ -107,7 +107,7 @@ fn start_sharing(
 ) -> Arc<GroupCommit<Request, i64>> {
     let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
     let database = direct(&pool);
-    // On the test's own thread, so that it knows what the lanes have done.
+    // On the test's own thread, so that the test knows what the lanes have done.
     let lanes = Lanes {
         limits: Limits {
             batch_max,
@@ -128,13 +128,14 @@ fn start_sharing(
     Arc::new(GroupCommit::start(&kind, &lanes, sharing))
 }
 
-/// Its last digit.
+/// Returns the key of a request: its last digit.
 fn key(number: i64) -> i64 {
     number % 10
 }
 
-/// Submits each number from a task of its own, one after the other; the first one is at the gate before the
-/// second one comes.
+/// Submits each number from its own task, one after another.
+///
+/// The first request is at the gate before the second is submitted.
 async fn submit(
     group: &Arc<GroupCommit<Request, i64>>,
     world: &Arc<World>,
@@ -146,7 +147,8 @@ async fn submit(
         tasks.push(tokio::spawn(async move {
             group.submit(key(number), request).await
         }));
-        // The test's runtime has one thread: when we are back, the task has submitted and the lane has looked.
+        // The test's runtime has one thread: after the yield, the task has submitted its request
+        // and the lane has polled its queue.
         while world.transactions().is_empty() {
             tokio::task::yield_now().await;
         }
@@ -179,7 +181,10 @@ async fn requests_that_wait_together_share_the_next_transaction_in_order() {
     assert_eq!(world.transactions(), [vec![1], vec![5, 4, 3], vec![2]]);
 }
 
-/// A lone request runs on its caller's thread, where nobody joins; the lane's first transaction is the second one.
+/// Submits the numbers so that those after the first two can join a transaction.
+///
+/// A lone request runs on its caller's thread, where no other can join it. So the second
+/// transaction is the first one of the lane.
 async fn submit_late(
     group: &Arc<GroupCommit<Request, i64>>,
     world: &Arc<World>,
@@ -219,7 +224,8 @@ async fn requests_with_different_keys_can_be_kept_apart() {
     world.open();
     let answers = futures_util::future::join_all(tasks).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 7);
-    // The third `2` would be one too many; those with another key wait for their own, and none of them for ever.
+    // 42 would be the fourth request of a batch of at most 3. Requests with another key wait for a
+    // transaction of their own, and none of them for ever.
     let expected = [vec![1], vec![2, 22, 32], vec![23, 33], vec![42]];
     assert_eq!(world.transactions(), expected);
 }
@@ -252,7 +258,7 @@ async fn with_a_batch_of_one_every_request_has_its_own_transaction_at_once() {
     assert_eq!(
         world.transactions(),
         [vec![1], vec![2], vec![3]],
-        "none waits for another"
+        "no request waits for another"
     );
     world.open();
     assert!(answers(tasks).await.iter().all(Result::is_ok));
@@ -307,7 +313,7 @@ async fn a_full_queue_sheds_at_once() {
     assert!(answers(tasks).await.iter().all(Result::is_ok));
     assert!(
         group.submit(1, (world, 5)).await.is_ok(),
-        "there is room again"
+        "the queue has room again"
     );
 }
 
@@ -315,7 +321,7 @@ async fn a_full_queue_sheds_at_once() {
 async fn callers_that_go_away_change_nothing_for_the_rest() {
     let (world, group) = (World::new(unexpected), start(10, 100));
     let tasks = submit(&group, &world, &[1, 2, 3, 4, 5]).await;
-    // The first one is in a transaction already, the third and the fifth still wait.
+    // The first request is already in a transaction; the third and the fifth still wait.
     for gone in [0, 2, 4] {
         tasks[gone].abort();
     }
@@ -347,5 +353,5 @@ async fn a_lone_request_is_run_by_its_caller_at_once() {
     let (world, group) = (World::new(unexpected), start(10, 100));
     world.open();
     let answer = group.submit(1, (world, 1)).now_or_never();
-    assert!(matches!(answer, Some(Ok(10))), "no other task took part");
+    assert!(matches!(answer, Some(Ok(10))), "no other task was involved");
 }

@@ -1,4 +1,4 @@
-//! `/bookings`
+//! Handlers of `/bookings`.
 
 use std::sync::Arc;
 
@@ -28,16 +28,17 @@ use crate::{
     whole,
 };
 
-/// What a client asks for.
+/// Request to reserve seats.
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ReserveSeats {
-    /// Of which show.
+    /// Id of the show.
     #[garde(skip)]
     #[schema(examples(7), minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     #[serde(deserialize_with = "whole::number")]
     show_id: i64,
-    /// Who books: compared as it is written. No character that is not seen or changes how others are shown.
+    /// Name of the user who books, compared as written. It may contain no character that is
+    /// invisible or changes how others are displayed.
     #[garde(length(chars, min = 1, max = 200), custom(plain_to_see))]
     #[schema(
         examples("Alice"),
@@ -46,7 +47,7 @@ pub(crate) struct ReserveSeats {
         pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
     )]
     user_name: String,
-    /// How many seats. A show may allow fewer (`maxSeatsPerBooking`).
+    /// Number of seats. A show may allow fewer (`maxSeatsPerBooking`).
     #[garde(range(min = 1, max = MAX_SEATS_PER_BOOKING))]
     #[schema(examples(2), minimum = 1, maximum = 1000)]
     #[serde(deserialize_with = "whole::number")]
@@ -55,8 +56,9 @@ pub(crate) struct ReserveSeats {
 
 /// Reserve seats
 ///
-/// The seats are held for the show's `holdSeconds`; confirm or extend the booking in that time, or they go back on sale and
-/// the booking is `FAILED`. A booking gets all its seats or none.
+/// The booking holds the seats for the show's `holdSeconds`. Confirm or extend it in that time;
+/// otherwise it becomes `FAILED`, and the seats go back on sale. A booking gets all its seats or
+/// none.
 #[utoipa::path(
     post,
     path = "/bookings",
@@ -64,13 +66,13 @@ pub(crate) struct ReserveSeats {
     operation_id = "reserveSeats",
     security(("apiKey" = ["bookings:write"])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with an equal body within 24 hours, it makes nothing new and is answered with what it made the first time, as that is now. A request that is refused uses no key up. Keys belong to their caller, for shows and bookings together. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request safe to retry. A repeated request with an equal body within 24 hours creates nothing, and returns what the first request created, in its current state. A refused request does not use up its key. Keys belong to their caller, and are shared by shows and bookings. Use a new key, such as a UUID, for each show or booking that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
     ),
     request_body = ReserveSeats,
-    responses((status = CREATED, description = "The seats are held; when it is a repeat, this is the booking as it is now: look at its `status`.", body = Booking, headers(
-            ("Location" = String, description = "Its path."),
-            ("ETag" = String, description = "Stands for this state of it."),
-            ("Idempotency-Replayed" = Option<String>, description = "`true` when an earlier request with the same key made it."),
+    responses((status = CREATED, description = "The seats are held. For a repeated request, this is the current state of the booking: check its `status`.", body = Booking, headers(
+            ("Location" = String, description = "Path of the booking."),
+            ("ETag" = String, description = "Version of the booking."),
+            ("Idempotency-Replayed" = Option<String>, description = "`true` if an earlier request with the same key created the booking."),
         ))),
 )]
 pub(crate) async fn reserve(
@@ -99,39 +101,42 @@ pub(crate) async fn reserve(
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ChangedBooking {
-    /// Identity. Later bookings have higher ids.
+    /// Unique id. Later bookings have higher ids.
     #[schema(minimum = 1, examples(1042))]
     id: i64,
-    /// Whose seats.
+    /// Id of the show.
     #[schema(minimum = 1, examples(7))]
     show_id: i64,
-    /// Who booked; null if the API key lacks the scope `bookings:read`.
+    /// Name of the user who booked; null if the API key lacks the scope `bookings:read`.
     #[schema(required, min_length = 1, max_length = 200, examples("Alice"))]
     user_name: Option<String>,
-    /// How many seats.
+    /// Number of seats.
     #[schema(minimum = 1, maximum = 1000, examples(2))]
     number_of_seats: i32,
-    /// Where it stands.
+    /// Status of the booking.
     status: BookingStatus,
-    /// The hold's deadline: from this instant on it can no longer be confirmed.
+    /// Deadline of the hold: from this instant on, it can no longer be confirmed.
     #[schema(examples("2026-11-23T20:02:00.123456Z"))]
     expires_at: DateTime<Utc>,
-    /// The latest deadline that the hold can be given by extending it.
+    /// Latest deadline that the hold can be extended to.
     #[schema(examples("2026-11-23T20:15:00.123456Z"))]
     extendable_until: DateTime<Utc>,
-    /// What was left of the hold when this was read, in whole seconds; null when it is not held. No part of the
+    /// Whole seconds left of the hold when it was read; null when it is not held. Not part of the
     /// booking's `ETag`.
     #[schema(required, minimum = 0, maximum = 86_400, examples(119))]
     seconds_left: Option<i64>,
-    /// When the seats were taken.
+    /// Time at which the seats were taken.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     created_at: DateTime<Utc>,
-    /// When the status last changed; null while it is held.
+    /// Time of the last status change; null while the booking is held.
     #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
     resolved_at: Option<DateTime<Utc>>,
 }
 
-/// The answer to a change. A key that may only write is not shown the buyer: repeating a change would otherwise read any booking.
+/// Returns the response to a change.
+///
+/// It hides the user's name from a key that may only write: otherwise such a key could read any
+/// booking by repeating a change.
 fn answer(
     caller: &Caller<WriteBookings>,
     changed: Result<Booking, Refusal>,
@@ -158,8 +163,8 @@ fn answer(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OfShow {
-    /// The booking's show, if you know it: of another show there is no such booking. Where the database is spread over several
-    /// servers, the booking is found at once with it, and without it all of them are asked.
+    /// Id of the booking's show, if known. A booking of another show is not found. If the database
+    /// is spread over several servers, this id avoids a query to all of them.
     #[garde(skip)]
     #[param(example = 7, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     show_id: Option<i64>,
@@ -167,7 +172,7 @@ pub(crate) struct OfShow {
 
 /// Confirm a booking
 ///
-/// Sells the held seats. Repeating it does no harm.
+/// Sells the held seats. Safe to retry.
 #[utoipa::path(
     post,
     path = "/bookings/{id}/confirm",
@@ -175,11 +180,11 @@ pub(crate) struct OfShow {
     operation_id = "confirmBooking",
     security(("apiKey" = ["bookings:write"])),
     params(
-        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("id" = i64, Path, description = "Id of the booking.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
         OfShow,
-        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
+        ("If-Match" = Option<String>, Header, description = "Change the booking only if its `ETag` is one of these; `*` matches any. A change that is already done returns 200 regardless, so that it is safe to retry, and one that the booking's status does not allow returns 409 regardless.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
-    responses((status = OK, description = "It is confirmed.", body = ChangedBooking, headers(("ETag" = String, description = "Stands for this state of it.")))),
+    responses((status = OK, description = "The booking is confirmed.", body = ChangedBooking, headers(("ETag" = String, description = "Version of the booking.")))),
 )]
 pub(crate) async fn confirm(
     caller: Caller<WriteBookings>,
@@ -194,7 +199,7 @@ pub(crate) async fn confirm(
 
 /// Cancel a booking
 ///
-/// Gives the seats back, held or sold. Repeating it does no harm.
+/// Puts the seats back on sale, whether they are held or sold. Safe to retry.
 #[utoipa::path(
     post,
     path = "/bookings/{id}/cancel",
@@ -202,11 +207,11 @@ pub(crate) async fn confirm(
     operation_id = "cancelBooking",
     security(("apiKey" = ["bookings:write"])),
     params(
-        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("id" = i64, Path, description = "Id of the booking.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
         OfShow,
-        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
+        ("If-Match" = Option<String>, Header, description = "Change the booking only if its `ETag` is one of these; `*` matches any. A change that is already done returns 200 regardless, so that it is safe to retry, and one that the booking's status does not allow returns 409 regardless.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
-    responses((status = OK, description = "It is cancelled.", body = ChangedBooking, headers(("ETag" = String, description = "Stands for this state of it.")))),
+    responses((status = OK, description = "The booking is cancelled.", body = ChangedBooking, headers(("ETag" = String, description = "Version of the booking.")))),
 )]
 pub(crate) async fn cancel(
     caller: Caller<WriteBookings>,
@@ -219,11 +224,11 @@ pub(crate) async fn cancel(
     answer(&caller, state.cancel.submit(change.key(), change).await?)
 }
 
-/// How long a hold is to last.
+/// Request to extend a hold.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ExtendHold {
-    /// From now on, at least.
+    /// Minimum time that the hold lasts from now on, in seconds.
     #[garde(range(min = 1, max = 86_400))]
     #[schema(examples(300), minimum = 1, maximum = 86_400)]
     #[serde(deserialize_with = "whole::number")]
@@ -232,8 +237,8 @@ pub(crate) struct ExtendHold {
 
 /// Extend a hold
 ///
-/// Makes the hold last for at least so many seconds from now on; it never ends sooner than before, so repeating it does no
-/// harm. A show says how long a hold can last in all (`maxHoldSeconds`).
+/// Makes the hold last at least `seconds` from now on. It never ends sooner than before, so a retry
+/// is safe. A show limits the total duration of a hold (`maxHoldSeconds`).
 #[utoipa::path(
     post,
     path = "/bookings/{id}/extend",
@@ -241,12 +246,12 @@ pub(crate) struct ExtendHold {
     operation_id = "extendHold",
     security(("apiKey" = ["bookings:write"])),
     params(
-        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("id" = i64, Path, description = "Id of the booking.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
         OfShow,
-        ("If-Match" = Option<String>, Header, description = "Only while the booking's `ETag` is one of these; `*`: whatever it is. What is already done is answered with 200 all the same, so that a repeat does no harm; and what the booking's status does not allow, with 409.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
+        ("If-Match" = Option<String>, Header, description = "Change the booking only if its `ETag` is one of these; `*` matches any. A change that is already done returns 200 regardless, so that it is safe to retry, and one that the booking's status does not allow returns 409 regardless.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
     request_body = ExtendHold,
-    responses((status = OK, description = "It is held for that long.", body = ChangedBooking, headers(("ETag" = String, description = "Stands for this state of it.")))),
+    responses((status = OK, description = "The hold lasts at least that long.", body = ChangedBooking, headers(("ETag" = String, description = "Version of the booking.")))),
 )]
 pub(crate) async fn extend(
     caller: Caller<WriteBookings>,
@@ -264,7 +269,7 @@ pub(crate) async fn extend(
 
 /// Find a booking
 ///
-/// A hold that has run out is `FAILED` from its deadline on.
+/// A hold that has expired is `FAILED` from its deadline on.
 #[utoipa::path(
     get,
     path = "/bookings/{id}",
@@ -272,12 +277,12 @@ pub(crate) async fn extend(
     operation_id = "findBooking",
     security(("apiKey" = ["bookings:read"])),
     params(
-        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("id" = i64, Path, description = "Id of the booking.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
         OfShow,
-        ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
+        ("If-None-Match" = Option<String>, Header, description = "Return 304 if the `ETag` is one of these; `*` matches any.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
     ),
-    responses((status = OK, description = "The booking.", body = Booking, headers(("ETag" = String, description = "Stands for this state of it."))),
-        (status = NOT_MODIFIED, description = "You have it already.", headers(("ETag" = String, description = "Stands for this state of it.")))),
+    responses((status = OK, description = "The booking.", body = Booking, headers(("ETag" = String, description = "Version of the booking."))),
+        (status = NOT_MODIFIED, description = "The client already has this version.", headers(("ETag" = String, description = "Version of the booking.")))),
 )]
 pub(crate) async fn find(
     _: Caller<ReadBookings>,
@@ -295,7 +300,7 @@ pub(crate) async fn find(
 fn optional_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<DateTime<Utc>>, D::Error> {
     let text = String::deserialize(decoder)?;
     let time = time(&text).ok_or_else(|| {
-        D::Error::custom("not a time: write 2026-12-10T10:00:00Z or 2026-12-10T10:00:00%2B01:00")
+        D::Error::custom("invalid time: use 2026-12-10T10:00:00Z or 2026-12-10T10:00:00%2B01:00")
     });
     time.map(Some)
 }
@@ -304,17 +309,17 @@ fn optional_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<DateTim
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListBookings {
-    /// Of this show.
+    /// Only bookings of this show.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(example = 7, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     show_id: Option<i64>,
-    /// In this status.
+    /// Only bookings in this status.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(inline)]
     status: Option<BookingStatus>,
-    /// Of this user, written in the same way.
+    /// Only bookings of this user, whose name is compared as written.
     #[garde(inner(length(chars, min = 1, max = 200), custom(plain_to_see)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(
@@ -324,7 +329,7 @@ pub(crate) struct ListBookings {
         pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
     )]
     user_name: Option<String>,
-    /// Created later than this: RFC 3339, `+` as `%2B`.
+    /// Only bookings created after this time: RFC 3339, with `+` as `%2B`.
     #[garde(skip)]
     #[serde(
         default,
@@ -333,7 +338,7 @@ pub(crate) struct ListBookings {
     )]
     #[param(example = "2026-11-23T20:00:00Z")]
     created_after: Option<DateTime<Utc>>,
-    /// Holds whose deadline comes before this: RFC 3339, `+` as `%2B`.
+    /// Only holds with a deadline before this time: RFC 3339, with `+` as `%2B`.
     #[garde(skip)]
     #[serde(
         default,
@@ -342,12 +347,12 @@ pub(crate) struct ListBookings {
     )]
     #[param(example = "2026-11-23T20:02:00Z")]
     expires_before: Option<DateTime<Utc>>,
-    /// How many at most; 100 when you do not say.
+    /// Maximum number of bookings in a page; default 100.
     #[garde(inner(range(min = 1, max = 1000)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(example = 100, minimum = 1, maximum = 1000)]
     limit: Option<i64>,
-    /// A place in the list: take it from `Link`.
+    /// Pagination cursor, from the header `Link` of the previous page.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, example = "1042", pattern = "^[0-9]{1,18}(-[0-9]{1,18})?$")]
@@ -356,8 +361,8 @@ pub(crate) struct ListBookings {
 
 /// List bookings
 ///
-/// By id, the newest last. With `status=PENDING` or `expiresBefore` it is a list of holds, by deadline, the next one first.
-/// Follow `Link` for the rest.
+/// Bookings are ordered by id, the newest last. With `status=PENDING` or `expiresBefore`, the list
+/// has only holds, ordered by deadline, the earliest first. Follow `Link` to the next page.
 #[utoipa::path(
     get,
     path = "/bookings",
@@ -367,7 +372,7 @@ pub(crate) struct ListBookings {
     params(
         ListBookings,
     ),
-    responses((status = OK, description = "A page of bookings.", body = [Booking], headers(("Link" = Option<String>, description = "While there is more: the path of the next page, as `<…>; rel=\"next\"`.")))),
+    responses((status = OK, description = "A page of bookings.", body = [Booking], headers(("Link" = Option<String>, description = "Path of the next page, if there is one, as `<…>; rel=\"next\"`.")))),
 )]
 pub(crate) async fn list(
     _: Caller<ReadBookings>,

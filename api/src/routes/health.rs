@@ -1,4 +1,4 @@
-//! `/health`: for load balancers and orchestrators.
+//! Handlers of `/health`, for load balancers and orchestrators.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::{AppState, problem::Problem};
 
-/// How a server does.
+/// Health of a server.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     /// `live` or `ready`.
@@ -17,29 +17,30 @@ pub(crate) struct Health {
     status: &'static str,
 }
 
-/// Whether the process answers
+/// Check liveness
 ///
-/// If it does not, restart it.
+/// Succeeds if the process answers. Restart it otherwise.
 #[utoipa::path(
     get,
     path = "/health/live",
     tag = "health",
     operation_id = "live",
-    responses((status = OK, description = "It does.", body = Health)),
+    responses((status = OK, description = "The process is alive.", body = Health)),
 )]
 pub(crate) async fn live() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
-/// Whether the database answers too and has what is needed, and the process is not about to stop
+/// Check readiness
 ///
-/// If not, send requests elsewhere.
+/// Succeeds if the database answers and has all that the server needs, and the process is not about
+/// to stop. Send requests to another server otherwise.
 #[utoipa::path(
     get,
     path = "/health/ready",
     tag = "health",
     operation_id = "ready",
-    responses((status = OK, description = "It does.", body = Health)),
+    responses((status = OK, description = "The server is ready.", body = Health)),
 )]
 pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Health>, Problem> {
     if state.stop.is_cancelled() {

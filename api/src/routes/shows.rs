@@ -1,4 +1,4 @@
-//! `/shows`
+//! Handlers of `/shows`.
 
 use std::sync::Arc;
 
@@ -30,11 +30,12 @@ use crate::{
     whole,
 };
 
-/// A show to be.
+/// Request to create a show.
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CreateShow {
-    /// What people see. No character that is not seen or changes how others are shown.
+    /// Name that people see. It may contain no character that is invisible or changes how others
+    /// are displayed.
     #[garde(length(chars, min = 1, max = 200), custom(plain_to_see))]
     #[schema(
         examples("Morning Show"),
@@ -43,32 +44,34 @@ pub(crate) struct CreateShow {
         pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
     )]
     name: String,
-    /// When it begins: RFC 3339, or `2026-12-10 10:00:00` for UTC. It may lie in the past.
+    /// Start time: RFC 3339, or `2026-12-10 10:00:00` for UTC. It may be in the past.
     #[garde(skip)]
     #[serde(deserialize_with = "start_time")]
     #[schema(examples("2026-12-10T10:00:00Z", "2026-12-10 10:00:00"))]
     start_time: DateTime<Utc>,
-    /// Seats in all.
+    /// Total number of seats.
     #[garde(range(min = 1, max = MAX_SEATS))]
     #[schema(examples(40), minimum = 1, maximum = 1_000_000)]
     #[serde(deserialize_with = "whole::number")]
     seats: i32,
-    /// How long a booking holds its seats unconfirmed, in seconds; 120 when you do not say.
+    /// How long a booking holds its seats unconfirmed, in seconds; default 120.
     #[garde(range(min = 10, max = 86_400))]
     #[serde(default = "default_hold_seconds", deserialize_with = "whole::number")]
     #[schema(examples(120), minimum = 10, maximum = 86_400)]
     hold_seconds: i32,
-    /// How long a hold can last in all, extensions included, in seconds; at least `holdSeconds`. When you do not say: 900, or `holdSeconds` if that is more.
+    /// Maximum total duration of a hold, including extensions, in seconds; at least `holdSeconds`.
+    /// Default: 900, or `holdSeconds` if that is more.
     #[garde(inner(range(max = 86_400), custom(at_least(self.hold_seconds))))]
     #[schema(examples(900), minimum = 10, maximum = 86_400)]
     #[serde(default, deserialize_with = "whole::optional")]
     max_hold_seconds: Option<i32>,
-    /// The most seats of one booking; 1000 when you do not say.
+    /// Maximum number of seats of one booking; default 1000.
     #[garde(inner(range(min = 1, max = MAX_SEATS_PER_BOOKING)))]
     #[schema(examples(10), minimum = 1, maximum = 1000)]
     #[serde(default, deserialize_with = "whole::optional")]
     max_seats_per_booking: Option<i32>,
-    /// The most seats that one user name can have at the same time, held or confirmed; no limit when you do not say.
+    /// Maximum number of seats, held or confirmed, that one user name can have at the same time; no
+    /// limit by default.
     #[garde(inner(range(min = 1, max = MAX_SEATS)))]
     #[schema(examples(20), minimum = 1, maximum = 1_000_000)]
     #[serde(default, deserialize_with = "whole::optional")]
@@ -92,23 +95,23 @@ fn default_hold_seconds() -> i32 {
 
 fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D::Error> {
     time(&String::deserialize(decoder)?).ok_or_else(|| {
-        D::Error::custom("not a time: write 2025-12-10 10:00:00 (UTC) or 2025-12-10T10:00:00+01:00")
+        D::Error::custom("invalid time: use 2025-12-10 10:00:00 (UTC) or 2025-12-10T10:00:00+01:00")
     })
 }
 
-/// Takes `2025-12-10 10:00:00`, which is UTC, or RFC 3339.
+/// Parses a time: RFC 3339, or `2025-12-10 10:00:00` for UTC.
 pub(crate) fn time(text: &str) -> Option<DateTime<Utc>> {
     NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S")
         .map(|naive| naive.and_utc())
         .or_else(|_| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()))
         .ok()
-        // A leap second would be written as the next day, and so perhaps as the year 10000.
+        // A leap second would be printed as the next day, and so perhaps as the year 10000.
         .filter(|time| (1..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000)
 }
 
 /// Create a show
 ///
-/// All its seats are on sale at once.
+/// All its seats go on sale at once.
 #[utoipa::path(
     post,
     path = "/shows",
@@ -116,13 +119,13 @@ pub(crate) fn time(text: &str) -> Option<DateTime<Utc>> {
     operation_id = "createShow",
     security(("apiKey" = ["shows:write"])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request repeatable: sent again with an equal body within 24 hours, it makes nothing new and is answered with what it made the first time, as that is now. A request that is refused uses no key up. Keys belong to their caller, for shows and bookings together. Use a new one, such as a UUID, for each thing that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request safe to retry. A repeated request with an equal body within 24 hours creates nothing, and returns what the first request created, in its current state. A refused request does not use up its key. Keys belong to their caller, and are shared by shows and bookings. Use a new key, such as a UUID, for each show or booking that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
     ),
     request_body = CreateShow,
-    responses((status = CREATED, description = "It is on sale; when it is a repeat, this is the show as it is now.", body = Show, headers(
-            ("Location" = String, description = "Its path."),
-            ("ETag" = String, description = "Stands for this state of it."),
-            ("Idempotency-Replayed" = Option<String>, description = "`true` when an earlier request with the same key made it."),
+    responses((status = CREATED, description = "The show is on sale. For a repeated request, this is the current state of the show.", body = Show, headers(
+            ("Location" = String, description = "Path of the show."),
+            ("ETag" = String, description = "Version of the show."),
+            ("Idempotency-Replayed" = Option<String>, description = "`true` if an earlier request with the same key created the show."),
         ))),
 )]
 pub(crate) async fn create(
@@ -161,11 +164,11 @@ pub(crate) async fn create(
     operation_id = "findShow",
     security(("apiKey" = ["shows:read"])),
     params(
-        ("id" = i64, Path, description = "Which one.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        ("If-None-Match" = Option<String>, Header, description = "Answer 304 while the `ETag` is one of these; `*`: whatever it is.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"38\""),
+        ("id" = i64, Path, description = "Id of the show.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
+        ("If-None-Match" = Option<String>, Header, description = "Return 304 if the `ETag` is one of these; `*` matches any.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"38\""),
     ),
-    responses((status = OK, description = "The show.", body = Show, headers(("ETag" = String, description = "Stands for this state of it."))),
-        (status = NOT_MODIFIED, description = "You have it already.", headers(("ETag" = String, description = "Stands for this state of it.")))),
+    responses((status = OK, description = "The show.", body = Show, headers(("ETag" = String, description = "Version of the show."))),
+        (status = NOT_MODIFIED, description = "The client already has this version.", headers(("ETag" = String, description = "Version of the show.")))),
 )]
 pub(crate) async fn find(
     _: Caller<ReadShows>,
@@ -183,12 +186,12 @@ pub(crate) async fn find(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListShows {
-    /// How many at most; 100 when you do not say.
+    /// Maximum number of shows in a page; default 100.
     #[garde(inner(range(min = 1, max = 1000)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(example = 100, minimum = 1, maximum = 1000)]
     limit: Option<i64>,
-    /// Only those with a higher id: take it from `Link`.
+    /// Only shows with a higher id: the value from the header `Link` of the previous page.
     #[garde(inner(range(min = 0)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(example = 7, minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
@@ -197,7 +200,7 @@ pub(crate) struct ListShows {
 
 /// List shows
 ///
-/// By id, the newest last. Follow `Link` for the rest.
+/// Shows are ordered by id, the newest last. Follow `Link` to the next page.
 #[utoipa::path(
     get,
     path = "/shows",
@@ -207,7 +210,7 @@ pub(crate) struct ListShows {
     params(
         ListShows,
     ),
-    responses((status = OK, description = "A page of shows.", body = [Show], headers(("Link" = Option<String>, description = "While there is more: the path of the next page, as `<…>; rel=\"next\"`.")))),
+    responses((status = OK, description = "A page of shows.", body = [Show], headers(("Link" = Option<String>, description = "Path of the next page, if there is one, as `<…>; rel=\"next\"`.")))),
 )]
 pub(crate) async fn list(
     _: Caller<ReadShows>,

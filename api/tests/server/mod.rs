@@ -1,4 +1,6 @@
-//! For tests: the API on a real database, and what is sent to it. Not every test binary uses all of it.
+//! Test support: an api on a real database, and requests to it.
+//!
+//! Not every test binary uses all of it.
 #![allow(dead_code)]
 
 use std::sync::Arc;
@@ -10,11 +12,11 @@ use serde_json::{Value, json};
 use shared::testing::TestDatabase;
 use tokio_util::sync::DropGuard;
 
-/// A server in this process, on a port of its own.
+/// An api in this process, on its own ports.
 pub(crate) struct Api {
     pub(crate) db: Arc<TestDatabase>,
     pub(crate) base: String,
-    /// Of the admin listener.
+    /// Base URL of the admin listener.
     pub(crate) admin: String,
     pub(crate) client: Client,
     _stop: DropGuard,
@@ -29,7 +31,7 @@ impl Api {
         Self::serve(Arc::new(TestDatabase::new().await), set)
     }
 
-    /// Another server on the same database.
+    /// Starts another api on the same database.
     pub(crate) fn another(&self) -> Self {
         self.another_with(|_| ())
     }
@@ -85,7 +87,7 @@ pub(crate) fn alice(number_of_seats: i64) -> Value {
     json!({"showId": 1, "userName": "Alice", "numberOfSeats": number_of_seats})
 }
 
-/// The default settings but for these, on a port of its own.
+/// Returns the default settings with free ports, changed by `set`.
 pub(crate) fn config(set: impl FnOnce(&mut Config)) -> Config {
     let args = [
         "api",
@@ -95,7 +97,7 @@ pub(crate) fn config(set: impl FnOnce(&mut Config)) -> Config {
         "127.0.0.1:0",
         "--admin-listen",
         "127.0.0.1:0",
-        // What tests write who speak HTTP by themselves.
+        // The hosts in requests of tests that write HTTP themselves.
         "--allowed-hosts",
         "a,x",
     ];
@@ -104,7 +106,7 @@ pub(crate) fn config(set: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
-/// The same database, with connections of its own: an api that stops closes them.
+/// Connects to the same database with a separate pool, because an api that stops closes its pool.
 pub(crate) async fn own_connections(api: &Api) -> shared::postgres::Database {
     let args = shared::postgres::DatabaseArgs {
         database_url: api.db.url.clone(),

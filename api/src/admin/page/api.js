@@ -1,11 +1,11 @@
-// Asking the server. Paths are relative, so that the page works wherever a proxy puts it.
+// Requests to the server. Paths are relative, so that the page works behind a proxy under any prefix.
 
 import { $ } from "./dom.js";
 
 const KEY = "ticketing-api-key";
 let login = null;
 
-/** Asks for an API key, once for all who need it. */
+/** Asks the user for an API key, once for all requests that need it. */
 function logIn(why) {
   login ??= new Promise((resolve) => {
     const dialog = $("login");
@@ -31,7 +31,7 @@ async function answer(path, options) {
   if (!["/problems/api-key-required", "/problems/api-key-invalid", "/problems/scope-required"].includes(problem.type)) {
     throw new Error(problem.detail ?? response.statusText);
   }
-  // Another request may have asked in the meantime.
+  // Another request may have asked for the key in the meantime.
   if (sessionStorage.getItem(KEY) === key) await logIn(problem.detail);
   return answer(path, options);
 }
@@ -43,7 +43,7 @@ async function ask(path, options) {
   return { body, next: nextPage(response) };
 }
 
-/** Where a list goes on, as `Link` says it. */
+/** Returns the URL of the next page of a list, from the header `Link`. */
 function nextPage(response) {
   const link = /<([^>]*)>; rel="next"/.exec(response.headers.get("Link") ?? "");
   return link && new URL(link[1], response.url).href;

@@ -1,14 +1,14 @@
-// Lines over time, of the looks that the server remembers.
+// Line charts of the history of polls that the server keeps.
 
 import { $ } from "./dom.js";
 
 const REMEMBERED_SECONDS = 30 * 60;
 const history = [];
 
-/** The newest look that is known, to ask for what came later. */
+/** Returns the time of the newest known poll, to request only later ones. */
 export const newest = () => history.at(-1)?.at;
 
-/** Adds later looks, and drops what is too old. */
+/** Adds later polls, and drops those that are too old. */
 export function remember(points) {
   history.push(...points.map((point) => ({ ...point, seconds: Date.parse(point.at) / 1000 })));
   const last = history.at(-1)?.seconds ?? 0;
@@ -21,7 +21,7 @@ const LINES = {
   "chart-bookings": [["bookings", "bookingsPerSecond", "blue"], ["refusals", "refusalsPerSecond", "amber"]],
   "chart-overdue": [["overdue", "overdueHolds", "red"]],
   "chart-depth": [["scheduled", "scheduled", "grey"], ["due", "due", "amber"], ["running", "running", "blue"], ["failed", "failed", "violet"], ["dead", "dead", "red"]],
-  "chart-lag": [["due lag", "dueLagSeconds", "amber"], ["holds fail late", "expiryLagP99Seconds", "red"]],
+  "chart-lag": [["due lag", "dueLagSeconds", "amber"], ["expiry lag (p99)", "expiryLagP99Seconds", "red"]],
   "chart-done": [["done", "doneLastMinute", "green"]],
 };
 const charts = new Map();
@@ -37,14 +37,14 @@ function make(id) {
     height: 170,
     cursor: { y: false, drag: { x: false, y: false } },
     scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, 1) * 1.05] } },
-    series: [{ label: "at", value: (_, value) => value ? new Date(value * 1000).toLocaleTimeString() : "–" }, ...lines],
+    series: [{ label: "time", value: (_, value) => value ? new Date(value * 1000).toLocaleTimeString() : "–" }, ...lines],
     axes: [{ ...axis, space: 70 }, { ...axis, size: 58 }],
   }, [[], ...lines.map(() => [])], place);
   charts.set(id, chart);
   return chart;
 }
 
-/** Draws the charts that can be seen. */
+/** Draws the visible charts. */
 export function draw() {
   for (const [id, lines] of Object.entries(LINES)) {
     const place = $(id);

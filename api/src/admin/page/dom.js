@@ -1,8 +1,8 @@
-// Making and filling elements. All text becomes text nodes: what users wrote is never read as HTML.
+// Helpers to make and fill elements. All text becomes text nodes: user input is never parsed as HTML.
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element with these properties and children; `class`, `data-…`, `aria-…` and such are attributes. */
+/** Makes an element with children. Properties `on…` are event listeners, all others are attributes. */
 export function el(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -13,11 +13,11 @@ export function el(name, properties = {}, ...children) {
   return element;
 }
 
-/** A cell with a number. */
+/** Makes a table cell with a number. */
 export const number = (value) => el("td", { class: "number" }, value);
 
-/** Shows these rows in a table, or what stands for none. Rows with the same key stay the same elements, so that what somebody
- *  has the focus on stays there. */
+/** Shows these rows in a table, or its placeholder if there are none. A row with the same key keeps its
+ *  elements, so that the keyboard focus is not lost. */
 export function fill(table, rows) {
   const body = $(table).tBodies[0];
   const before = new Map([...body.rows].map((row) => [row.dataset.key, row]));
@@ -35,11 +35,11 @@ export function fill(table, rows) {
   if (empty) empty.hidden = rows.length > 0;
 }
 
-/** Shows facts in a `dl`: pairs of a name and a value. */
+/** Makes the children of a `dl` from pairs of name and value. */
 export const facts = (pairs) => pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]);
 
 const whole = new Intl.NumberFormat("en");
-/** A count; at its limit there may be more. */
+/** Formats a count; a count at its limit may be higher. */
 export const count = (value, limit = Infinity) => (value >= limit ? "≥ " : "") + whole.format(value);
 export const rate = (value) => whole.format(value < 10 ? Math.round(value * 10) / 10 : Math.round(value));
 export function seconds(value) {
@@ -55,7 +55,7 @@ export function bytes(value) {
   while (value >= 1000 && at < units.length - 1) { value /= 1000; at += 1; }
   return `${value.toFixed(at && value < 100 ? 1 : 0)} ${units[at]}`;
 }
-/** A time as this place's clocks show it; the date when it is another day. */
+/** Formats a time in the local time zone, with the date if it is not today. */
 export function time(text) {
   if (!text) return "–";
   const date = new Date(text);
@@ -63,7 +63,7 @@ export function time(text) {
   return isToday ? date.toLocaleTimeString() : date.toLocaleString();
 }
 
-/** Asks before something is done. */
+/** Asks the user to confirm an action. */
 export function confirmed(question) {
   $("confirm-text").textContent = question;
   const dialog = $("confirm");
@@ -75,7 +75,7 @@ export function confirmed(question) {
 }
 
 let hiding;
-/** Tells what went wrong, for a while. */
+/** Shows an error message for 8 seconds. */
 export function complain(text) {
   const notice = $("notice");
   notice.textContent = text;

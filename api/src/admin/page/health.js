@@ -1,9 +1,9 @@
-// Whether everything holds, and what the database has to carry.
+// The section Health: audit, janitor repairs, and the state of the database.
 
 import { $, bytes, complain, count, el, facts, fill, number, time } from "./dom.js";
 import { get, post } from "./api.js";
 
-/** Of the program, told by the last look. */
+/** Version of the program, from the last overview. */
 let version = "";
 export const setVersion = (text) => { version = text; };
 
@@ -19,11 +19,11 @@ function showAudit({ isRunning, audit, failure }) {
 
 function result(isRunning, audit, failure) {
   if (isRunning) return "Reading every booking …";
-  if (failure) return `It could not look: ${failure}`;
-  if (!audit) return "It reads every booking, and locks none.";
+  if (failure) return `The audit could not run: ${failure}`;
+  if (!audit) return "The audit reads every booking and locks none.";
   const broken = audit.invariants.filter((one) => one.broken > 0).length;
   const whole = `${count(audit.shows)} shows and ${count(audit.bookings)} bookings at ${time(audit.at)}`;
-  return broken ? `${broken} broken, of ${whole}` : `All hold, of ${whole}`;
+  return broken ? `${broken} violated (${whole})` : `All invariants hold (${whole})`;
 }
 
 $("audit").addEventListener("click", async () => {
@@ -42,8 +42,8 @@ export async function refresh() {
     ["ticketing", version],
     ["PostgreSQL", database.version],
     ["Size", bytes(database.bytes)],
-    ["Connections to the server", `${count(database.connections)} of ${count(database.maxConnections)}`],
-    ["This api's own", `${count(pool.open - pool.idle)} busy, ${count(pool.idle)} idle, ${count(pool.max)} at most`],
+    ["Server connections", `${count(database.connections)} of ${count(database.maxConnections)}`],
+    ["Pool of this api", `${count(pool.open - pool.idle)} busy, ${count(pool.idle)} idle, ${count(pool.max)} max`],
   ]));
   fill("tables", database.tables.map((table) => ({
     key: table.name,

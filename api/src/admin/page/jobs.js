@@ -1,13 +1,13 @@
-// Jobs: finding them, all of one, and what can be done to them.
+// The section Jobs: search, details of a job, and actions.
 
 import { $, complain, confirmed, count, el, facts, fill, number, time } from "./dom.js";
 import { get, page, post } from "./api.js";
 
-/** What can be done in which state, in words. */
+/** Actions, by the states that allow them, and their descriptions. */
 const ACTIONS = {
   retry: { states: ["failed", "dead"], label: "Retry", what: "run again now" },
-  run: { states: ["scheduled", "failed"], label: "Run now", what: "run now, although it is to be run later" },
-  cancel: { states: ["scheduled", "due", "failed"], label: "Cancel", what: "not be run: it is dead then. Seats of its holds come back all the same" },
+  run: { states: ["scheduled", "failed"], label: "Run now", what: "run now instead of at the scheduled time" },
+  cancel: { states: ["scheduled", "due", "failed"], label: "Cancel", what: "be marked dead and not run. Seats of expired holds go back on sale anyway" },
 };
 const allowed = (state) => Object.entries(ACTIONS).filter(([, { states }]) => states.includes(state));
 
@@ -41,7 +41,7 @@ function show() {
 export async function refresh() {
   const filter = wanted();
   if (!filter.queue) return;
-  // Whoever looked further down stays there.
+  // Keeps the list of a user who has loaded more pages.
   if (listed.length > 100) return;
   const { body, next: more } = await page(path(filter));
   [listed, next] = [body, more];
@@ -61,9 +61,9 @@ async function actOnAll(action) {
   const filter = wanted();
   await attempt(async () => {
     const { count: number, hasMore } = await get(path(filter, "/count"));
-    const how = hasMore ? `the first ${count(number)} of more` : count(number);
-    if (number === 0) complain("There is no such job any more.");
-    else if (await confirmed(`${how} jobs that are ${filter.state} will ${ACTIONS[action].what}. Go on?`)) {
+    const how = hasMore ? `The first ${count(number)}` : count(number);
+    if (number === 0) complain("No jobs match any more.");
+    else if (await confirmed(`${how} ${filter.state} jobs will ${ACTIONS[action].what}. Continue?`)) {
       await post(path(filter, `/${action}`));
     }
   });
@@ -87,7 +87,7 @@ async function open(id) {
 }
 
 async function act(action, id) {
-  if (!await confirmed(`This job will ${ACTIONS[action].what}. Go on?`)) return;
+  if (!await confirmed(`This job will ${ACTIONS[action].what}. Continue?`)) return;
   await attempt(async () => detail(await post(`jobs/${encodeURIComponent(id)}/${action}`)));
   await look();
 }
@@ -97,7 +97,7 @@ function detail(job) {
   const bookings = job.bookings.map((booking) => el("tr", {},
     el("td", {}, String(booking.id)), el("td", {}, String(booking.showId)), el("td", {}, booking.userName),
     number(String(booking.numberOfSeats)), el("td", {}, booking.status), el("td", {}, time(booking.expiresAt))));
-  const heads = ["Booking", "Show", "User", "Seats", "Status", "Holds until"].map((head) => el("th", {}, head));
+  const heads = ["Booking", "Show", "User", "Seats", "Status", "Hold deadline"].map((head) => el("th", {}, head));
   $("job-body").replaceChildren(
     el("p", {}, ...allowed(job.state).flatMap(([action, { label }]) => [el("button", { "data-action": action, onclick: () => act(action, job.id) }, label), " "])),
     el("dl", { class: "facts" }, ...facts([
@@ -116,7 +116,7 @@ function detail(job) {
   );
 }
 
-/** The queues to choose from. */
+/** Fills the list of queues to choose from. */
 export function queues(names) {
   const select = $("jobs-filter").elements.queue;
   if ([...select.options].map((option) => option.value).join() === names.join()) return;
@@ -124,7 +124,7 @@ export function queues(names) {
   preset();
 }
 
-/** Takes filters from the address, as `#jobs?state=dead`. */
+/** Sets the filters from the URL, such as `#jobs?state=dead`. */
 export function preset() {
   const [, query] = location.hash.split("?");
   if (!location.hash.startsWith("#jobs?")) return;

@@ -1,4 +1,4 @@
-// What is seen at a glance, which section is shown, and when it is made anew.
+// Status line and tiles, choice of the section, and periodic refresh.
 
 import { $, count, el, rate, seconds } from "./dom.js";
 import { get } from "./api.js";
@@ -10,7 +10,7 @@ import * as health from "./health.js";
 
 const SECTIONS = { sales, queue, jobs, health };
 const EVERY_MS = 2000;
-/** Looks that are older than this are no news. */
+/** Age at which the last poll is stale. */
 const STALE_MS = 15_000;
 
 let look = null;
@@ -18,22 +18,22 @@ let lookedAt = 0;
 let workers = [];
 let failure = null;
 
-/** What is not as it should be, the worst first. */
+/** Returns the current problems, the worst first. */
 function troubles() {
   const found = [];
   const alarm = (text) => found.unshift({ state: "alarm", text });
   const attention = (text) => found.push({ state: "attention", text });
   const sum = (state) => look.queues.reduce((all, one) => all + one.depth[state], 0);
   const lag = Math.max(0, ...look.queues.map((one) => one.dueLagSeconds));
-  if (sum("dead") > 0) attention(sum("dead") === 1 ? "a dead job" : `${count(sum("dead"))} dead jobs`);
+  if (sum("dead") > 0) attention(sum("dead") === 1 ? "1 dead job" : `${count(sum("dead"))} dead jobs`);
   for (const { name } of look.queues.filter((one) => one.paused)) attention(`${name} is paused`);
-  if (look.expiryLagP99Seconds > 5) attention(`holds fail ${seconds(look.expiryLagP99Seconds)} late`);
-  if (lag > 5) attention(`jobs wait for ${seconds(lag)}`);
+  if (look.expiryLagP99Seconds > 5) attention(`holds expire ${seconds(look.expiryLagP99Seconds)} late (p99)`);
+  if (lag > 5) attention(`the oldest due job has waited ${seconds(lag)}`);
   const open = look.oldestTransaction;
-  if (open?.seconds > 60) attention(`a transaction has been open for ${seconds(open.seconds)} (${open.holder}): dead rows can't be removed`);
-  if (look.longestOverdueSeconds > 15) alarm(`holds are overdue for ${seconds(look.longestOverdueSeconds)}`);
-  if (!workers.some(queue.isAlive)) alarm("no worker runs");
-  if (failure) alarm(`no news: ${failure}`);
+  if (open?.seconds > 60) attention(`a transaction has been open for ${seconds(open.seconds)} (${open.holder}): dead rows cannot be removed`);
+  if (look.longestOverdueSeconds > 15) alarm(`holds are overdue by ${seconds(look.longestOverdueSeconds)}`);
+  if (!workers.some(queue.isAlive)) alarm("no worker is running");
+  if (failure) alarm(`no current data: ${failure}`);
   return found;
 }
 
@@ -55,12 +55,12 @@ function showGlance() {
   const lag = Math.max(0, ...look.queues.map((one) => one.dueLagSeconds));
   const alive = workers.filter(queue.isAlive).length;
   $("tiles").replaceChildren(
-    tile("Bookings a second", rate(look.bookingsPerSecond)),
-    tile("Refusals a second", rate(look.refusalsPerSecond)),
-    tile("Holds ending in 30 s", count(look.holdsEndingSoon, 10_000)),
+    tile("Bookings/s", rate(look.bookingsPerSecond)),
+    tile("Refusals/s", rate(look.refusalsPerSecond)),
+    tile("Expiring in 30 s", count(look.holdsEndingSoon, 10_000)),
     tile("Overdue holds", count(look.overdueHolds, 10_000), look.longestOverdueSeconds > 15 ? "alarm" : undefined),
-    tile("Holds fail late (p99)", seconds(look.expiryLagP99Seconds), look.expiryLagP99Seconds > 5 ? "attention" : undefined),
-    tile("Jobs wait for", seconds(lag), lag > 5 ? "attention" : undefined),
+    tile("Expiry lag (p99)", seconds(look.expiryLagP99Seconds), look.expiryLagP99Seconds > 5 ? "attention" : undefined),
+    tile("Due lag", seconds(lag), lag > 5 ? "attention" : undefined),
     tile("Dead jobs", count(depth("dead"), 100_000), depth("dead") ? "attention" : undefined),
     tile("Workers", count(alive), alive ? undefined : "alarm"),
   );
@@ -94,7 +94,7 @@ async function refresh() {
   } catch (error) {
     failure = error.message;
   }
-  if (!failure && look && Date.now() - lookedAt > STALE_MS) failure = "the server looks at nothing any more";
+  if (!failure && look && Date.now() - lookedAt > STALE_MS) failure = "the server has stopped polling the database";
   showGlance();
   charts.draw();
 }
@@ -105,13 +105,13 @@ async function loop() {
   clearTimeout(timer);
   if (isRefreshing) return;
   isRefreshing = true;
-  // A page that nobody looks at asks for nothing.
+  // A hidden page sends no requests.
   if (!document.hidden) await refresh();
   isRefreshing = false;
   timer = setTimeout(loop, EVERY_MS);
 }
 
-/** After something was done: the server looks at once. */
+/** Refreshes soon after an action, when the server has polled the database. */
 function soon() {
   setTimeout(loop, 200);
 }

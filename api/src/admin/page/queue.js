@@ -1,4 +1,4 @@
-// Queues, workers, and what was done by hand.
+// The section Queue: queues, workers and operator actions.
 
 import { complain, confirmed, count, el, fill, number, rate, seconds, time } from "./dom.js";
 import { get, post } from "./api.js";
@@ -10,8 +10,8 @@ export const isAlive = (worker) => worker.heartbeatAgeSeconds < ALIVE_SECONDS;
 
 async function steer({ name, paused }, whenDone) {
   const question = paused
-    ? `Resume the queue ${name}? Its jobs are handed out again.`
-    : `Pause the queue ${name}? Its jobs wait until it is resumed; seats of holds that run out come back all the same, somewhat later.`;
+    ? `Resume the queue ${name}? Its jobs will run again.`
+    : `Pause the queue ${name}? Its jobs wait until it is resumed. Seats of expired holds go back on sale anyway, somewhat later.`;
   if (!await confirmed(question)) return;
   try {
     await post(`queues/${encodeURIComponent(name)}/${paused ? "resume" : "pause"}`);
@@ -34,17 +34,17 @@ function cells(queue, whenDone) {
   ];
 }
 
-/** Shows the queues of the last look, and the workers. */
+/** Shows the queues of the last poll, and the workers. */
 export function show(look, workers, whenDone) {
-  // A button knows the queue as it was: a new one each time that something is different.
+  // A button captures the state of the queue, so a new state gets a new row.
   fill("queues", look.queues.map((queue) => ({ key: `${queue.name} ${queue.paused ? "paused" : ""}`, cells: cells(queue, whenDone) })));
   fill("workers", workers.map((worker) => ({
     key: worker.id,
     cells: [
       el("td", {}, worker.id),
       el("td", {}, worker.queue),
-      el("td", { class: `number ${isAlive(worker) ? "" : "state dead"}` }, isAlive(worker) ? seconds(worker.heartbeatAgeSeconds) : `gone for ${seconds(worker.heartbeatAgeSeconds)}`),
-      el("td", {}, worker.running.length ? `${worker.running.length}: ${worker.running.slice(0, 5).join(" ")}` : "nothing"),
+      el("td", { class: `number ${isAlive(worker) ? "" : "state dead"}` }, isAlive(worker) ? seconds(worker.heartbeatAgeSeconds) : `lost for ${seconds(worker.heartbeatAgeSeconds)}`),
+      el("td", {}, worker.running.length ? `${worker.running.length}: ${worker.running.slice(0, 5).join(" ")}` : "none"),
     ],
   })));
 }

@@ -1,4 +1,4 @@
-// Shows, and where their seats are.
+// The section Sales: shows and the state of their seats.
 
 import { $, count, el, fill, number, time } from "./dom.js";
 import { get } from "./api.js";
@@ -15,7 +15,7 @@ function bar({ name, seats, confirmed, held, available }) {
   return el("td", {}, el("div", { class: "bar", role: "img", "aria-label": label }, ...parts));
 }
 
-/** Moves the bar that is there instead of making a new one, so that it is seen to move. */
+/** Updates the existing bar instead of replacing it, so that the change is animated. */
 function moved(show) {
   const old = document.querySelector(`#shows tr[data-key="${show.id}"] .bar`);
   const now = bar(show);
