@@ -1,4 +1,4 @@
-//! `ticketing audit`
+//! The command `ticketing audit`: checks the invariants of a database.
 
 use std::time::Duration;
 
@@ -10,16 +10,19 @@ use shared::{
 
 use crate::table;
 
-/// Check every invariant that the database can show
+/// Check every invariant of a database
 ///
-/// Seats conserved, no hold forgotten, every job with its bookings, and more; all in one snapshot that locks nothing, so
-/// it may run beside a sale. Exits with 1 when one is broken.
+/// Examples: no seat is lost or sold twice, no hold is forgotten, every job has its bookings. All
+/// checks read the same snapshot and take no locks, so the audit may run during a sale. Exits with
+/// 1 if an invariant is broken.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
 
-    /// How many seconds a hold may be overdue: its job, and after it the janitor, need a moment
+    /// How long a hold may be overdue, in seconds
+    ///
+    /// Its job, and after it the janitor, need a moment to fail it.
     #[arg(long, value_name = "SECONDS", default_value_t = default_hold_limit(), value_parser = clap::value_parser!(u32).range(0..=86_400))]
     overdue_limit_seconds: u32,
 

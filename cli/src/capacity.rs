@@ -1,4 +1,4 @@
-//! `ticketing capacity`
+//! The command `ticketing capacity`: measures costs and calculates what a sale needs.
 
 mod cost;
 mod plan;
@@ -20,26 +20,27 @@ use self::{
 };
 use crate::{table, work_dir::WorkDir};
 
-/// Measure what a booking costs, and calculate what a sale needs
+/// Measure the cost of a booking, and calculate the resources that a sale needs
 ///
-/// Starts a PostgreSQL of its own with durable settings, and an `api` and a `worker` from beside this program (build them all
-/// with --release first). Measures the processor time and the log that it takes to reserve, to confirm and to expire a
-/// booking, in a sale that is spread over as many shows. With these it calculates the processors and the disk that the sale
-/// needs, and what of it runs out first. Needs Linux.
+/// Starts a private PostgreSQL server with durable settings, and an `api` and a `worker` process
+/// from the directory of this program (build them all with --release first). Measures the processor
+/// time and the write-ahead log that it takes to reserve, confirm and expire a booking, in a sale
+/// over the given number of shows. From these costs it calculates the processors and the disk
+/// bandwidth that the sale needs, and which of them runs out first. Requires Linux.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     sale: Sale,
 
-    /// How often each is measured; medians are used
+    /// Number of runs, whose medians are used
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
     runs: u8,
 
-    /// How long each measurement takes
+    /// Duration of each measurement, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
 
-    /// Where a directory for the database is made
+    /// Parent of the directory for the database, which is removed at the end
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     data_dir: PathBuf,
 
@@ -80,7 +81,7 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Costs> {
 fn print(sale: &Sale, costs: &Costs, plan: &Plan) {
     let mut of_one = table::plain();
     of_one.set_header([
-        "of one booking",
+        "cost per booking",
         "api µs",
         "worker µs",
         "PostgreSQL µs",
@@ -105,7 +106,7 @@ fn print(sale: &Sale, costs: &Costs, plan: &Plan) {
     table::align_figures(&mut of_one);
 
     let mut of_all = table::plain();
-    of_all.set_header(["needs", "", "of what there is"]);
+    of_all.set_header(["resource", "needed", "of available"]);
     for need in &plan.needs {
         let share = need.share.map(|share| format!("{:.0} %", share * 100.0));
         of_all.add_row([

@@ -1,4 +1,4 @@
-//! `ticketing chaos`
+//! The command `ticketing chaos`: injects faults under load and verifies the result.
 
 mod fault;
 mod system;
@@ -25,32 +25,38 @@ use crate::{
     work_dir::WorkDir,
 };
 
-/// Kill what can be killed while bookings come in, and verify that nothing is lost
+/// Inject faults while clients book, and verify that nothing is lost
 ///
-/// Starts a PostgreSQL of its own with durable settings, and two `api` and two `worker` programs from beside this one
-/// (build them all first). In each round clients book, confirm, cancel and let expire, and write down what they are
-/// told, while programs and database are killed, restarted, suspended and cut off at moments that the seed decides.
-/// Afterwards every booking must be as it was acknowledged, every seat be back in time, and every invariant hold.
-/// Exits with 1 and the seed that repeats it when something is wrong.
+/// Starts a private PostgreSQL server with durable settings, and two `api` and two `worker`
+/// processes from the directory of this program (build them all first). In each round, clients
+/// book, confirm, cancel and let holds expire, and record what the server acknowledged. Meanwhile
+/// processes and database are killed, restarted, suspended and disconnected, at times that the seed
+/// decides. Afterwards every booking must be as it was acknowledged, every seat must be available
+/// again in time, and every invariant must hold. Otherwise it exits with 1 and prints the seed that
+/// repeats the round.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How many rounds; each takes about a minute
+    /// Number of rounds; each takes about a minute
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rounds: u32,
 
-    /// Decides which faults happen and when: of the first round; the next ones have the next numbers [default: random]
+    /// Seed of the first round, which decides the faults and their times [default: random]
+    ///
+    /// Each further round has the next higher seed.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
 
-    /// How long clients book in each round
+    /// Duration of the load in each round, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = clap::value_parser!(u64).range(5..=600))]
     load_seconds: u64,
 
-    /// How many clients book at the same time
+    /// Number of clients
     #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=5000))]
     connections: u32,
 
-    /// Where a directory for the database and the logs is made; it stays when something is wrong
+    /// Parent of the directory for database and logs
+    ///
+    /// The directory is removed at the end, except after a failure.
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     data_dir: PathBuf,
 
@@ -59,33 +65,37 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// How late a hold may fail: a job in the hands of a worker that vanished is given to another one after 30 s, looked
-/// for every 5 s; and while the database is away, and shortly after, nobody can fail anything.
+/// Maximum time from the deadline of a hold until it fails.
+///
+/// The job of a worker that vanished goes to another worker after 30 s; the queue looks for such
+/// jobs every 5 s. While the database is away, and shortly after, no worker can fail a hold.
 const LATE_LIMIT: Duration = Duration::from_secs(50);
 
-/// What all rounds came to.
+/// Result of all rounds.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary {
     rounds: u32,
-    /// How often each fault happened.
+    /// Number of faults of each kind.
     faults: BTreeMap<String, u32>,
-    /// Requests that were answered.
+    /// Number of requests that were answered.
     answered: u64,
-    /// Bookings that were acknowledged.
+    /// Number of bookings that were acknowledged.
     acknowledged: u64,
-    /// Requests without an answer, or with one that says that the server can't.
+    /// Number of errors of each kind: requests without an answer, or with an error status.
     errors: BTreeMap<String, u64>,
-    /// The longest that a hold was overdue before it was failed.
+    /// Longest time from the deadline of a hold until it failed.
     latest_seconds: f64,
-    /// What was found to be wrong. The last round is the only one that can have something.
+    /// Faults found by the verification.
+    ///
+    /// The run ends at the first round that has any.
     wrong: Vec<String>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
     let dir = WorkDir::make(&args.data_dir, "chaos")?;
-    // What was started ends with us, also when we are told to stop.
+    // On a signal, dropping the future also ends the processes that it started.
     let stop = shutdown::on_signal()?;
     let Some(result) = stop
         .run_until_cancelled(run_rounds(&args, seed, &dir))
@@ -102,7 +112,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     if !summary.wrong.is_empty() {
         bail!(
-            "round {} failed: {}; its logs are in {}, and this repeats it:\n  ticketing chaos --rounds 1 --seed {}",
+            "round {} failed: {}; its logs are in {}. To repeat it:\n  \
+             ticketing chaos --rounds 1 --seed {}",
             summary.rounds,
             summary.wrong.join("; "),
             dir.display(),
@@ -115,7 +126,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 async fn run_rounds(args: &Args, seed: u64, dir: &Path) -> anyhow::Result<Summary> {
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(100));
-    bar.set_message("starting PostgreSQL, two apis, two workers");
+    bar.set_message("starting PostgreSQL, two apis and two workers");
     let mut system = System::start(dir).await?;
     let mut summary = Summary::default();
     let mut outcomes = Vec::new();
@@ -146,7 +157,7 @@ async fn run_rounds(args: &Args, seed: u64, dir: &Path) -> anyhow::Result<Summar
         }
         outcomes.push(outcome);
     }
-    // What was acknowledged before the faults of later rounds has survived those too.
+    // Bookings of earlier rounds must also have survived the faults of later rounds.
     for outcome in &outcomes {
         let verification =
             verify::verify(outcome, &verify::Expected::all_resolved(Duration::ZERO)).await?;
@@ -157,7 +168,7 @@ async fn run_rounds(args: &Args, seed: u64, dir: &Path) -> anyhow::Result<Summar
     Ok(summary)
 }
 
-/// Puts load on the system while the planned faults happen, and then lets it come to rest.
+/// Puts load on the system, injects the planned faults, and resumes suspended workers.
 async fn run_round(
     args: &Args,
     seed: u64,
@@ -170,7 +181,7 @@ async fn run_round(
         urls: system.api_urls(),
         connections: args.connections,
         duration: args.load_seconds,
-        // In every other round clients send what was not answered again.
+        // In every other round, clients retry unanswered requests.
         retries: seed % 2 == 1,
         ..stress::Args::quiet(Mode::Mixed)
     };
@@ -184,7 +195,7 @@ async fn run_round(
                 .await
                 .with_context(|| planned.fault.to_string())?;
         }
-        bar.set_message("coming to rest");
+        bar.set_message("resuming suspended workers");
         system.heal().await
     };
     let (outcome, faults) = tokio::join!(stress::put_load(&load), faults);
@@ -192,7 +203,7 @@ async fn run_round(
     outcome
 }
 
-/// What a round came to.
+/// Result of the verification of a round.
 struct Found {
     latest_seconds: f64,
     wrong: Vec<String>,
@@ -202,13 +213,13 @@ async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> 
     let mut wrong = outcome.load.seen(|seen| {
         let unexpected = seen.errors.iter().filter(|(what, _)| !is_expected(what));
         unexpected
-            .map(|(what, count)| format!("{count} times {what}"))
+            .map(|(what, count)| format!("{what} ({count} times)"))
             .collect::<Vec<_>>()
     });
     let ended = system.find_ended();
     if !ended.is_empty() {
-        // Nobody is there to ask.
-        wrong.push(format!("{} ended by itself", ended.join(", ")));
+        // The verification would ask an api that may be the one that exited.
+        wrong.push(format!("{} exited unexpectedly", ended.join(", ")));
         return Ok(Found {
             latest_seconds: 0.0,
             wrong,
@@ -227,7 +238,7 @@ async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> 
         .await?
         .map_or(0.0, |lag| lag.longest_seconds);
     if latest_seconds > LATE_LIMIT.as_secs_f64() {
-        wrong.push(format!("a hold was failed {latest_seconds:.1} s late"));
+        wrong.push(format!("a hold failed {latest_seconds:.1} s late"));
     }
     database.pool.close().await;
     Ok(Found {
@@ -236,8 +247,10 @@ async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> 
     })
 }
 
-/// Waits until the holds that have run out, which readers see as failed at once, have failed in the table as well. Those that
-/// have not after [`LATE_LIMIT`] are left for the audit to find.
+/// Waits until expired holds have failed in the table.
+///
+/// The API shows them as failed at once. Holds that have not failed after [`LATE_LIMIT`] are left
+/// for the audit to find.
 async fn expired_for_good(database: &Database) -> anyhow::Result<()> {
     let deadline = Instant::now() + LATE_LIMIT;
     while Instant::now() < deadline
@@ -250,7 +263,9 @@ async fn expired_for_good(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a client must live with it while programs and database go away: no answer, "come again", and too late.
+/// Returns whether an error is to be expected while processes and database go away.
+///
+/// Expected are lost connections, 503, and a confirm or cancel that comes too late.
 fn is_expected(error: &str) -> bool {
     error.starts_with("connection: ")
         || error.ends_with(": 503")
@@ -258,7 +273,7 @@ fn is_expected(error: &str) -> bool {
 }
 
 impl Summary {
-    /// Adds a round, and returns it in a line.
+    /// Adds a round, and returns a one-line description of it.
     fn add(&mut self, plan: &[Planned], outcome: &Outcome, found: Found) -> String {
         let acknowledged = outcome.told.acknowledged.len();
         let errors = outcome.load.seen(|seen| seen.errors.clone());
@@ -267,7 +282,7 @@ impl Summary {
             .map(|Planned { at, fault }| format!("{fault} at {:.1} s", at.as_secs_f64()))
             .collect();
         let line = format!(
-            "{}; {acknowledged} acknowledged, {} errors; latest hold failed {:.1} s late; {}",
+            "{}; {acknowledged} acknowledged, {} errors; maximum expiry lag {:.1} s; {}",
             faults.join(", "),
             errors.values().sum::<u64>(),
             found.latest_seconds,
@@ -299,19 +314,20 @@ impl Summary {
             println!("{count:>8} {fault}");
         }
         println!(
-            "{} requests were answered, {} bookings acknowledged",
+            "{} requests answered, {} bookings acknowledged",
             self.answered, self.acknowledged
         );
         for (error, count) in &self.errors {
             println!("{count:>8} {error}");
         }
-        println!("the latest hold failed {:.1} s late", self.latest_seconds);
+        println!("maximum expiry lag: {:.1} s", self.latest_seconds);
         for wrong in &self.wrong {
             println!("WRONG: {wrong}");
         }
         if self.wrong.is_empty() {
             println!(
-                "Every booking is as it was acknowledged, every seat is back, every invariant holds."
+                "Every booking is as it was acknowledged, every seat is available again, \
+                 and every invariant holds."
             );
         }
     }

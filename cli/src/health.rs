@@ -1,4 +1,4 @@
-//! `ticketing health`
+//! The command `ticketing health`: checks a health endpoint.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tokio::time::timeout;
 
 use crate::stress::http::{Connection, Target, get};
 
-/// Ask a program whether it is well; exits with 1 when it is not
+/// Check the health of an api or worker; exits with 1 if it is not healthy
 ///
-/// For where nothing else can ask, such as in a container.
+/// Meant for places without another HTTP client, such as a container.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where; of a worker it is such as `http://127.0.0.1:5002/health/live`
+    /// URL of the health endpoint; for a worker, such as `http://127.0.0.1:5002/health/live`
     #[arg(default_value = "http://127.0.0.1:5000/health/ready")]
     url: String,
 }
@@ -31,7 +31,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         let reply = connection.send(&get(&target, path)).await?;
         ensure!(
             reply.status == 200,
-            "{} was answered with {}: {}",
+            "{} returned {}: {}",
             args.url,
             reply.status,
             String::from_utf8_lossy(reply.body)

@@ -1,4 +1,4 @@
-//! `ticketing key`
+//! The command `ticketing key`: creates, lists, changes and revokes API keys.
 
 use anyhow::ensure;
 use clap::Subcommand;
@@ -10,9 +10,9 @@ use shared::{
 
 use crate::table;
 
-/// Make, list, change and revoke API keys
+/// Create, list, change and revoke API keys
 ///
-/// Each running api knows of a change within two seconds.
+/// A change takes effect in all running apis and workers within two seconds.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -21,15 +21,16 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a key, and print it: this once, for only its hash is stored
+    /// Create a key, and print it
     ///
-    /// Callers send it as `Authorization: Bearer <key>`.
+    /// The key cannot be shown again, because only its hash is stored. Clients send it as
+    /// `Authorization: Bearer <key>`.
     Create {
-        /// What people know it by; no other valid key has it
+        /// Name of the key, unique among the valid keys
         #[arg(long, value_parser = name)]
         name: String,
 
-        /// What it may be used for; several with commas between them. None includes another
+        /// Scopes of the key, separated by commas. No scope includes another one
         #[arg(
             long = "scope",
             value_name = "SCOPE",
@@ -38,38 +39,38 @@ enum Command {
         )]
         scopes: Vec<Scope>,
 
-        /// How many requests a second it may send to each api; by default what the api allows
+        /// Requests per second that each api allows the key; by default the api's own limit
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         requests_per_second: Option<u32>,
 
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// List all keys, also the revoked ones
+    /// List all keys, including revoked ones
     List {
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// Change what a key may be used for, or how often
+    /// Change the scopes or the rate limit of a key
     Change {
-        /// The key's name
+        /// Name of the key
         #[arg(long)]
         name: String,
 
-        /// What it may be used for, in all; several with commas between them
+        /// Scopes that replace the present ones, separated by commas
         #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
         scopes: Option<Vec<Scope>>,
 
-        /// How many requests a second it may send to each api; 0: what the api allows
+        /// Requests per second that each api allows the key; 0 restores the api's own limit
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000), required_unless_present = "scopes")]
         requests_per_second: Option<u32>,
 
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// End the validity of a key
+    /// Revoke a key
     Revoke {
-        /// The key's name
+        /// Name of the key
         #[arg(long)]
         name: String,
 
@@ -81,7 +82,7 @@ enum Command {
 fn name(text: &str) -> anyhow::Result<String> {
     ensure!(
         (1..=100).contains(&text.chars().count()) && !text.chars().any(char::is_control),
-        "a name has 1 to 100 characters, and no control character"
+        "a name must have 1 to 100 characters and no control characters"
     );
     Ok(text.to_owned())
 }
@@ -101,8 +102,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 requests_per_second,
             };
             let token = api_key::create(&pool, &new).await?;
-            // So that the key can be piped to where it is kept.
-            eprintln!("Keep it now: it can't be shown again.");
+            // On stderr, so that stdout has only the key and can be piped to a secret store.
+            eprintln!("Store this key now: it cannot be shown again.");
             println!("{}", token.reveal());
         }
         Command::List { database } => {
@@ -121,12 +122,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 requests_per_second: requests_per_second.map(|n| (n > 0).then_some(n)),
             };
             api_key::change(&pool, &name, change).await?;
-            println!("Changed: each api and worker knows of it in two seconds.");
+            println!("Changed. All apis and workers apply the change within two seconds.");
         }
         Command::Revoke { name, database } => {
             let pool = postgres::connect(&database).await?.pool;
             api_key::revoke(&pool, &name).await?;
-            println!("Revoked: no api takes it any more in two seconds.");
+            println!("Revoked. All apis and workers reject the key within two seconds.");
         }
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! `ticketing migrate`
+//! The command `ticketing migrate`: migrates a database.
 
 use shared::{postgres, telemetry};
 
-/// Bring a database's schema up to date
+/// Migrate the schema of a database to this version
 ///
-/// Safe to run again, and by several at once. Needs a role that can create tables and extensions; api and worker
-/// need neither.
+/// Safe to repeat, and to run several times at once. Requires a database role that may create
+/// tables and extensions; the roles of api and worker need neither right.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

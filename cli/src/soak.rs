@@ -1,4 +1,4 @@
-//! `ticketing soak`
+//! The command `ticketing soak`: sells for hours and checks that no metric grows.
 
 mod chart;
 mod trend;
@@ -32,31 +32,35 @@ use crate::{
     work_dir::WorkDir,
 };
 
-/// Sell at a steady pace for hours, and look for what grows
+/// Sell at a steady rate for hours, and check that no metric grows
 ///
-/// Starts a PostgreSQL of its own with durable settings, and an `api` and a `worker` from beside this program (build them all first).
-/// Clients book, confirm, cancel and let expire, each half minute on a new show, whose bookings are verified afterwards. All the
-/// while memory, sizes, dead rows, lag and latency are written down. Exits with 1 when one of them grew in the last third of
-/// the time, when a request failed, or when a booking is not as it was acknowledged.
+/// Starts a private PostgreSQL server with durable settings, and an `api` and a `worker` process
+/// from the directory of this program (build them all first). Clients book, confirm, cancel and let
+/// holds expire. Every 30 seconds they move on to a new show, and the bookings of the previous one
+/// are verified. After each show, `soak` records memory, table sizes, dead rows, expiry lag and
+/// latency. Exits with 1 if one of them grew in the last third of the run, if a request failed, or
+/// if a booking is not as it was acknowledged.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// For how many hours
+    /// Duration in hours
     #[arg(long, value_name = "H", default_value_t = 1.0, value_parser = hours)]
     hours: f64,
 
-    /// How many bookings a second are begun
+    /// Bookings started per second
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
 
-    /// How many connections
+    /// Number of connections
     #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=5000))]
     connections: u32,
 
-    /// Where a directory for the database and the logs is made; it stays when something is wrong
+    /// Parent of the directory for database and logs
+    ///
+    /// The directory is removed at the end, except after a failure.
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     data_dir: PathBuf,
 
-    /// Write the samples and a picture of them into this directory: `soak.json` and `soak.svg`
+    /// Directory for the samples, `soak.json`, and their chart, `soak.svg`
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -67,34 +71,36 @@ fn hours(text: &str) -> Result<f64, String> {
     if (shortest..=168.0).contains(&hours) {
         Ok(hours)
     } else {
-        Err(format!("not in {shortest}..=168"))
+        Err(format!("must be from {shortest} to 168"))
     }
 }
 
-/// How long one show is sold.
+/// Duration of a round, in which one show is sold.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// When all holds of a round are over: those of this load last 10 s.
+/// Time after a round until all its holds must be resolved; holds of this load last 10 s.
 const AT_REST_AFTER: Duration = Duration::from_secs(25);
 
-/// Fewer than by default, so that they are as many as they will ever be after a few minutes.
+/// Number of finished jobs that the worker keeps.
+///
+/// Less than the default, so that the jobs table reaches its final size within minutes.
 const KEEP_DONE_JOBS: &str = "20000";
 
-/// What was seen at the end of a round.
+/// Metrics at the end of a round.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Sample {
-    /// Since the beginning.
+    /// Minutes since the start of the run.
     minutes: f64,
     bookings_per_second: f64,
-    /// Of requests, in this round.
+    /// Median latency of the requests of this round.
     p50_ms: f64,
     p99_ms: f64,
-    /// How long after their deadlines holds of the round before failed.
+    /// Time from deadline to failure of the previous round's holds.
     expiry_lag_p99_seconds: f64,
     api_mb: f64,
     worker_mb: f64,
-    /// With their part of the indexes.
+    /// Bytes per booking, in the table and its indexes.
     bytes_of_a_booking: f64,
     bookings_mb: f64,
     jobs_mb: f64,
@@ -102,7 +108,7 @@ struct Sample {
     dead_rows: f64,
 }
 
-/// What came of it.
+/// Result of the run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
@@ -129,18 +135,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     print(&report);
     if !report.wrong.is_empty() {
-        bail!("something is wrong; the logs are in {}", dir.display());
+        bail!("the soak failed; the logs are in {}", dir.display());
     }
     dir.remove()
 }
 
-/// The system, and what it is watched by.
+/// The system under test, and the connection pool that samples it.
 struct System {
     api: Program,
     api_url: String,
     worker: Program,
     database: Database,
-    /// The last to go.
+    /// Declared last, so that it is dropped last.
     _server: LocalPostgres,
 }
 
@@ -175,7 +181,7 @@ impl System {
         let usage = usage::usage(&self.database).await?;
         let table = |name: &str| usage.tables.iter().find(|table| table.name == name);
         let mb = |name: &str| table(name).map_or(0.0, |table| number(table.bytes) / 1e6);
-        let bookings = table("bookings").context("no table of bookings")?;
+        let bookings = table("bookings").context("there is no bookings table")?;
         let (p50_ms, p99_ms) = outcome.load.seen(|seen| {
             let at = |quantile| micros(seen.latency.value_at_quantile(quantile));
             (at(0.5), at(0.99))
@@ -241,7 +247,7 @@ async fn soak(args: &Args, dir: &Path) -> anyhow::Result<Report> {
     if let Some(last) = verifying {
         report.add(last.await??);
     }
-    // The first one has none before it.
+    // The first sample has no expiry lag, because no round came before it.
     report.samples.remove(0);
     report.wrong.extend(trend::find_growth(&report.samples));
     let audit = audit::audit(&system.database, audit::DEFAULT_HOLD_LIMIT).await?;
@@ -256,7 +262,7 @@ async fn soak(args: &Args, dir: &Path) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// What a round came to, when its holds had run out.
+/// Result of the verification of a round, made after its holds have expired.
 struct Verified {
     wrong: Vec<String>,
     expiry_lag_p99_seconds: f64,
@@ -266,7 +272,7 @@ async fn verify_round(outcome: Outcome, pool: PgPool) -> anyhow::Result<Verified
     let mut wrong = outcome.load.seen(|seen| {
         let errors = seen.errors.iter();
         errors
-            .map(|(what, count)| format!("{count} times {what}"))
+            .map(|(what, count)| format!("{what} ({count} times)"))
             .collect::<Vec<_>>()
     });
     let verification =
@@ -280,7 +286,7 @@ async fn verify_round(outcome: Outcome, pool: PgPool) -> anyhow::Result<Verified
 }
 
 impl Report {
-    /// Adds what was found, and returns how late holds failed.
+    /// Adds a round's result, and returns its expiry lag in seconds.
     fn add(&mut self, verified: Verified) -> f64 {
         self.wrong.extend(verified.wrong);
         verified.expiry_lag_p99_seconds
@@ -289,7 +295,7 @@ impl Report {
 
 fn print(report: &Report) {
     let mut table = table::plain();
-    table.set_header(["", "first third", "second", "last"]);
+    table.set_header(["", "first third", "second third", "last third"]);
     let third = report.samples.len() / 3;
     let (first, rest) = report.samples.split_at(third);
     let (second, last) = rest.split_at(rest.len() - third);

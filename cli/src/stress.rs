@@ -1,4 +1,4 @@
-//! `ticketing stress`
+//! The command `ticketing stress`: puts load on a server and verifies the result.
 
 mod clients;
 pub(crate) mod http;
@@ -25,20 +25,20 @@ use self::{
 
 /// Put load on a server, and verify that it neither oversells nor loses a seat
 ///
-/// Makes shows of its own and books them from many connections at once, each sending its next request when the last
-/// one is answered. Then it asks the server for every booking and adds up the seats. Exits with 1 when they don't
-/// add up, or when an acknowledged booking is missing.
+/// Creates its own shows and books them over many connections at once. Each connection sends its
+/// next request when the previous one is answered. Then `stress` lists all bookings and adds up
+/// the seats. Exits with 1 if they do not add up, or if an acknowledged booking is missing.
 #[derive(Debug, Clone, clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a flag of its own on the command line"
+    reason = "each one is a separate command-line flag"
 )]
 pub(crate) struct Args {
-    /// What the clients do
+    /// Kind of load
     #[arg(value_enum, default_value_t = Mode::Hot)]
     pub(crate) mode: Mode,
 
-    /// The server; given several times, the connections are spread over them
+    /// URL of an api; repeat it to spread the connections over several apis
     #[arg(
         long = "url",
         value_name = "URL",
@@ -46,40 +46,45 @@ pub(crate) struct Args {
     )]
     pub(crate) urls: Vec<String>,
 
-    /// How many connections, all open at the same time
+    /// Number of connections, all open at the same time
     #[arg(long, short, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub(crate) connections: u32,
 
-    /// For how many seconds; `sellout` ends by itself
+    /// Duration of the load, in seconds; `sellout` ends by itself
     #[arg(long, short, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) duration: u64,
 
-    /// Over how many shows; by default 100 with `spread`, else 1. `sellout` has one
+    /// Number of shows; by default 100 for `spread`, else 1. `sellout` always has one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) shows: Option<u32>,
 
-    /// Name the show when a booking is confirmed or cancelled, by which Citus finds it sooner
+    /// Send `?showId=` with confirm and cancel, so that Citus finds the booking faster
     #[arg(long)]
     pub(crate) name_show: bool,
 
-    /// Seats of the show: of `sellout`
+    /// Seats of the show, for `sellout`
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=1_000_000))]
     pub(crate) seats: i32,
 
-    /// Requests for one seat each: of `sellout`; more than there are seats
+    /// Requests for one seat each, for `sellout`; must be more than there are seats
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(crate) requests: u32,
 
-    /// Start this many turns a second, however slow the answers are, and count each turn's latency from when it was
-    /// due. Without it, each connection begins its next turn when the last one is done
+    /// Start this many turns per second, however slow the server is
+    ///
+    /// A turn is a booking and what the client then does with it. Latency counts from the moment
+    /// the turn was due. By default, each connection starts its next turn when the previous one is
+    /// done.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: Option<u32>,
 
-    /// How long a booking holds its seats unconfirmed; by default 10 with `mixed`, else 120
+    /// How long an unconfirmed booking holds its seats; by default 10 for `mixed`, else 120
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..=86_400))]
     pub(crate) hold_seconds: Option<u32>,
 
-    /// The key for a server that asks for one, with the scopes shows:read, shows:write, bookings:read, bookings:write
+    /// API key, if the server requires one
+    ///
+    /// It needs the scopes shows:read, shows:write, bookings:read and bookings:write.
     #[arg(
         long,
         env = "TICKETING_API_KEY",
@@ -88,8 +93,9 @@ pub(crate) struct Args {
     )]
     pub(crate) api_key: Option<String>,
 
-    /// Send each booking with an Idempotency-Key, stop waiting at random, and send it again until it is answered. Then
-    /// there must be exactly one booking for each key that was answered with one
+    /// Send bookings with an Idempotency-Key, time out at random, and retry until answered
+    ///
+    /// Afterwards there must be exactly one booking for each key whose booking was acknowledged.
     #[arg(long)]
     pub(crate) retries: bool,
 
@@ -97,13 +103,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Show no progress bar
+    /// Hide the progress bar
     #[arg(long, short)]
     pub(crate) quiet: bool,
 }
 
 impl Args {
-    /// The defaults, for another command that puts load on a server.
+    /// Returns the default arguments, without a progress bar, for commands that reuse this load.
     pub(crate) fn quiet(mode: Mode) -> Self {
         #[derive(clap::Parser)]
         struct Defaults {
@@ -114,7 +120,7 @@ impl Args {
         Self { mode, ..args }
     }
 
-    /// How long a hold of this load lasts: short where holds are to expire during the run.
+    /// Returns the lifetime of a hold: short in a load whose holds are to expire during the run.
     fn hold_seconds(&self) -> u32 {
         let default = if self.mode == Mode::Mixed { 10 } else { 120 };
         self.hold_seconds.unwrap_or(default)
@@ -122,7 +128,8 @@ impl Args {
 
     fn expected(&self, outcome: &Outcome) -> Expected {
         let hold = Duration::from_secs(self.hold_seconds().into());
-        // Seats whose hold ran out are sold again, so that it is not certain how many bookings there are.
+        // The seats of an expired hold are sold again, which makes the number of bookings
+        // uncertain.
         let is_certain = self.mode == Mode::Sellout
             && outcome.took < hold
             && outcome.load.seen(|seen| seen.errors.is_empty());
@@ -134,22 +141,23 @@ impl Args {
     }
 }
 
-/// How long seats may be under way: a hold that has just run out is listed as failed a moment before its seats are
-/// back. After the last hold and this time everything has come to rest.
+/// Time that the server gets, after the last hold has expired, to give all seats back.
+///
+/// An expired hold is listed as failed a moment before its seats are available again.
 const AT_REST_AFTER: Duration = Duration::from_secs(15);
 
-/// What the clients do.
+/// Kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Mode {
-    /// Everybody books one show with plenty of seats
+    /// All clients book the same show, which has plenty of seats
     Hot,
-    /// More requests than the show has seats: exactly the seats are sold
+    /// More requests than the show has seats; each seat must be sold once
     Sellout,
-    /// Bookings over many shows
+    /// Bookings are spread over many shows
     Spread,
     /// Book, then confirm
     Confirm,
-    /// Book; then confirm three in five, cancel one, let one expire
+    /// Of five bookings, confirm three, cancel one and let one expire
     Mixed,
 }
 
@@ -173,26 +181,26 @@ pub(crate) async fn stress(args: &Args) -> anyhow::Result<Report> {
     Ok(Report::new(args, &outcome, verification))
 }
 
-/// What came of a load.
+/// Outcome of a load, before it is verified.
 pub(crate) struct Outcome {
     pub(crate) load: Arc<Load>,
     pub(crate) told: Told,
     pub(crate) took: Duration,
 }
 
-/// Makes the shows, and runs the load.
+/// Creates the shows and runs the load.
 pub(crate) async fn put_load(args: &Args) -> anyhow::Result<Outcome> {
     gather(args).await?.put_load(args).await
 }
 
-/// Clients who are about to put a load on a server.
+/// Connected clients that are ready to start a load.
 pub(crate) struct Crowd {
     targets: Vec<Target>,
     shows: Vec<i64>,
     open: Vec<Connection>,
 }
 
-/// Makes the shows, and opens the connections.
+/// Creates the shows and opens the connections.
 pub(crate) async fn gather(args: &Args) -> anyhow::Result<Crowd> {
     shared::process::raise_open_files_limit();
     if args.mode == Mode::Sellout && u64::from(args.requests) <= args.seats.unsigned_abs().into() {
@@ -243,10 +251,12 @@ impl Crowd {
     }
 }
 
-/// How many connections are being opened at the same time: a system drops some when too many come at once.
+/// Number of connections to open at the same time.
+///
+/// The operating system drops some if too many arrive at once.
 const OPENING: usize = 256;
 
-/// Each to the target that its client will use.
+/// Opens each client's connection, to the target that the client will use.
 async fn open_connections(targets: &[Target], count: u32) -> anyhow::Result<Vec<Connection>> {
     stream::iter(targets.iter().cycle().take(count as usize))
         .map(Connection::open)
@@ -286,7 +296,7 @@ async fn make_shows(target: &Target, args: &Args) -> anyhow::Result<Vec<i64>> {
     Ok(shows)
 }
 
-/// Shows how it goes, until the time is up.
+/// Updates the progress bar once a second until the duration is over.
 async fn watch(load: &Load, args: &Args) {
     let bar = if std::io::stderr().is_terminal() && !args.quiet {
         ProgressBar::new(args.duration)

@@ -1,4 +1,4 @@
-//! `ticketing up`
+//! The command `ticketing up`: runs PostgreSQL, api and worker together.
 
 use std::{
     env,
@@ -19,25 +19,27 @@ use tokio_util::sync::CancellationToken;
 
 /// Run the whole system: PostgreSQL, api and worker (the default)
 ///
-/// Finds PostgreSQL at `DATABASE_URL`, or else starts a server of its own, which keeps its data for the next time;
-/// brings the schema up to date; runs api and worker in this process. Ctrl-C stops all of it, the database last.
+/// Uses the PostgreSQL server at `DATABASE_URL`, or starts a private server, which keeps its data
+/// between runs. Then it migrates the schema, and runs api and worker in this process. Ctrl-C stops
+/// everything, the database last.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The PostgreSQL database, such as `postgres://user:password@host/ticketing`. Without it, a private server is
-    /// started
+    /// URL of the PostgreSQL database, such as `postgres://user:password@host/ticketing`
+    ///
+    /// Without it, `up` starts a private server.
     #[arg(long, env, value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
 
-    /// A file with the password, so that it need not be in the URL
+    /// File that contains the database password, so that the URL need not contain it
     #[arg(long, env, value_name = "FILE", requires = "database_url")]
     database_password_file: Option<PathBuf>,
 
-    /// Where the private PostgreSQL server keeps its data [default: ~/.local/share/ticketing/postgres, or
-    /// /var/lib/ticketing/postgres for root]
+    /// Data directory of the private PostgreSQL server [default:
+    /// ~/.local/share/ticketing/postgres, or /var/lib/ticketing/postgres for root]
     #[arg(long, env = "TICKETING_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// The most connections to the database that api and worker each open
+    /// Maximum number of database connections of the api, and of the worker
     #[arg(long, env, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     database_connections: u32,
 
@@ -68,7 +70,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let result = serve(&database, server.as_ref(), &args.api, &args.worker, stop).await;
 
-    // The database goes last, and only when everything that uses it is gone.
+    // The database stops last, when nothing uses it any more.
     tokio::task::spawn_blocking(|| drop(server)).await?;
     result
 }
@@ -86,7 +88,7 @@ async fn serve(
     let listeners = api::bind(api)?;
     say(banner(&listeners, server)?);
 
-    // Whichever ends, for whatever reason, ends the others.
+    // When one of the three ends, for whatever reason, the guard that it drops stops the others.
     let ends = || stop.clone().drop_guard();
     let (api_ends, worker_ends, server_ends) = (ends(), ends(), ends());
     let results = tokio::join!(
@@ -103,19 +105,19 @@ async fn serve(
             stop.run_until_cancelled(until_it_ends(server)).await;
         },
     );
-    // If it has ended, that is why the others failed.
+    // If the private server exited, this error explains why the others failed.
     check(server)?;
     results.0.and(results.1)
 }
 
-/// Waits until the private server has ended, although nobody stopped it.
+/// Waits until the private server exits unexpectedly; forever without a private server.
 async fn until_it_ends(server: Option<&LocalPostgres>) {
     while check(server).is_ok() {
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// Fails when the private server has ended, with what its log says last.
+/// Fails if the private server has exited; the error quotes the end of the server's log.
 fn check(server: Option<&LocalPostgres>) -> anyhow::Result<()> {
     match server {
         Some(server) if !server.is_running() => bail!(
@@ -127,12 +129,14 @@ fn check(server: Option<&LocalPostgres>) -> anyhow::Result<()> {
     }
 }
 
-/// Prints to standard output, from a thread of its own: nobody reading it is no reason to wait or to stop.
+/// Prints to standard output from a separate thread.
+///
+/// If nothing reads standard output, this neither blocks nor ends the program.
 fn say(text: String) {
     let _ = thread::Builder::new().spawn(move || writeln!(io::stdout(), "{text}"));
 }
 
-/// What runs where, and a first request to try.
+/// Returns the text that says what runs where and shows a first request.
 fn banner(listeners: &api::Listeners, server: Option<&LocalPostgres>) -> anyhow::Result<String> {
     let api = listeners.api.local_addr()?;
     let admin = listeners.admin.local_addr()?;
@@ -164,21 +168,23 @@ Ctrl-C stops everything; the data stays.
 async fn start_postgres(data_dir: PathBuf) -> anyhow::Result<LocalPostgres> {
     if !data_dir.exists() {
         say(format!(
-            "Making a PostgreSQL database in {} …",
+            "Creating a PostgreSQL data directory at {} …",
             data_dir.display()
         ));
     }
     tokio::task::spawn_blocking(move || LocalPostgres::start(&data_dir, Mode::Durable)).await?
 }
 
-/// Where a user's programs keep their data; for root, where the server's own user can get to it.
+/// Returns the default data directory: in the user's data home, or for root in `/var/lib`.
+///
+/// Root's server runs as another user, which cannot enter root's home.
 fn default_data_dir() -> anyhow::Result<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Ok(Path::new("/var/lib/ticketing/postgres").to_owned());
     }
     let data_home = match env::var_os("XDG_DATA_HOME") {
         Some(dir) => PathBuf::from(dir),
-        None => Path::new(&env::var_os("HOME").context("HOME is not set: say --data-dir")?)
+        None => Path::new(&env::var_os("HOME").context("HOME is not set; use --data-dir")?)
             .join(".local/share"),
     };
     Ok(data_home.join("ticketing/postgres"))

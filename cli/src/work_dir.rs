@@ -1,4 +1,4 @@
-//! Where a command keeps the database that it makes for itself, and the logs.
+//! The directory in which a command keeps its private database and its logs.
 
 use std::{
     fs,
@@ -9,14 +9,16 @@ use std::{
 
 use anyhow::Context;
 
-/// A new directory. It stays until it is removed, because its logs tell what went wrong.
+/// A new directory for a command's database and logs.
+///
+/// It is not removed on drop, because after a failure its logs are needed.
 pub(crate) struct WorkDir(PathBuf);
 
 impl WorkDir {
-    /// In this directory, and named after the command and this process.
+    /// Creates a directory in `parent`, named after the command and this process.
     pub(crate) fn make(parent: &Path, command: &str) -> anyhow::Result<Self> {
         let dir = parent.join(format!("ticketing-{command}-{}", process::id()));
-        fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         Ok(Self(dir))
     }
 

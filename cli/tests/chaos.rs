@@ -1,5 +1,4 @@
-//! Programs and database are killed while bookings come in: a short run of what `ticketing chaos` does for as long as
-//! one likes.
+//! A short run of `ticketing chaos`, which kills processes and the database while clients book.
 
 mod system;
 
@@ -10,7 +9,7 @@ use serde_json::Value;
 #[test]
 fn nothing_acknowledged_is_lost_whatever_is_killed() {
     system::build_programs();
-    // With these seeds every kind of fault happens.
+    // With these seeds, every kind of fault happens.
     let output = Command::new(env!("CARGO_BIN_EXE_ticketing"))
         .args(["chaos", "--rounds", "2", "--seed", "15"])
         .args(["--load-seconds", "8", "--json"])

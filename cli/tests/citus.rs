@@ -1,5 +1,7 @@
-//! On Citus: `CITUS_URL` names a database on a coordinator, with the extension, and with two servers beside it or more. It is
-//! used as it is, and what the tests make stays. Without the variable they are skipped.
+//! Tests on Citus, which are skipped unless the environment variable `CITUS_URL` is set.
+//!
+//! It names a database on a coordinator that has the extension and at least two other servers. The
+//! tests use the database as it is, and do not remove what they create.
 
 mod system;
 
@@ -21,7 +23,7 @@ use crate::system::{
     ADMIN_PATHS, Program, assert_all_is_well, find_program, pgbouncer::PgBouncer, stress,
 };
 
-/// The database, for one test at a time.
+/// The Citus database, which only one test uses at a time.
 struct Citus {
     url: String,
     database: Database,
@@ -33,7 +35,7 @@ impl Citus {
     async fn find() -> Option<Self> {
         static ALONE: Mutex<()> = Mutex::const_new(());
         let Ok(url) = std::env::var("CITUS_URL") else {
-            eprintln!("SKIPPED: CITUS_URL names no database on a coordinator of Citus");
+            eprintln!("SKIPPED: CITUS_URL is not set to a database on a Citus coordinator");
             return None;
         };
         let alone = ALONE.lock().await;
@@ -47,7 +49,7 @@ impl Citus {
         })
     }
 
-    /// The same, where a statement fails that asks more than one server.
+    /// Connects so that a statement fails if it queries more than one server.
     async fn to_one_server(&self) -> Database {
         let separator = if self.url.contains('?') { '&' } else { '?' };
         let setting = "options[citus.multi_task_query_log_level]=error";
@@ -70,7 +72,7 @@ async fn shows_and_their_bookings_are_spread_together() {
     let Some(citus) = Citus::find().await else {
         return;
     };
-    // It is safe to repeat.
+    // A migration is safe to repeat.
     postgres::migrate(&citus.database).await.unwrap();
     let spread = citus
         .count(
@@ -98,7 +100,7 @@ fn request(show_id: i64, number: i32) -> reserve::Request {
     }
 }
 
-/// Lets the deadlines of the holds of a show be over.
+/// Moves the deadlines of a show's holds into the past.
 async fn run_out(pool: &PgPool, show_id: i64) {
     let at = now(pool).await - TimeDelta::seconds(1);
     sqlx::query(
@@ -130,7 +132,7 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
     let all = sqlx::query("SELECT count(*) FROM bookings")
         .fetch_one(&database.pool)
         .await;
-    assert!(all.is_err(), "more than one server can't be asked");
+    assert!(all.is_err(), "a query of several servers must fail");
 
     let mut session = Session::chained(&database);
     let requests = [1, 2, 3, 1].map(|number| request(show.id, number));
@@ -139,7 +141,7 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
     let made: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
     let ids: Vec<i64> = made.iter().map(|made| made.thing.id).collect();
     assert!(ids[..3].is_sorted_by(|a, b| a < b), "{ids:?}");
-    assert_eq!(ids[3], ids[0], "the same key");
+    assert_eq!(ids[3], ids[0], "the same key returns the same booking");
     let mut batch = Batch::of([requests[1].clone()]);
     let again = reserve::reserve(&mut session, &mut batch).await.unwrap();
     assert!(again[0].as_ref().unwrap().is_replay);
@@ -179,7 +181,7 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
         Err(Refusal::BookingNotFound { .. })
     ));
 
-    // Holds that ran out: of a show that lacks seats, and of a job.
+    // Expired holds are failed by a reservation that lacks seats, and by a job.
     let mut batch = Batch::of([4, 5].map(|number| request(show.id, number)));
     let answers = reserve::reserve(&mut session, &mut batch).await.unwrap();
     assert!(answers.iter().all(Result::is_ok));
@@ -197,11 +199,14 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
     let outcome = expire::expire(&mut session, &job).await.unwrap();
     assert!(!outcome.expired.is_empty(), "{outcome:?}");
     let show = show::find(&database.pool, show.id).await.unwrap().unwrap();
-    assert_eq!(show.available_seats, 3, "one is confirmed");
+    assert_eq!(show.available_seats, 3, "only the confirmed seat is taken");
 }
 
-/// Citus commits in one phase what it takes for the business of one server, and a job or a key beside it, which it does not
-/// see, could then be lost in a crash of the coordinator. In two phases it writes down what it commits.
+/// Citus must commit in two phases what is written on the coordinator and on a server.
+///
+/// If Citus sees writes on one server only, it commits in one phase. It does not see the job or the
+/// key beside them on the coordinator, which a crash of the coordinator could then lose. In two
+/// phases, Citus records what it commits.
 #[tokio::test]
 async fn what_is_written_on_the_coordinator_too_is_committed_in_two_phases() {
     let Some(citus) = Citus::find().await else {
@@ -214,12 +219,12 @@ async fn what_is_written_on_the_coordinator_too_is_committed_in_two_phases() {
     .await;
     let mut session = Session::new(&citus.database);
     let newest = async || -> i64 {
-        // Its rows are not updated.
+        // The rows of this table are never updated, so xmin shows the newest one.
         citus
             .count("SELECT coalesce(max(xmin::text::bigint), 0) FROM pg_dist_transaction")
             .await
     };
-    // What is over is removed from there now and then, perhaps at this moment.
+    // Citus removes finished transactions from that table, perhaps just now, so try again.
     let mut number = 0;
     eventually("a booking is committed in two phases", async || {
         let before = newest().await;
@@ -247,7 +252,7 @@ async fn what_is_written_on_the_coordinator_too_is_committed_in_two_phases() {
     assert!(swept.unwrap() > 0);
 }
 
-/// Moves shards from a server to another one, each with all that is beside it, while it sells.
+/// Moves random shards, each with its colocated shards, to another server.
 async fn move_some_shards(citus: &Citus) {
     for _ in 0..3 {
         let moved: Result<_, sqlx::Error> = sqlx::query(
@@ -263,7 +268,7 @@ async fn move_some_shards(citus: &Citus) {
     }
 }
 
-/// A pool whose statements may take their time.
+/// Returns a pool without a statement timeout.
 async fn slow(url: &str) -> PgPool {
     PgPool::connect(url).await.unwrap()
 }
@@ -318,11 +323,11 @@ async fn a_sale_over_all_servers_goes_on_while_shards_move() {
     let ((code, report), ()) = tokio::join!(load(&args), move_some_shards(&citus));
     assert_eq!(code, Some(0), "{report}");
     assert!(report["bookings"].as_u64().unwrap() > 100, "{report}");
-    // A transaction that a move broke off was run again, or has an unknown outcome.
+    // A transaction that a move interrupted was run again, or its outcome is unknown (503).
     let mut errors = report["errors"].as_object().unwrap().keys();
     assert!(errors.all(|error| error.ends_with(": 503")), "{report}");
 
-    // Lists, and what those who watch ask.
+    // The lists of the API, and the queries of the admin listener.
     let began = began.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     for filter in [
         "limit=5".to_owned(),
@@ -360,7 +365,7 @@ async fn a_sale_over_all_servers_goes_on_while_shards_move() {
     assert_all_is_well(&citus.pool).await;
 }
 
-/// What a pooler is told of a server, as the URL tells it.
+/// Returns the connection string of a server, for the pooler, from its URL.
 fn server(url: &reqwest::Url) -> String {
     let host = url.host_str().unwrap();
     let port = url.port().unwrap_or(5432);

@@ -1,4 +1,4 @@
-//! The dashboard, in a real browser, on the real system.
+//! The dashboard, in a real browser, against the real system.
 
 mod browser;
 mod system;
@@ -16,7 +16,7 @@ use crate::{
     system::{Up, stress, stress_while, ticketing},
 };
 
-/// The system, and a browser that looks at it.
+/// A running system, and a browser for its dashboard.
 struct Duty {
     up: Up,
     browser: Browser,
@@ -61,7 +61,7 @@ impl Duty {
     }
 }
 
-/// A job that no worker can read.
+/// Inserts a job whose payload no worker can decode.
 const BAD_JOB: &str =
     "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at)
      VALUES ('01M86M84VCBXD31B1B5QXRQWFS', 'expire-bookings', 'nonsense', 'Pending', 0, 12, now())";
@@ -110,7 +110,7 @@ async fn a_failing_job_tells_why_and_is_retried_by_a_click() {
     execute(&duty.pool, BAD_JOB).await;
     duty.look_at("jobs?state=dead").await;
     browser
-        .until("#verdict", |text| text.contains("a dead job"))
+        .until("#verdict", |text| text.contains("1 dead job"))
         .await;
     browser
         .until("#jobs-list td.error", |text| {
@@ -124,7 +124,7 @@ async fn a_failing_job_tells_why_and_is_retried_by_a_click() {
     assert!(error.contains("the payload does not decode"), "{error}");
     assert!(
         browser.text("#job-body").await.contains("nonsense"),
-        "what it was given"
+        "the payload is shown"
     );
 
     execute(
@@ -136,7 +136,7 @@ async fn a_failing_job_tells_why_and_is_retried_by_a_click() {
     let question = browser.say_yes().await;
     assert!(question.contains("run again now"), "{question}");
     let done = "SELECT status = 'Done' FROM apalis.jobs";
-    eventually("it is done", async || {
+    eventually("the job is done", async || {
         sqlx::query_scalar(done)
             .fetch_one(&duty.pool)
             .await
@@ -180,7 +180,7 @@ async fn all_jobs_that_match_are_changed_at_once_after_a_question() {
     browser.click("#jobs-bulk [data-bulk=cancel]").await;
     let question = browser.say_yes().await;
     assert!(
-        question.starts_with("250 jobs that are scheduled will not be run"),
+        question.starts_with("250 scheduled jobs will be marked dead and not run"),
         "{question}"
     );
     browser.element("#jobs-empty").await;
@@ -218,7 +218,7 @@ async fn pause_holds_jobs_and_resume_releases_them() {
     assert_eq!(
         browser.text("#queues td:nth-child(3)").await,
         "1",
-        "it is due, and stays it"
+        "the job stays due"
     );
 
     browser.click("#queues [data-does=resume]").await;
@@ -270,13 +270,13 @@ async fn the_database_is_audited_by_a_click() {
     browser.click("#audit").await;
     browser
         .until("#audit-result", |text| {
-            text.starts_with("All hold, of 1 shows")
+            text.starts_with("All invariants hold (1 shows")
         })
         .await;
     execute(&duty.pool, "UPDATE shows SET available_seats = 39").await;
     browser.click("#audit").await;
     browser
-        .until("#audit-result", |text| text.starts_with("1 broken"))
+        .until("#audit-result", |text| text.starts_with("1 violated"))
         .await;
     browser
         .until("#invariants td:nth-child(3)", |text| {
@@ -289,7 +289,7 @@ async fn the_database_is_audited_by_a_click() {
     duty.browser.finish().await;
 }
 
-/// Where the pictures of the README go; none: they are not made.
+/// Returns the directory for the README's screenshots; `None` if none are to be made.
 fn pictures() -> Option<PathBuf> {
     env::var_os("DASHBOARD_PICTURES").map(PathBuf::from)
 }
@@ -334,7 +334,7 @@ async fn it_is_light_and_dark_and_fits_every_screen() {
                 let shown = format!("#at-{section} tbody tr, #at-{section} dd");
                 browser.element(&shown).await;
                 let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-                assert_eq!(browser.run(overflow).await, 0, "{section} is {size}");
+                assert_eq!(browser.run(overflow).await, 0, "{size} {section} overflows");
                 if let Some(directory) = pictures() {
                     let name = format!("{section}-{size}-{scheme}.png");
                     browser.picture(&directory.join(name)).await;
@@ -361,10 +361,10 @@ async fn it_can_be_used_by_keyboard() {
     };
     let browser = &duty.browser;
     execute(&duty.pool, BAD_JOB).await;
-    // Without a section in the address, at which the browser would begin.
+    // Without a fragment, which would move the starting point of keyboard navigation.
     browser.open(&duty.up.admin).await;
     browser
-        .until("#verdict", |text| text.contains("a dead job"))
+        .until("#verdict", |text| text.contains("1 dead job"))
         .await;
     let press = async |keys: &str| {
         let focused = browser.driver.active_element().await.unwrap();
@@ -387,7 +387,7 @@ async fn it_can_be_used_by_keyboard() {
     press(enter).await;
     browser.element("#job").await;
     press(escape).await;
-    eventually("it is closed", async || {
+    eventually("the dialog is closed", async || {
         browser
             .run("return document.getElementById('job').open")
             .await
@@ -416,7 +416,7 @@ async fn where_a_key_is_asked_for_the_page_asks_for_it() {
         .find(|word| word.starts_with("tkt_"))
         .expect("a key")
         .to_owned();
-    // Apis read the keys once a second.
+    // An api reads the keys once a second.
     let client = reqwest::Client::new();
     eventually("the key is known", async || {
         let asked = client.get(format!("{}/queues", up.admin)).bearer_auth(&key);
@@ -436,7 +436,7 @@ async fn where_a_key_is_asked_for_the_page_asks_for_it() {
     enter("tkt_1_wrong").await;
     browser
         .until("#login-text", |text| {
-            text.contains("This is none, or it was revoked")
+            text.contains("The API key is unknown or revoked")
         })
         .await;
     enter(&key).await;
@@ -451,7 +451,7 @@ async fn where_a_key_is_asked_for_the_page_asks_for_it() {
             text == "operations"
         })
         .await;
-    // The browser tells of each 401 by itself.
+    // The browser itself logs each 401.
     let log = browser.driver.browser_log().await.unwrap();
     assert!(
         log.iter().all(|entry| format!("{entry:?}").contains("401")),
@@ -471,7 +471,7 @@ async fn proxy(admin: &str) -> String {
             let path = head.uri.path_and_query().unwrap().as_str();
             let path = path
                 .strip_prefix(PREFIX)
-                .expect("nothing else is asked for");
+                .expect("every path has the prefix");
             let mut headers = head.headers;
             headers.remove("host");
             let body = to_bytes(body, usize::MAX).await.unwrap();
@@ -496,7 +496,7 @@ async fn it_works_behind_a_proxy_under_a_prefix() {
     execute(&duty.pool, BAD_JOB).await;
     browser.open(&proxy(&duty.up.admin).await).await;
     browser
-        .until("#verdict", |text| text.contains("a dead job"))
+        .until("#verdict", |text| text.contains("1 dead job"))
         .await;
     browser.click("nav a[href='#queue']").await;
     browser.click("#queues [data-does=pause]").await;
@@ -508,14 +508,14 @@ async fn it_works_behind_a_proxy_under_a_prefix() {
     duty.browser.finish().await;
 }
 
-/// What the test of each feature relies on.
+/// Other tests send the headers of a cross-origin request themselves; here a browser sends them.
 #[tokio::test]
 async fn a_page_of_another_origin_can_neither_read_nor_change_anything() {
     let Some(duty) = Duty::begin("dashboard-origin").await else {
         return;
     };
     let browser = &duty.browser;
-    // The API's own page is one of another origin.
+    // The page of the API has another origin than the admin listener.
     browser.open(&format!("{}/docs/", duty.up.api)).await;
     let pause = format!(
         "return fetch('{}/queues/expire-bookings/pause', {{method: 'POST', mode: 'no-cors'}}).then(() => 'sent', () => 'kept back')",
@@ -531,7 +531,7 @@ async fn a_page_of_another_origin_can_neither_read_nor_change_anything() {
     duty.browser.quit().await;
 }
 
-/// A web server that answers everything with an empty page.
+/// Starts a web server that returns an empty page for every path; returns its URL.
 async fn a_page_elsewhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let page = format!("http://{}/", listener.local_addr().unwrap());
@@ -540,7 +540,7 @@ async fn a_page_elsewhere() -> String {
     page
 }
 
-/// The API asks for no key here, and the browser can reach it.
+/// The API requires no key in this test, and the browser can reach it.
 #[tokio::test]
 async fn a_page_of_another_origin_cannot_use_the_api() {
     let Some(duty) = Duty::begin("dashboard-api-origin").await else {
@@ -557,7 +557,7 @@ async fn a_page_of_another_origin_cannot_use_the_api() {
                 duty.up.api
             ))
             .await;
-        assert_eq!(sent, "sent", "the browser does not keep it back");
+        assert_eq!(sent, "sent", "the browser sends the request");
     }
     let status: String = sqlx::query_scalar("SELECT status FROM bookings")
         .fetch_one(&duty.pool)

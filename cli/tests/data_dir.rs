@@ -1,4 +1,4 @@
-//! `ticketing up --data-dir`: where its server's data can be, and where not.
+//! `ticketing up --data-dir`: which data directories it accepts and which it rejects.
 
 mod system;
 
@@ -14,7 +14,9 @@ use tokio::process::Command;
 
 use crate::system::{Up, up};
 
-/// Neither a shell nor a URL takes any of it for more than a name; nor do variables that are meant for other servers matter.
+/// Neither shells nor URLs must interpret the directory's name.
+///
+/// Environment variables that are meant for other servers must have no effect.
 #[tokio::test]
 async fn its_name_can_have_any_character_and_the_environment_can_name_other_servers() {
     let dir = DataDir::new("odd");
@@ -34,14 +36,14 @@ async fn its_name_can_have_any_character_and_the_environment_can_name_other_serv
     let up = Up::start_in(&data, &[], &environment).await;
     assert_eq!(up.shows().await, json!([]));
     assert!(data.join("PG_VERSION").exists());
-    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 1, "nothing else");
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 1, "no other entry");
 
     let psql = Command::new("psql")
         .args([&*up.database, "-Atc", "SELECT count(*) FROM shows"])
         .envs(environment)
         .output()
         .await;
-    // It need not be installed in PATH.
+    // `psql` may not be in PATH.
     if let Ok(output) = psql {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{output:?}");
     }

@@ -1,4 +1,4 @@
-//! Nobody waits for a log, or for what else is printed.
+//! Neither the log nor standard output may block the program.
 
 mod system;
 
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::system::{Up, up};
 
-/// The number of log lines that it dropped.
+/// Returns the number of log lines dropped.
 async fn dropped(up: &Up) -> u64 {
     let figures = reqwest::get(format!("{}/metrics", up.admin)).await.unwrap();
     let figures = figures.text().await.unwrap();
@@ -25,7 +25,7 @@ async fn dropped(up: &Up) -> u64 {
     line.expect("the metric").parse().unwrap()
 }
 
-/// Starts it with a log that is not read, and makes it log more than it keeps.
+/// Starts `up` with a log that is not read, and makes it log until it drops lines.
 async fn start_unread(data: &DataDir) -> (Up, PipeReader) {
     let (reader, writer) = io::pipe().unwrap();
     let mut command = up(&data.0);
@@ -66,7 +66,7 @@ async fn a_log_that_is_read_again_tells_how_many_lines_are_missing_and_goes_on_t
         let mut told = Some(told);
         let mut latest = Value::Null;
         for line in BufReader::new(reader).lines() {
-            latest = serde_json::from_str(&line.unwrap()).expect("a whole line");
+            latest = serde_json::from_str(&line.unwrap()).expect("a complete line");
             let message = latest["message"].as_str().unwrap_or_default();
             if message.starts_with("log lines were dropped") {
                 lost += latest["lines"].as_u64().unwrap();
@@ -75,7 +75,7 @@ async fn a_log_that_is_read_again_tells_how_many_lines_are_missing_and_goes_on_t
         }
         (lost, latest)
     });
-    is_told.await.expect("it is told");
+    is_told.await.expect("the dropped lines are reported");
     up.signal(Signal::SIGTERM);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
     let (lost, latest) = reading.join().unwrap();
@@ -87,7 +87,7 @@ async fn a_log_that_is_read_again_tells_how_many_lines_are_missing_and_goes_on_t
     );
 }
 
-/// A pipe that takes nothing more.
+/// Returns a pipe whose buffer is full.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = io::pipe().unwrap();
     let mut filling = writer.try_clone().unwrap();

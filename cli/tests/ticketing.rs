@@ -1,4 +1,4 @@
-//! The real `ticketing` binary.
+//! Tests of the `ticketing` binary.
 
 mod system;
 
@@ -29,7 +29,7 @@ async fn up_runs_everything_keeps_its_data_and_stops_everything() {
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
     assert!(
         !server_runs(&data),
-        "the database stopped, and before we did"
+        "the database stopped before `up` exited"
     );
 
     let mut up = Up::start(&data.0).await;
@@ -37,14 +37,14 @@ async fn up_runs_everything_keeps_its_data_and_stops_everything() {
     up.signal(Signal::SIGTERM);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
 
-    // Not ignored, as it is when these tests are run under nohup.
+    // Resets SIGHUP, which is ignored when the tests run under nohup.
     let mut up = Up::of(up_by(&["env", "--default-signal=HUP"], &data.0)).await;
     up.signal(Signal::SIGHUP);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
     assert!(!server_runs(&data));
 }
 
-/// `ticketing up`, run by another program.
+/// Returns a command in which another program runs `ticketing up`.
 fn up_by(program: &[&str], data: &Path) -> Command {
     let wrapped = up(data);
     let wrapped = wrapped.as_std();
@@ -64,7 +64,7 @@ async fn the_private_server_stops_even_when_up_is_killed() {
     let mut up = Up::start(&data.0).await;
     up.signal(Signal::SIGKILL);
     up.process.wait().await.unwrap();
-    // At once, while that server may still be stopping; the data is sound.
+    // Restarts at once, while the old server may still be stopping; the data must be intact.
     let mut up = Up::start(&data.0).await;
     assert_eq!(up.shows().await, json!([]));
     up.signal(Signal::SIGKILL);
@@ -89,13 +89,13 @@ async fn up_quotes_why_its_server_ended() {
     let mut command = up(&data.0);
     command.stderr(Stdio::piped());
     let up = Up::of(command).await;
-    eventually("it has started", async || {
+    eventually("the api is ready", async || {
         let ready = reqwest::get(format!("{}/health/ready", up.api)).await;
         ready.is_ok_and(|answer| answer.status() == 200)
     })
     .await;
     let database = shared::testing::connect(&up.database, 2).await.unwrap();
-    // As when no more of it can be written: it ends now, if it did not at once.
+    // Simulates a log that cannot be written. The server exits at the checkpoint, if not sooner.
     std::fs::remove_dir_all(data.0.join("pg_wal")).unwrap();
     let checkpoint = sqlx::query("CHECKPOINT").execute(&database.pool).await;
     checkpoint.unwrap_err();
@@ -139,7 +139,7 @@ async fn a_second_up_on_the_same_data_says_so() {
     assert_eq!(second.status.code(), Some(1));
     let text = String::from_utf8(second.stderr).unwrap();
     assert!(text.contains("postmaster.pid"), "{text}");
-    assert_eq!(up.shows().await, json!([]), "the first one is unharmed");
+    assert_eq!(up.shows().await, json!([]), "the first one still runs");
     up.signal(Signal::SIGINT);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
 }
@@ -193,7 +193,7 @@ async fn a_port_that_is_taken_is_told_and_the_database_stops() {
             .arg(&data.0)
             .output(),
     );
-    let output = output.await.expect("it ends").unwrap();
+    let output = output.await.expect("it exits").unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
@@ -251,11 +251,12 @@ async fn stress_sells_exactly_the_seats_and_verifies_it() {
     let (code, report) = stress(&up.api, &at_a_rate).await;
     assert_eq!(code, Some(0), "{report}");
     let bookings = report["bookings"].as_f64().unwrap();
-    // Counted by the tool's own clock; one more, because the first one is due at once.
+    // By the tool's own clock; one more, because the first turn is due at once.
     let due = 50.0 * report["seconds"].as_f64().unwrap() + 1.0;
     assert!(bookings > 0.0 && bookings <= due, "{report}");
 
-    // Clients that lose patience and send it again: as many bookings as keys that were answered with one.
+    // Clients with short timeouts that retry: there must be one booking for each key whose booking
+    // was acknowledged.
     let impatient = ["hot", "--duration", "2", "--connections", "20", "--retries"];
     let (code, report) = stress(&up.api, &impatient).await;
     assert_eq!(code, Some(0), "{report}");
@@ -296,14 +297,14 @@ async fn keys_are_made_listed_and_revoked() {
     let (code, _, problem) = key(&create).await;
     assert_eq!(code, Some(1));
     assert!(
-        problem.contains("has the name \"box-office\" already"),
+        problem.contains("named \"box-office\" already exists"),
         "{problem}"
     );
     let (code, _, problem) = key(&["create", "--name", "x", "--scope", "bookings"]).await;
     assert_eq!(code, Some(2));
     assert!(
         problem.contains("shows:read"),
-        "it names the scopes: {problem}"
+        "the error lists the scopes: {problem}"
     );
 
     let (_, listed, _) = key(&["list"]).await;

@@ -1,4 +1,4 @@
-//! Traces, as a collector gets them.
+//! Traces, as an OpenTelemetry collector receives them.
 
 mod system;
 
@@ -17,10 +17,10 @@ use tokio::net::TcpListener;
 
 use crate::system::Up;
 
-/// What the processes sent: each span, and the name of the process.
+/// Spans that the collector received, each with the name of the process that sent it.
 type Received = Arc<Mutex<Vec<(String, Span)>>>;
 
-/// A collector, and where it is.
+/// Starts a collector; returns the spans that it receives and its URL.
 async fn collector() -> (Received, String) {
     let received = Received::default();
     let routes = Router::new()
@@ -59,7 +59,7 @@ fn find(received: &Received, name: &str, is_it: impl Fn(&Span) -> bool) -> Optio
     found.next().cloned()
 }
 
-/// Spans that come late are waited for.
+/// Waits for a span, which may arrive late.
 async fn until(received: &Received, name: &str, is_it: impl Fn(&Span) -> bool) -> (String, Span) {
     let mut found = None;
     eventually(&format!("a span {name}"), async || {
@@ -94,7 +94,8 @@ async fn a_trace_goes_from_a_request_to_the_job_in_another_process_and_back_to_a
         .await
         .unwrap();
 
-    // The first one waits for the show's row, which is ours; those that come meanwhile share the next transaction.
+    // The first request waits for the show's row lock, which the test holds. Those that arrive
+    // meanwhile share the next transaction.
     let mut blocker = pool.begin().await.unwrap();
     sqlx::query("SELECT FROM shows FOR UPDATE")
         .execute(&mut *blocker)
@@ -137,7 +138,8 @@ async fn a_trace_goes_from_a_request_to_the_job_in_another_process_and_back_to_a
     })
     .await;
     assert_eq!(request.parent_span_id, 1_u64.to_be_bytes());
-    // Of a batch: its parent is the request of its first member, and it is linked with all.
+    // The span of a batch's transaction has the first member's request as its parent, and links to
+    // all members.
     let (_, transaction) = until(&received, "transaction", |span| !span.links.is_empty()).await;
     assert!(of_trace(&transaction));
     let is_linked = |span: &Span| {
@@ -157,7 +159,7 @@ async fn a_trace_goes_from_a_request_to_the_job_in_another_process_and_back_to_a
     let (process, job) = until(&received, "job", is_child).await;
     assert_eq!(process, "second");
     assert!(of_trace(&job));
-    // The one that was alone ran in its own request's span.
+    // The transaction of a single request runs in that request's span.
     until(&received, "job", |span| {
         span.parent_span_id == request.span_id
     })

@@ -1,4 +1,6 @@
-//! The picture: bookings a second and the 99th percentile of latency over the number of connections, both ways.
+//! The chart `bench.svg`: throughput and p99 latency over the number of connections.
+//!
+//! It compares a transaction per booking with group commit.
 
 use std::path::Path;
 
@@ -11,7 +13,7 @@ const ONE_BY_ONE: RGBColor = RGBColor(0xb0, 0x58, 0x3a);
 const GROUPED: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
 const LIMIT: RGBColor = RGBColor(0x77, 0x77, 0x77);
 
-/// Draws the hot show's cases into an SVG file.
+/// Draws the cases of the mode `hot` into an SVG file.
 pub(super) fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
     let root = SVGBackend::new(file, (960, 400)).into_drawing_area();
     let hot: Vec<&Case> = report

@@ -1,4 +1,4 @@
-//! How fast the database alone takes the same rows: `pgbench`, in batches of 100.
+//! Measures how fast the database alone makes bookings, with `pgbench` in batches of 100.
 
 use anyhow::{Context, ensure};
 use shared::{
@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::stage::DATABASE;
 
-/// Bookings of one show in a second.
+/// Returns the bookings of one show per second.
 pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Result<f64> {
     let url = server.create_database(DATABASE).await?;
     let database = server.connect(DATABASE).await?;

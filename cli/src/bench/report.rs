@@ -1,4 +1,4 @@
-//! What was measured, as a table and as JSON.
+//! The report of a benchmark, as a table and as JSON.
 
 use std::{fmt, process::Command};
 
@@ -18,7 +18,9 @@ pub(super) struct Measured {
     pub(super) p99_ms: f64,
 }
 
-/// One mode and number of connections, measured both ways.
+/// Measurements of one mode and number of connections.
+///
+/// Each is measured with a transaction per booking, and with group commit.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Case {
@@ -50,18 +52,18 @@ impl Case {
         }
     }
 
-    /// Medians of a transaction per booking.
+    /// Returns the medians with a transaction per booking.
     pub(super) fn one_by_one(&self) -> Measured {
         medians(&self.one_by_one)
     }
 
-    /// Medians of group commit.
+    /// Returns the medians with group commit.
     pub(super) fn grouped(&self) -> Measured {
         medians(&self.grouped)
     }
 }
 
-/// The same load with something beside it, and without.
+/// Measurements of the same load with and without a feature in use.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Comparison {
@@ -70,7 +72,9 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Of what it is without: the median of the pairs, whose halves are measured one after the other.
+    /// Returns the rate with the feature, relative to the rate without it.
+    ///
+    /// It is the median over the pairs; the two halves of a pair are measured one after the other.
     fn ratio(&self) -> f64 {
         let pairs = self.with.iter().zip(&self.without);
         median(
@@ -104,7 +108,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// All of it.
+/// Result of a benchmark.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
@@ -114,7 +118,7 @@ pub(super) struct Report {
     commit: String,
     batch_max: u16,
     pub(super) cases: Vec<Case>,
-    /// Bookings a second that the database alone takes, in batches of 100.
+    /// Bookings per second of the database alone, in batches of 100.
     database_alone: Vec<f64>,
     guard: Comparison,
     dashboard: Comparison,
@@ -145,7 +149,7 @@ impl Report {
         })
     }
 
-    /// What part of that is left when clients book by HTTP.
+    /// Returns the rate over HTTP, relative to the rate of the database alone.
     fn of_database_alone(&self) -> f64 {
         self.cases
             .iter()
@@ -155,13 +159,13 @@ impl Report {
             })
     }
 
-    /// Median of what the database alone takes, in bookings a second.
+    /// Returns the median rate of the database alone, in bookings per second.
     pub(super) fn database_alone(&self) -> f64 {
         median(self.database_alone.clone())
     }
 }
 
-/// Processor and number of cores.
+/// Returns the processor's name and the number of cores.
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = info
@@ -174,7 +178,7 @@ fn machine() -> String {
     format!("{processor}, {cores} cores")
 }
 
-/// Of the working directory, when it is a git checkout.
+/// Returns the commit of the working directory, or "unknown" outside a git checkout.
 fn commit() -> String {
     Command::new("git")
         .args(["describe", "--always", "--dirty", "--abbrev=12"])
@@ -220,18 +224,19 @@ impl fmt::Display for Report {
         writeln!(f, "{table}\n")?;
         writeln!(
             f,
-            "database alone, batches of 100: {:.0} bookings/s; with {} connections it is {:.2} of that",
+            "database alone, batches of 100: {:.0} bookings/s; over HTTP with {} connections: \
+             {:.2} of that",
             self.database_alone(),
             LIMITED.1,
             self.of_database_alone(),
         )?;
         for (beside, compared) in [
-            ("API keys and rates", &self.guard),
+            ("API keys and rate limits", &self.guard),
             ("the dashboard open", &self.dashboard),
         ] {
             writeln!(
                 f,
-                "{}, {} connections, with {beside}: {:.0} bookings/s; {:.2} of what it is without",
+                "{}, {} connections, with {beside}: {:.0} bookings/s; {:.2} of the rate without",
                 mode_name(COMPARED.0),
                 COMPARED.1,
                 medians(&compared.with).bookings_per_second,
@@ -246,23 +251,24 @@ impl fmt::Display for Report {
         } = &self.trials;
         writeln!(
             f,
-            "{} connections on a show that sells out: {:.0} requests/s, {} errors, {} of api memory",
+            "{} connections on a show that sells out: {:.0} requests/s, {} errors, \
+             api memory {}",
             crowd.connections,
             crowd.requests_per_second,
             crowd.errors,
             crowd
                 .memory_mb
-                .map_or_else(|| "unknown amount".to_owned(), |mb| format!("{mb:.0} MB")),
+                .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB")),
         )?;
         writeln!(
             f,
-            "{} overdue bookings of one show, one worker: all seats are back after {:.1} s",
+            "{} overdue bookings of one show, one worker: all seats available after {:.1} s",
             backlog.bookings, backlog.seconds
         )?;
         writeln!(
             f,
-            "{:.0} bookings/s of one show, none confirmed, one worker: they expire {:.2} s late (median), {:.2} s (p99), \
-             {:.2} s (longest)",
+            "{:.0} bookings/s of one show, none confirmed, one worker: expiry lag {:.2} s (median), \
+             {:.2} s (p99), {:.2} s (max)",
             steady.bookings_per_second,
             steady.lag.median_seconds,
             steady.lag.p99_seconds,
@@ -271,7 +277,8 @@ impl fmt::Display for Report {
         if let Some(slowest) = admin.slowest() {
             writeln!(
                 f,
-                "{} jobs and as many bookings: the admin listener's slowest answer is {}, {:.1} ms (median)",
+                "{} jobs and as many bookings: the admin listener's slowest endpoint is {}, \
+                 {:.1} ms (median)",
                 admin.jobs, slowest.path, slowest.median_ms
             )?;
         }

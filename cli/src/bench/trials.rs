@@ -1,4 +1,7 @@
-//! What is measured for itself, and not against a transaction per booking: a crowd, a backlog, a steady rate.
+//! Trials: measurements that are not compared with a transaction per booking.
+//!
+//! They are a crowd of connections, a backlog of expired holds, a steady rate, and the admin
+//! listener.
 
 use std::time::Duration;
 
@@ -17,7 +20,7 @@ use crate::{
     stress::{self, Mode},
 };
 
-/// What all of them came to.
+/// Results of all trials.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Trials {
@@ -27,7 +30,7 @@ pub(super) struct Trials {
     pub(super) admin: Admin,
 }
 
-/// Many open connections on one show that sells out.
+/// Result of many open connections on one show that sells out.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Crowd {
@@ -35,20 +38,20 @@ pub(super) struct Crowd {
     pub(super) requests: u64,
     pub(super) requests_per_second: f64,
     pub(super) errors: u64,
-    /// Of the api, at its highest; none where the system does not tell.
+    /// Peak memory of the api; `None` if the operating system does not report it.
     pub(super) memory_mb: Option<f64>,
 }
 
-/// Overdue bookings of one show, and then one worker.
+/// Result of one worker that starts with a backlog of overdue bookings of one show.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Backlog {
     pub(super) bookings: i32,
-    /// From the start of the worker until every seat is back.
+    /// Time from the start of the worker until every seat is available again.
     pub(super) seconds: f64,
 }
 
-/// How late holds expire while new ones come in.
+/// Result of a steady rate: how late holds fail while new ones are made.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Steady {
@@ -56,10 +59,10 @@ pub(super) struct Steady {
     pub(super) lag: Lag,
 }
 
-/// How many there are of them.
+/// Number of trials.
 pub(super) const COUNT: u64 = 4;
 
-/// 10,000 buyers, each with a connection, and 1,000 seats.
+/// Sells 1,000 seats to 10,000 clients, each with its own connection.
 pub(super) async fn crowd(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Crowd> {
     let stage = Stage::set(server, batch_max).await?;
     let connections = 10_000;
@@ -82,7 +85,7 @@ pub(super) async fn crowd(server: &LocalPostgres, batch_max: u16) -> anyhow::Res
     Ok(crowd)
 }
 
-/// 100,000 holds of one show run out while no worker runs; then one does.
+/// Lets 100,000 holds of one show run out, then measures how long one worker takes to fail them.
 pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Backlog> {
     let stage = Stage::set(server, batch_max).await?;
     let bookings = 100_000;
@@ -90,7 +93,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         connections: 128,
         seats: bookings,
         requests: bookings.unsigned_abs() + 1,
-        // Longer than it takes to book them and to add them up.
+        // Longer than it takes to book them and to verify them.
         hold_seconds: Some(30),
         ..stress::Args::quiet(Mode::Sellout)
     };
@@ -111,7 +114,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
     Ok(Backlog { bookings, seconds })
 }
 
-/// 5,000 bookings a second of one show, none of them confirmed, and one worker.
+/// Books one show 5,000 times per second, confirms nothing, and lets one worker fail the holds.
 pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Steady> {
     let stage = Stage::set(server, batch_max).await?;
     let worker = stage.start_worker()?;
@@ -129,7 +132,7 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
     let show_ids: Vec<i64> = shows.iter().map(|show| show.id).collect();
     let lag = expire::lag(&database.pool, &show_ids)
         .await?
-        .context("no hold ran out")?;
+        .context("no hold expired")?;
     database.pool.close().await;
     worker.stop().await?;
     stage.clear().await?;

@@ -1,4 +1,4 @@
-//! What looking costs: a page that is open, and answers about a million jobs.
+//! Measures the cost of the admin listener: an open dashboard, and queries over a million jobs.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use crate::{
     stress::http::{Connection, Target, get},
 };
 
-/// What the page asks for in its costliest section, and how often.
+/// Requests that the dashboard sends in its costliest section, and their interval.
 const PAGE: [&str; 3] = ["/overview", "/workers", "/sales"];
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Looks at the dashboard until this is dropped.
+/// Polls as an open dashboard does, until the returned handle is dropped.
 pub(super) fn open_page(admin_url: &str) -> anyhow::Result<AbortOnDropHandle<()>> {
     let target: Target = admin_url.parse()?;
     let looking: JoinHandle<()> = tokio::spawn(async move {
         if let Err(error) = look(&target).await {
-            tracing::error!(error = format!("{error:#}"), "nobody looks any more");
+            tracing::error!(error = format!("{error:#}"), "polling the dashboard failed");
         }
     });
     Ok(AbortOnDropHandle::new(looking))
@@ -46,16 +46,16 @@ async fn look(target: &Target) -> anyhow::Result<()> {
     }
 }
 
-/// How long the admin listener takes to answer.
+/// Latency of the admin listener.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Admin {
-    /// Jobs in the database, and bookings.
+    /// Number of jobs in the database, and of bookings.
     pub(super) jobs: i64,
     answers: Vec<Answer>,
 }
 
-/// What it takes to answer a request.
+/// Latency of one endpoint.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Answer {
@@ -73,10 +73,12 @@ impl Admin {
 
 const JOBS: i64 = 1_000_000;
 
-/// How often each is asked for.
+/// Number of requests to each endpoint.
 const TIMES: usize = 25;
 
-/// A million jobs in all states and a million bookings, and everything that can be asked about them.
+/// Measures every query of the admin listener in a large database.
+///
+/// It has a million jobs, in all states, and a million bookings.
 pub(super) async fn measure(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Admin> {
     let stage = Stage::set(server, batch_max).await?;
     let pool = server.connect(DATABASE).await?.pool;
@@ -130,7 +132,9 @@ pub(super) async fn measure(server: &LocalPostgres, batch_max: u16) -> anyhow::R
     })
 }
 
-/// A hundred shows, a fifth of whose bookings are held. A booking has its own job, as when nobody comes at the same time.
+/// Creates 100 shows and a million bookings, of which a fifth are held.
+///
+/// Each booking has its own job, as if no two clients had booked at the same time.
 async fn fill(pool: &PgPool) -> anyhow::Result<()> {
     let statements = [
         "INSERT INTO shows (name, starts_at, seats, available_seats)
@@ -141,7 +145,7 @@ async fn fill(pool: &PgPool) -> anyhow::Result<()> {
                 made_at + interval '1 day', made_at + interval '1 day', made_at,
                 CASE WHEN n % 5 > 0 THEN made_at + interval '1 second' END
          FROM generate_series(1, 1000000) AS n, LATERAL (SELECT now() - (1000000 - n) * interval '1 ms' AS made_at) AS times",
-        // The first ten characters of a ULID are its milliseconds.
+        // The first ten characters of a ULID encode its time in milliseconds.
         "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, lock_at, done_at, last_result)
          SELECT (SELECT string_agg(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((millis >> (5 * place)) & 31)::integer + 1, 1), '' ORDER BY place DESC)
                  FROM generate_series(0, 9) AS place) || lpad(upper(to_hex(id)), 16, '0'),
@@ -163,9 +167,9 @@ async fn fill(pool: &PgPool) -> anyhow::Result<()> {
         sqlx::query(statement)
             .execute(&mut *connection)
             .await
-            .context("cannot make a million jobs")?;
+            .context("cannot create a million jobs")?;
     }
-    // It has no time limit any more.
+    // Not returned to the pool, because this session's statement timeout is off.
     connection.close().await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a booking costs, measured.
+//! Measures the processor time and the log that a booking costs.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use crate::{
     stress::{self, Mode, verify},
 };
 
-/// What one of something takes.
+/// Resources that one operation uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Cost {
     pub(super) api_micros: f64,
     pub(super) worker_micros: f64,
     pub(super) database_micros: f64,
-    /// Of PostgreSQL's write-ahead log.
+    /// Bytes of PostgreSQL's write-ahead log.
     pub(super) log_bytes: f64,
 }
 
-/// What is done with a booking.
+/// Cost of each operation on a booking.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Costs {
     pub(super) reserve: Cost,
@@ -43,7 +43,7 @@ impl Cost {
         |cost| &mut cost.log_bytes,
     ];
 
-    /// Each figure, from what these say of it.
+    /// Combines costs: applies `figure` to the values of each resource.
     fn from(costs: &[Self], figure: impl Fn(Vec<f64>) -> f64) -> Self {
         let mut all = Self::default();
         for of in Self::FIGURES {
@@ -53,12 +53,14 @@ impl Cost {
         all
     }
 
-    /// This one without the other; not below nothing, where both are about the same.
+    /// Returns the difference to another cost.
+    ///
+    /// It is not below zero, which noise could cause where both are about the same.
     fn without(self, other: Self) -> Self {
         Self::from(&[self, other], |values| (values[0] - values[1]).max(0.0))
     }
 
-    /// So many times this one, and so on, together.
+    /// Returns the weighted sum of costs.
     pub(super) fn sum(parts: &[(f64, Self)]) -> Self {
         let times = |&(times, cost): &(f64, Self)| Self::from(&[cost], |values| values[0] * times);
         let parts: Vec<Self> = parts.iter().map(times).collect();
@@ -66,7 +68,7 @@ impl Cost {
     }
 }
 
-/// The middle of what each run says.
+/// Returns the median of each cost over all runs.
 pub(super) fn medians(runs: &[Costs]) -> Costs {
     let of =
         |cost: fn(&Costs) -> Cost| Cost::from(&runs.iter().map(cost).collect::<Vec<_>>(), median);
@@ -77,16 +79,16 @@ pub(super) fn medians(runs: &[Costs]) -> Costs {
     }
 }
 
-/// Enough to fill batches.
+/// Number of connections, enough to fill batches.
 const CONNECTIONS: u32 = 512;
 
-/// Longer than it takes to book for a minute.
+/// Lifetime of holds, longer than the longest measurement, which is a minute.
 const HOLD_SECONDS: u32 = 90;
 
-/// Of the progress bar, for each measurement.
+/// Steps of the progress bar per run.
 pub(super) const STEPS: u64 = 3;
 
-/// Measures each once.
+/// Measures each operation once.
 pub(super) async fn measure(
     server: &LocalPostgres,
     shows: u32,
@@ -121,10 +123,10 @@ pub(super) async fn measure(
     })
 }
 
-/// As by default.
+/// Maximum number of requests in a batch, the default of the api.
 const BATCH_MAX: u16 = 500;
 
-/// What each booking of this load takes.
+/// Returns the cost of a booking under this load.
 async fn of_load(
     server: &LocalPostgres,
     stage: &Stage<'_>,
@@ -145,7 +147,9 @@ async fn of_load(
     Ok(after.since(before, bookings))
 }
 
-/// What it takes to expire each hold that the database has, once they have all run out.
+/// Returns the cost of expiring a hold.
+///
+/// Waits until all holds in the database have run out, then starts a worker that expires them.
 async fn of_expiring(server: &LocalPostgres, stage: &Stage<'_>) -> anyhow::Result<Cost> {
     let pool = server.connect(DATABASE).await?.pool;
     stage::holds_have_run_out(&pool).await?;
@@ -170,7 +174,7 @@ async fn count_holds(pool: &PgPool) -> anyhow::Result<i64> {
     )
 }
 
-/// What was used from the beginning on.
+/// Resources used since the processes started.
 #[derive(Debug, Clone, Copy)]
 struct Reading(Cost);
 
@@ -181,7 +185,7 @@ impl Reading {
         api: Option<&Program>,
         worker: Option<&Program>,
     ) -> anyhow::Result<Self> {
-        const UNKNOWN: &str = "the system does not tell how much processor time there was";
+        const UNKNOWN: &str = "the operating system does not report processor time";
         let micros = |program: Option<&Program>| match program {
             Some(program) => Ok(program.processor_seconds().context(UNKNOWN)? * 1e6),
             None => anyhow::Ok(0.0),
@@ -199,7 +203,7 @@ impl Reading {
         }))
     }
 
-    /// What each of so many took.
+    /// Returns the cost of each of `count` operations since an earlier reading.
     fn since(self, before: Self, count: f64) -> Cost {
         Cost::sum(&[(1.0 / count, self.0.without(before.0))])
     }

@@ -1,4 +1,4 @@
-//! What a sale needs, calculated. Pure.
+//! Calculates the resources that a sale needs. Pure functions.
 
 use std::fmt;
 
@@ -7,31 +7,33 @@ use serde::Serialize;
 
 use super::cost::{Cost, Costs};
 
-/// A sale, and what there is for it.
+/// A sale, and the resources available for it.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Sale {
-    /// How many bookings a second
+    /// Bookings per second
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     bookings_per_second: u32,
 
-    /// Over how many shows they are spread
+    /// Number of shows over which the bookings are spread
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) shows: u32,
 
-    /// How many in a hundred are confirmed; the others run out
+    /// Percentage of bookings that are confirmed; the others expire
     #[arg(long, value_name = "PERCENT", default_value_t = 70, value_parser = clap::value_parser!(u8).range(0..=100))]
     confirmed: u8,
 
-    /// How busy processors and disk may be: what is left is for peaks, and for what the database does in the background
+    /// Maximum utilization of processors and disk, in percent
+    ///
+    /// The rest is for peaks and for the database's background work.
     #[arg(long, value_name = "PERCENT", default_value_t = 70, value_parser = clap::value_parser!(u8).range(1..=100))]
     busy: u8,
 
-    /// Processors of the database's server, each as fast as this machine's
+    /// Processors of the database server, each as fast as those of this machine
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     database_processors: u32,
 
-    /// What the disk of the database's server writes, of its write-ahead log, in MB a second
+    /// Write-ahead log that the disk of the database server can write, in MB per second
     #[arg(long, value_name = "MB", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     log_mb_per_second: u32,
 }
@@ -46,24 +48,24 @@ impl fmt::Display for Sale {
     }
 }
 
-/// Something that the sale needs.
+/// A resource that the sale needs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Need {
     pub(super) of: &'static str,
     pub(super) amount: f64,
     pub(super) unit: &'static str,
-    /// Of what there is; none where more can be had by starting more.
+    /// Share of the available amount; `None` for a resource that more processes provide.
     pub(super) share: Option<f64>,
 }
 
-/// What it comes to.
+/// Resources that the sale needs, and the bottleneck among them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Plan {
     pub(super) needs: Vec<Need>,
-    /// What runs out first.
+    /// The resource that runs out first.
     pub(super) first: &'static str,
-    /// And when.
+    /// Rate at which the first resource runs out.
     pub(super) most_bookings_per_second: f64,
 }
 
@@ -94,19 +96,19 @@ impl Plan {
             need(
                 "api",
                 processors(api_micros),
-                "processors, of as many machines",
+                "processors, on any number of machines",
                 None,
             ),
             need(
                 "worker",
                 processors(worker_micros),
-                "processors, of as many machines",
+                "processors, on any number of machines",
                 None,
             ),
             need(
                 "PostgreSQL",
                 processors(database_micros),
-                "processors, of one machine",
+                "processors, on one machine",
                 Some(sale.database_processors),
             ),
             need(
@@ -115,8 +117,9 @@ impl Plan {
                 "MB/s",
                 Some(sale.log_mb_per_second),
             ),
-            // A lane waits for one transaction at a time, which keeps about one processor of the database busy. Lanes of two
-            // apis with the same number have the same shows, and wait for each other; a show has one of them.
+            // A lane waits for one transaction at a time, which keeps about one processor of the
+            // database busy. Lanes with the same number in two apis have the same shows and wait
+            // for each other; a show belongs to one lane of each api.
             need(
                 "lanes of each api",
                 processors(rate * costs.reserve.database_micros),
@@ -166,7 +169,8 @@ mod tests {
         };
         let plan = Plan::new(&SALE, &costs);
         let amounts: Vec<f64> = plan.needs.iter().map(|need| need.amount).collect();
-        // 45 µs of the api, 2 of the worker, 65 of the database and 1,500 bytes of log for each; twice, since half is left.
+        // Each booking takes 45 µs of the api, 2 µs of the worker, 65 µs of the database and 1,500
+        // bytes of log. The need is twice that, because only half may be used.
         assert_eq!(amounts, [0.9, 0.04, 1.3, 30.0, 0.8]);
         assert_eq!(plan.first, "PostgreSQL's log");
         assert_eq!(format!("{:.0}", plan.most_bookings_per_second), "33333");

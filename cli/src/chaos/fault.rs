@@ -1,30 +1,30 @@
-//! What is done to the system, and when. A seed decides.
+//! The faults of a round and their times, which a seed decides.
 
 use std::{fmt, time::Duration};
 
 use fastrand::Rng;
 
-/// One of the things that happen to a system in its life.
+/// A fault that is injected into the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// `kill -9` of an api; it is started again at once.
+    /// `kill -9` of an api, which is restarted at once.
     KillApi(usize),
-    /// `kill -9` of a worker; it is started again at once.
+    /// `kill -9` of a worker, which is restarted at once.
     KillWorker(usize),
-    /// `kill -9` of every process of PostgreSQL; it is started again at once.
+    /// `kill -9` of every process of PostgreSQL, which is restarted at once.
     KillPostgres,
-    /// PostgreSQL is restarted without waiting for anybody.
+    /// Immediate restart of PostgreSQL, without waiting for its clients.
     RestartPostgres,
-    /// Connections to the database are cut, so many of them.
+    /// Terminates this many connections to the database.
     CutConnections(i64),
-    /// A worker is stopped (SIGSTOP) for longer than it takes to count as dead, and goes on then.
+    /// Suspends a worker (SIGSTOP) for longer than it takes to count as dead, then resumes it.
     SuspendWorker(usize),
-    /// All of PostgreSQL is stopped (SIGSTOP) for so long.
+    /// Suspends all processes of PostgreSQL (SIGSTOP) for this long.
     SuspendPostgres(Duration),
 }
 
 impl Fault {
-    /// What it is, whatever it happens to.
+    /// Returns the kind of fault, without its target or extent.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::KillApi(_) => "kill api",
@@ -52,21 +52,23 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A fault and its moment, counted from the beginning of the load.
+/// A fault and its time, counted from the start of the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Planned {
     pub(super) at: Duration,
     pub(super) fault: Fault,
 }
 
-/// How many kinds of faults there are.
+/// Number of kinds of faults.
 pub(super) const KINDS: usize = 7;
 
-/// How many of them happen in a round.
+/// Number of faults in a round.
 pub(super) const FAULTS: usize = 4;
 
-/// The faults of the round with this seed, while a load goes on for `load`: of different kinds, each at a random
-/// moment, in the order of their moments.
+/// Returns the faults of the round with this seed, in the order of their times.
+///
+/// They are of different kinds, and each happens at a random time during `load`, the duration of
+/// the load.
 pub(super) fn plan(seed: u64, load: Duration) -> Vec<Planned> {
     let mut rng = Rng::with_seed(seed);
     let (killed, suspended) = if rng.bool() { (0, 1) } else { (1, 0) };
@@ -80,7 +82,7 @@ pub(super) fn plan(seed: u64, load: Duration) -> Vec<Planned> {
         Fault::SuspendPostgres(Duration::from_millis(rng.u64(500..5000))),
     ];
     rng.shuffle(&mut faults);
-    // Not in the first tenth, in which the clients connect.
+    // No fault in the first tenth, because the clients are still connecting.
     let mut moments: Vec<Duration> = (0..FAULTS)
         .map(|_| load.mul_f64(0.1 + 0.9 * rng.f64()))
         .collect();

@@ -1,4 +1,4 @@
-//! The system that faults happen to: PostgreSQL, two apis, two workers, each started again when it ends.
+//! The system under test: PostgreSQL, two apis and two workers, restarted after each fault.
 
 use std::{
     iter,
@@ -26,19 +26,21 @@ use tokio::{
 use super::fault::Fault;
 use crate::program::{Program, Start};
 
-/// Longer than it takes until a silent worker counts as dead: six heartbeats of five seconds.
+/// How long a worker stays suspended.
+///
+/// Longer than the 30 s (six heartbeats of 5 s) after which a silent worker counts as dead.
 const SUSPENDED: Duration = Duration::from_secs(36);
 
-/// How long a program may take to come up, the database being there.
+/// Timeout for the start of a program while the database is available.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long PostgreSQL may take to end.
+/// Timeout for PostgreSQL to exit.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct System {
     dir: PathBuf,
     database_url: String,
-    /// None only while it is down.
+    /// `None` only while PostgreSQL is down.
     postgres: Option<LocalPostgres>,
     apis: Vec<Api>,
     workers: Vec<Worker>,
@@ -55,7 +57,7 @@ struct Worker {
 }
 
 impl System {
-    /// Starts everything, with its data and logs in `dir`.
+    /// Starts all processes, with data and logs in `dir`.
     pub(super) async fn start(dir: &Path) -> anyhow::Result<Self> {
         let postgres = start_postgres(dir).await?;
         let database_url = postgres.default_url();
@@ -87,7 +89,7 @@ impl System {
         self.postgres()?.connect(DATABASE).await
     }
 
-    /// Lets it happen, and starts again what it ended.
+    /// Injects a fault, and restarts the processes that it ended.
     pub(super) async fn suffer(&mut self, fault: Fault) -> anyhow::Result<()> {
         match fault {
             Fault::KillApi(index) => {
@@ -105,7 +107,7 @@ impl System {
             }
             Fault::RestartPostgres => {
                 let id = self.postgres()?.process_id()?;
-                // An immediate shutdown.
+                // SIGQUIT is PostgreSQL's immediate shutdown.
                 signal::kill(Pid::from_raw(id), Signal::SIGQUIT)?;
                 self.restart_postgres().await?;
             }
@@ -126,7 +128,7 @@ impl System {
         Ok(())
     }
 
-    /// Waits for those that are suspended, and lets them go on.
+    /// Resumes the suspended workers, each once its time is over.
     pub(super) async fn heal(&mut self) -> anyhow::Result<()> {
         for worker in &mut self.workers {
             if let Some(until) = worker.suspended_until.take() {
@@ -137,7 +139,7 @@ impl System {
         Ok(())
     }
 
-    /// The programs that ended although nobody ended them.
+    /// Returns the names of the programs that exited by themselves.
     pub(super) fn find_ended(&mut self) -> Vec<String> {
         let apis = self.apis.iter_mut().enumerate();
         let workers = self.workers.iter_mut().enumerate();
@@ -147,7 +149,7 @@ impl System {
             .collect()
     }
 
-    /// Stops everything, as an orchestrator would.
+    /// Stops all processes with SIGTERM, as an orchestrator would; PostgreSQL last.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         for api in self.apis.drain(..) {
             api.program.stop().await?;
@@ -167,7 +169,7 @@ impl System {
             log_file: Some(&log_file),
         };
         let starting = tokio::time::timeout(START_TIMEOUT, Program::api(start));
-        let (program, addresses) = starting.await.context("an api does not come up")??;
+        let (program, addresses) = starting.await.context("the api did not start in time")??;
         Ok((program, addresses.api))
     }
 
@@ -188,12 +190,15 @@ impl System {
         self.postgres.as_ref().context("PostgreSQL is down")
     }
 
-    /// To all of its processes at once: those that it started end by themselves when they miss the first one.
+    /// Sends a signal to all processes of PostgreSQL.
+    ///
+    /// The postmaster alone is not enough: its children exit by themselves when they notice that
+    /// it is gone.
     fn signal_postgres(&self, signal: Signal) -> anyhow::Result<()> {
         let parent = self.postgres()?.process_id()?;
         for id in iter::once(parent).chain(children(parent)?) {
             match signal::kill(Pid::from_raw(id), signal) {
-                // It has ended meanwhile.
+                // The process exited in the meantime.
                 Err(Errno::ESRCH) => {}
                 result => result?,
             }
@@ -201,12 +206,12 @@ impl System {
         Ok(())
     }
 
-    /// Once it has ended.
+    /// Waits until PostgreSQL has exited, then starts it again.
     async fn restart_postgres(&mut self) -> anyhow::Result<()> {
         let id = self.postgres()?.process_id()?;
         let deadline = Instant::now() + END_TIMEOUT;
         while process::is_running(id) {
-            ensure!(Instant::now() < deadline, "PostgreSQL does not end");
+            ensure!(Instant::now() < deadline, "PostgreSQL did not exit in time");
             sleep(Duration::from_millis(10)).await;
         }
         let ended = self.postgres.take();
@@ -217,7 +222,7 @@ impl System {
 }
 
 impl Drop for System {
-    /// Lets a suspended PostgreSQL go on, for otherwise it can't be stopped.
+    /// Resumes a suspended PostgreSQL, because it cannot be stopped otherwise.
     fn drop(&mut self) {
         if self.postgres.is_some() {
             let _ = self.signal_postgres(Signal::SIGCONT);
@@ -230,7 +235,7 @@ async fn start_postgres(dir: &Path) -> anyhow::Result<LocalPostgres> {
     spawn_blocking(move || LocalPostgres::start(&data_dir, Mode::Durable)).await?
 }
 
-/// The processes that this one started.
+/// Returns the child processes of a process.
 fn children(parent: i32) -> anyhow::Result<Vec<i32>> {
     let output = Command::new("ps")
         .args(["-A", "-o", "ppid=,pid="])

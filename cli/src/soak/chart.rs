@@ -1,4 +1,4 @@
-//! The picture: each figure over the time.
+//! The chart `soak.svg`: each metric over time.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ const COLUMNS: usize = 3;
 const PANEL: (u32, u32) = (330, 190);
 const LINE: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
 
-/// Draws them into an SVG file.
+/// Draws one panel for each metric of [`STEADY`] into an SVG file.
 pub(super) fn draw(samples: &[Sample], file: &Path) -> anyhow::Result<()> {
     let rows = STEADY.len().div_ceil(COLUMNS);
     let size = |count: usize, of_each: u32| of_each * u32::try_from(count).unwrap_or(1);
@@ -36,7 +36,7 @@ fn try_draw(
             .collect();
         let high = points.iter().map(|point| point.1).fold(0.0, f64::max);
         let end = points.last().map_or(1.0, |point| point.0);
-        // From zero, so that noise does not look like a trend.
+        // The axis starts at zero, so that noise does not look like a trend.
         let top = if high > 0.0 { high * 1.2 } else { 1.0 };
         let mut chart = ChartBuilder::on(area)
             .caption(steady.name, ("sans-serif", 14))

@@ -1,33 +1,35 @@
-//! What must not grow, and whether it does. Pure.
+//! Metrics that must not grow during a soak, and the check that they do not. Pure functions.
 
 use super::Sample;
 
-/// Something that stays as it is when a system is well, however long it runs.
+/// A metric that does not grow in a healthy system, however long it runs.
 pub(super) struct Steady {
     pub(super) name: &'static str,
     pub(super) of: fn(&Sample) -> f64,
-    /// How much more the last third may have than the one before: a share of that, and so much beside it. Machines are
-    /// noisy, and what is measured moves in steps.
+    /// Allowed growth from the second third of the run to the last, relative to the second.
+    ///
+    /// The limit leaves room because machines are noisy and some metrics move in steps.
     share: f64,
+    /// Allowed growth in addition to `share`, in the metric's own unit.
     beside: f64,
 }
 
 pub(super) const STEADY: [Steady; 9] = [
-    steady("memory of api, MB", |s| s.api_mb, 0.1, 5.0),
-    steady("memory of worker, MB", |s| s.worker_mb, 0.1, 5.0),
+    steady("api memory, MB", |s| s.api_mb, 0.1, 5.0),
+    steady("worker memory, MB", |s| s.worker_mb, 0.1, 5.0),
     steady("latency p50, ms", |s| s.p50_ms, 0.5, 1.0),
     steady("latency p99, ms", |s| s.p99_ms, 1.0, 10.0),
     steady(
-        "holds fail late p99, s",
+        "hold expiry lag p99, s",
         |s| s.expiry_lag_p99_seconds,
         0.5,
         0.3,
     ),
-    steady("bytes of a booking", |s| s.bytes_of_a_booking, 0.1, 0.0),
-    steady("table and indexes of jobs, MB", |s| s.jobs_mb, 0.25, 5.0),
-    steady("table and indexes of shows, MB", |s| s.shows_mb, 0.25, 1.0),
-    // They come and go with each minute's vacuum.
-    steady("dead rows of all tables", |s| s.dead_rows, 0.5, 50_000.0),
+    steady("bytes per booking", |s| s.bytes_of_a_booking, 0.1, 0.0),
+    steady("jobs table and indexes, MB", |s| s.jobs_mb, 0.25, 5.0),
+    steady("shows table and indexes, MB", |s| s.shows_mb, 0.25, 1.0),
+    // Rises and falls, because autovacuum runs once a minute.
+    steady("dead rows in all tables", |s| s.dead_rows, 0.5, 50_000.0),
 ];
 
 const fn steady(name: &'static str, of: fn(&Sample) -> f64, share: f64, beside: f64) -> Steady {
@@ -39,10 +41,13 @@ const fn steady(name: &'static str, of: fn(&Sample) -> f64, share: f64, beside: 
     }
 }
 
-/// With fewer samples a third is too few to tell.
+/// Fewest samples that a run must have: with fewer, a third is too small to show a trend.
 pub(super) const SAMPLES_MIN: u32 = 30;
 
-/// What grew: the median of the last third is more than it may be. The first third is for warming up.
+/// Returns a text for each metric that grew.
+///
+/// A metric grew if its median in the last third exceeds its median in the second third by more
+/// than [`Steady`] allows. The first third is for warming up.
 pub(super) fn find_growth(samples: &[Sample]) -> Vec<String> {
     let third = samples.len() / 3;
     let (middle, last) = samples[third..].split_at(samples.len() - 2 * third);
@@ -56,7 +61,7 @@ pub(super) fn find_growth(samples: &[Sample]) -> Vec<String> {
         .collect()
 }
 
-/// The middle one; of an even number the higher of both.
+/// Returns the median of a metric; of an even number of samples, the higher of the middle two.
 pub(super) fn median(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
     let mut values: Vec<f64> = samples.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
@@ -78,9 +83,9 @@ mod tests {
 
     #[test]
     fn what_grows_on_and_on_is_found() {
-        #[expect(clippy::cast_precision_loss, reason = "it is small")]
+        #[expect(clippy::cast_precision_loss, reason = "the round is below 60")]
         let grown = find_growth(&samples(|round| 50.0 + round as f64));
-        assert_eq!(grown, ["memory of api, MB grew from 80.0 to 100.0"]);
+        assert_eq!(grown, ["api memory, MB grew from 80.0 to 100.0"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The clients: each has a connection, and sends its next request when the last one is answered.
+//! The clients of a load: each has one connection and one request in flight.
 
 use std::{
     collections::BTreeMap,
@@ -19,36 +19,38 @@ use super::{
     told::{Acknowledged, Act, Last, Told},
 };
 
-/// An hour. What takes longer counts as that.
+/// Longest latency that is recorded: one hour. Longer ones count as one hour.
 const LONGEST_MICROS: u64 = 3_600_000_000;
 
-/// How long a server may be away, such as for a restart.
+/// Time after which a client gives up on a server that is away, such as for a restart.
 const SERVER_AWAY: Duration = Duration::from_secs(30);
 
-/// How long a server that can't answer is left alone.
+/// Delay before a client retries at a server that returned an error.
 const SERVER_BUSY: Duration = Duration::from_millis(100);
 
-/// How long a client that retries waits for an answer, one of these at random: some go at once, so that it is not known
-/// whether their request arrived; some while it is worked on; some stay.
+/// Timeouts of a client that retries; each attempt uses one of them at random.
+///
+/// With the shortest ones the client gives up before it knows whether its request arrived, with
+/// others while the server is working on it. With the longest one it waits for the answer.
 const PATIENCE_MS: [u64; 6] = [0, 1, 3, 10, 30, 10_000];
 
-/// What all clients share.
+/// The state that all clients share.
 pub(crate) struct Load {
     pub(crate) targets: Vec<Target>,
     pub(crate) shows: Vec<i64>,
     mode: Mode,
-    /// Turns begun, or asked for.
+    /// Number of turns that clients have asked for, including those beyond the last turn.
     turns: AtomicU64,
-    /// How many there may be. None any more when the load is over.
+    /// Maximum number of turns; 0 once the load is over.
     turns_max: AtomicU64,
-    /// Wakes who waits for a turn.
+    /// Wakes the clients that wait for their next turn to be due.
     is_over: CancellationToken,
     began: Instant,
-    /// Turns a second, unless each connection goes as fast as it can.
+    /// Turns per second; `None` if each connection is to go as fast as it can.
     rate: Option<u32>,
-    /// Whether clients lose patience, and send a booking again until it is answered.
+    /// Whether clients use short timeouts and retry a booking until it is answered.
     retries: bool,
-    /// Whether clients name the show of a booking that they confirm or cancel.
+    /// Whether confirm and cancel name the booking's show.
     name_show: bool,
     counts: Counts,
     seen: Mutex<Seen>,
@@ -63,11 +65,11 @@ struct Counts {
     replayed: AtomicU64,
 }
 
-/// What needs a lock to be written down.
+/// Measurements that need a lock to be recorded.
 pub(crate) struct Seen {
-    /// Of every request, in microseconds.
+    /// Latency of every answered request, in microseconds.
     pub(crate) latency: Histogram<u64>,
-    /// Answers that are neither success nor refusal, by what they were.
+    /// Number of errors of each kind; a booking refused for lack of seats is not an error.
     pub(crate) errors: BTreeMap<String, u64>,
 }
 
@@ -97,32 +99,32 @@ impl Load {
         }
     }
 
-    /// Requests answered, of all kinds.
+    /// Returns the number of answered requests of all kinds.
     pub(crate) fn requests(&self) -> u64 {
         self.counts.requests.load(Relaxed)
     }
 
-    /// Bookings acknowledged.
+    /// Returns the number of acknowledged bookings.
     pub(crate) fn booked(&self) -> u64 {
         self.counts.booked.load(Relaxed)
     }
 
-    /// Bookings refused for want of seats.
+    /// Returns the number of bookings that were refused for lack of seats.
     pub(crate) fn refused(&self) -> u64 {
         self.counts.refused.load(Relaxed)
     }
 
-    /// Bookings sent again.
+    /// Returns the number of retries of bookings.
     pub(crate) fn retried(&self) -> u64 {
         self.counts.retried.load(Relaxed)
     }
 
-    /// Answers to bookings that had been made when they came before.
+    /// Returns the number of retries that an earlier attempt had already booked.
     pub(crate) fn replayed(&self) -> u64 {
         self.counts.replayed.load(Relaxed)
     }
 
-    /// What was seen of latencies and errors.
+    /// Locks the latencies and errors, and passes them to `look`.
     pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
         let mut seen = self
             .seen
@@ -131,7 +133,7 @@ impl Load {
         look(&mut seen)
     }
 
-    /// Takes the next turn, and waits until it is due; none when the load is over.
+    /// Takes the next turn and waits until it is due; returns `None` once the load is over.
     async fn next_turn(&self) -> Option<Turn> {
         let number = self.turns.fetch_add(1, Relaxed);
         if number >= self.turns_max.load(Relaxed) {
@@ -146,7 +148,7 @@ impl Load {
         waited.map(|()| Turn { number, due })
     }
 
-    /// Each show has its turn.
+    /// Returns the show that a turn books; turns rotate through the shows.
     fn show_of(&self, turn: Turn) -> i64 {
         let count = self.shows.len() as u64;
         usize::try_from(turn.number % count)
@@ -155,7 +157,7 @@ impl Load {
             .unwrap_or_default()
     }
 
-    /// Lets the turns that have begun end, and no other begin.
+    /// Ends the load: turns that have begun continue, but no new turn begins.
     pub(crate) fn end(&self) {
         self.turns_max.store(0, Relaxed);
         self.is_over.cancel();
@@ -166,27 +168,29 @@ impl Load {
     }
 }
 
-/// One booking, and what is done with it.
+/// A booking, and the change that its client then requests.
 #[derive(Clone, Copy)]
 struct Turn {
-    /// No other turn of this load has it. It is in the booking's user name, so that the booking can be found again.
+    /// Number of the turn, unique within the load.
+    ///
+    /// The booking's user name contains it, so that verification can match the two.
     number: u64,
-    /// Its latency counts from here.
+    /// The time from which its latency counts.
     due: Instant,
 }
 
-/// How the server answered.
+/// Result of a request that the server answered.
 #[derive(Clone, Copy)]
 struct Answer {
     status: u16,
-    /// Of the booking.
+    /// Id of the booking.
     id: Option<i64>,
-    /// A server that says when to come again says also that nothing was done.
+    /// Whether the answer has `Retry-After`, which also says that nothing was done.
     is_not_done: bool,
     is_replay: bool,
 }
 
-/// One client, until the load is over. Returns what it was told.
+/// Runs a client until the load is over, and returns the acknowledgements it received.
 pub(crate) async fn run(load: std::sync::Arc<Load>, connection: Connection, index: usize) -> Told {
     let mut client = Client {
         load: &load,
@@ -208,7 +212,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Books, and does with the booking what the mode says.
+    /// Books, and requests the change that the mode calls for.
     async fn take(&mut self, turn: Turn) {
         let Some(booking_id) = self.book(turn).await else {
             return;
@@ -270,8 +274,9 @@ impl Client<'_> {
         None
     }
 
-    /// Sends the same request again and again, mostly with little patience, until it is answered with something else than
-    /// that the server can't; none when that took too long.
+    /// Retries a request, mostly with short timeouts, until the answer is not a server error.
+    ///
+    /// Returns `None` if that takes longer than [`SERVER_AWAY`].
     async fn send_until_answered(&mut self, request: &[u8], due: Instant) -> Option<Answer> {
         let gives_up = Instant::now() + SERVER_AWAY;
         loop {
@@ -282,7 +287,7 @@ impl Client<'_> {
                 }
                 Ok(Some(_)) => sleep(SERVER_BUSY).await,
                 Ok(None) => {}
-                // What is on its way is left to its fate.
+                // The request may still arrive and be carried out, or be lost.
                 Err(_) => self.reconnect().await,
             }
             if Instant::now() > gives_up {
@@ -315,7 +320,9 @@ impl Client<'_> {
         }
     }
 
-    /// Sends a request that was due at `due`. After a lost connection, opens another one.
+    /// Sends a request, and records its latency since `due`.
+    ///
+    /// If the connection is lost, opens a new one and returns `None`.
     async fn send(&mut self, request: &[u8], due: Instant) -> Option<Answer> {
         let answer = match self.connection.send(request).await {
             Ok(reply) => Ok(Answer {
@@ -347,7 +354,7 @@ impl Client<'_> {
         let gives_up = Instant::now() + SERVER_AWAY;
         while self.load.retries || !self.load.is_over.is_cancelled() {
             if Instant::now() > gives_up {
-                // For all clients: the server will not come back.
+                // The server is not expected to come back, so end the load for all clients.
                 self.load.end();
                 return;
             }
@@ -356,7 +363,7 @@ impl Client<'_> {
                     self.connection = connection;
                     return;
                 }
-                // The server is away: look again shortly.
+                // The server is away, perhaps for a restart.
                 Err(_) => sleep(Duration::from_millis(100)).await,
             }
         }

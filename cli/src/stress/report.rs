@@ -1,4 +1,4 @@
-//! What came of it, as a table and as JSON.
+//! The report of a load, as a table and as JSON.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,31 +7,31 @@ use serde::Serialize;
 use super::{Args, Outcome, verify::Verification};
 use crate::table;
 
-/// The result of a run.
+/// Result of a load.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     mode: String,
     connections: u32,
     seconds: f64,
-    /// Requests answered, of all kinds.
+    /// Number of answered requests of all kinds.
     pub(crate) requests: u64,
-    /// Bookings acknowledged.
+    /// Number of acknowledged bookings.
     pub(crate) bookings: u64,
     pub(crate) bookings_per_second: f64,
-    /// Bookings refused for want of seats.
+    /// Number of bookings that were refused for lack of seats.
     refusals: u64,
-    /// Bookings sent again.
+    /// Number of retries of bookings.
     retries: u64,
-    /// Answers to bookings that had been made when they came before.
+    /// Number of retries that an earlier attempt had already booked.
     pub(crate) replays: u64,
-    /// Requests without an answer, or with an unexpected one.
+    /// Number of requests without an answer, or with an unexpected one, by kind.
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) latency_ms: Latency,
     verification: Verification,
 }
 
-/// Of every request, in milliseconds.
+/// Latency of all requests, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
@@ -73,12 +73,12 @@ impl Report {
         }
     }
 
-    /// Requests answered in a second, of all kinds.
+    /// Returns the number of answered requests of all kinds per second.
     pub(crate) fn requests_per_second(&self) -> f64 {
         rate(self.requests, self.seconds)
     }
 
-    /// Whether the seats add up.
+    /// Returns whether the verification found no fault.
     pub(crate) fn verified(&self) -> bool {
         self.verification.faults.is_empty()
     }

@@ -1,13 +1,15 @@
-//! What the clients were told, to be held against what the server has in the end.
+//! The acknowledgements that clients received, to be compared with the server's final state.
 
 use shared::booking::BookingStatus;
 
-/// Of all clients, or of one.
+/// Acknowledgements of one client, or of all clients together.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// The bookings that were acknowledged.
+    /// Bookings that the server acknowledged.
     pub(crate) acknowledged: Vec<Acknowledged>,
-    /// The turns that may have booked, though nobody said so: no other turn has.
+    /// Turns whose booking has an unknown outcome.
+    ///
+    /// A turn that is neither here nor acknowledged must not have booked.
     pub(crate) maybe_done: Vec<u64>,
 }
 
@@ -22,12 +24,12 @@ impl Told {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Acknowledged {
     pub(crate) booking_id: i64,
-    /// The turn whose request it answered.
+    /// The turn that booked it.
     pub(crate) turn: u64,
     pub(crate) last: Last,
 }
 
-/// What a client does with a booking.
+/// A change that a client requests for its booking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
     Confirm,
@@ -43,21 +45,21 @@ impl Act {
     }
 }
 
-/// What the client last heard of its booking.
+/// Last known state of a booking, as its client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Last {
-    /// It is booked. Nothing was asked since, or what was asked was not done.
+    /// Booked. No change was requested since, or the requested change was certainly not made.
     Booked,
-    /// What was asked was done.
+    /// The requested change was made.
     Done(Act),
-    /// It is too late for what was asked.
+    /// The requested change came too late.
     TooLate,
-    /// Something was asked and may have been done.
+    /// A change was requested, and its outcome is unknown.
     Unanswered(Act),
 }
 
 impl Last {
-    /// Whether the booking may be in this status now.
+    /// Returns whether the booking may have this status now.
     pub(crate) fn allows(self, status: BookingStatus) -> bool {
         use BookingStatus as S;
         match (self, status) {

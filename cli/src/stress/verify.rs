@@ -1,4 +1,6 @@
-//! After the load: does the server have what its clients were told, and do the seats add up, by what it says itself?
+//! Verification after a load, based on what the server itself lists.
+//!
+//! The bookings must agree with what the server acknowledged, and the seats must add up.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,35 +19,35 @@ use super::{
     told::{Acknowledged, Told},
 };
 
-/// What the server's shows and bookings come to.
+/// Totals of the server's shows and bookings, and the faults found in them.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Verification {
-    /// Seats of all shows.
+    /// Total seats of the shows.
     pub(crate) seats: i64,
-    /// Seats that the shows say are available.
+    /// Total seats that the shows report as available.
     pub(crate) available: i64,
-    /// Seats of pending and confirmed bookings.
+    /// Total seats of pending and confirmed bookings.
     pub(crate) taken: i64,
-    /// Bookings listed, in whatever status.
+    /// Number of bookings listed, in any status.
     pub(crate) bookings: usize,
-    /// What is wrong; empty when all is well.
+    /// Faults found; empty if everything agrees.
     pub(crate) faults: Vec<String>,
 }
 
-/// What must be so in the end.
+/// The expected final state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Expected {
-    /// How many bookings were made, if that is certain.
+    /// Number of bookings made, if it is certain.
     pub(crate) sold: Option<u64>,
-    /// Whether every booking is resolved.
+    /// Whether every booking must be resolved.
     pub(crate) no_holds: bool,
-    /// How long it may take.
+    /// Timeout for the server to reach this state.
     pub(crate) within: Duration,
 }
 
 impl Expected {
-    /// Every booking is resolved, after at most so long.
+    /// Expects every booking to be resolved within this time.
     pub(crate) fn all_resolved(within: Duration) -> Self {
         Self {
             no_holds: true,
@@ -72,13 +74,15 @@ struct Booking {
 }
 
 impl Booking {
-    /// The turn that booked it.
+    /// Returns the number of the turn that booked it.
     fn turn(&self) -> Option<u64> {
         self.user_name.strip_prefix("user ")?.parse().ok()
     }
 }
 
-/// Looks until everything is as it must be, or until the time for it is over.
+/// Lists and checks until there are no faults, or until `expected.within` has passed.
+///
+/// Returns the result of the last check.
 pub(crate) async fn verify(outcome: &Outcome, expected: &Expected) -> anyhow::Result<Verification> {
     let deadline = Instant::now() + expected.within;
     loop {
@@ -91,14 +95,14 @@ pub(crate) async fn verify(outcome: &Outcome, expected: &Expected) -> anyhow::Re
                 }
             }
             Err(error) if is_last => return Err(error),
-            // A server that is coming back.
+            // The server may be restarting.
             Err(_) => {}
         }
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// What the server lists.
+/// Bookings that the server lists, and their totals.
 #[derive(Default)]
 struct Listed {
     sum: Verification,
@@ -134,7 +138,7 @@ async fn list(load: &Load) -> anyhow::Result<Listed> {
     Ok(listed)
 }
 
-/// What is wrong with what the server lists. Pure.
+/// Returns the faults in what the server lists. Pure.
 fn find_faults(listed: &Listed, told: &Told, expected: &Expected) -> Vec<String> {
     let mut faults = Faults::default();
     let Verification {
@@ -150,8 +154,8 @@ fn find_faults(listed: &Listed, told: &Told, expected: &Expected) -> Vec<String>
     }
     let sold = told.acknowledged.len() as u64;
     if let Some(expected) = expected.sold.filter(|expected| *expected != sold) {
-        faults.add("not as many sold as there are seats", || {
-            format!("{sold} sold, {expected} seats")
+        faults.add("acknowledged bookings do not match the seats", || {
+            format!("{sold} acknowledged, {expected} seats")
         });
     }
     find_faults_of_acknowledged(listed, told, &mut faults);
@@ -178,7 +182,7 @@ fn find_faults(listed: &Listed, told: &Told, expected: &Expected) -> Vec<String>
             faults.add("requests were booked twice", || format!("{booking:?}"));
         }
         if !may_have_booked.contains(&turn) {
-            faults.add("bookings were made, though told that they were not", || {
+            faults.add("bookings were made for requests that were refused", || {
                 format!("{booking:?}")
             });
         }
@@ -205,7 +209,7 @@ fn find_faults_of_acknowledged(listed: &Listed, told: &Told, faults: &mut Faults
                 format!("{acknowledged:?}")
             }),
             Some(booking) if booking.turn() != Some(turn) || !last.allows(booking.status) => {
-                faults.add("bookings are not as they were acknowledged", || {
+                faults.add("bookings differ from what was acknowledged", || {
                     format!("{acknowledged:?}, now {booking:?}")
                 });
             }
@@ -214,7 +218,7 @@ fn find_faults_of_acknowledged(listed: &Listed, told: &Told, faults: &mut Faults
     }
 }
 
-/// How often each thing is wrong, with an example.
+/// Number of faults of each kind, with an example.
 #[derive(Default)]
 struct Faults(HashMap<&'static str, (usize, String)>);
 
@@ -227,7 +231,7 @@ impl Faults {
         let mut texts: Vec<String> = self
             .0
             .into_iter()
-            .map(|(what, (count, example))| format!("{what}: {count}, such as {example}"))
+            .map(|(what, (count, example))| format!("{what}: {count}, for example {example}"))
             .collect();
         texts.sort_unstable();
         texts
@@ -241,7 +245,7 @@ mod tests {
         *,
     };
 
-    /// Ten seats, and a booking of one seat each, by turns 1, 2 and so on, with these statuses.
+    /// Returns a show of ten seats with one-seat bookings by turns 1, 2, …, in these statuses.
     fn listed(statuses: &[BookingStatus]) -> Listed {
         let bookings: Vec<Booking> = (1..)
             .zip(statuses)
@@ -306,7 +310,7 @@ mod tests {
             Last::Unanswered(Act::Confirm),
             Last::Unanswered(Act::Confirm),
         ]);
-        // The eighth was not answered.
+        // The eighth request was not answered.
         told.maybe_done.push(8);
         let faults = find_faults(&listed, &told, &Expected::default());
         assert!(faults.is_empty(), "{faults:?}");
@@ -325,7 +329,7 @@ mod tests {
             (Pending, Last::TooLate),
             (Confirmed, Last::Unanswered(Act::Cancel)),
         ] {
-            let what = "bookings are not as they were acknowledged: 1";
+            let what = "bookings differ from what was acknowledged: 1";
             one_fault(&listed(&[status]), &told(&[last]), &none, what);
         }
 
@@ -338,7 +342,7 @@ mod tests {
         let what = "bookings were acknowledged twice: 1";
         one_fault(&listed(&[Pending]), &twice, &none, what);
 
-        let what = "bookings were made, though told that they were not: 1";
+        let what = "bookings were made for requests that were refused: 1";
         one_fault(&listed(&[Pending]), &told(&[]), &none, what);
 
         let mut booked_twice = listed(&[Pending; 2]);
@@ -360,7 +364,7 @@ mod tests {
             sold: Some(2),
             ..Expected::default()
         };
-        let what = "not as many sold as there are seats";
+        let what = "acknowledged bookings do not match the seats";
         one_fault(&listed(&[Pending]), &told(&[Last::Booked]), &sold, what);
         let no_holds = Expected {
             no_holds: true,

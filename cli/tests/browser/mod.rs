@@ -1,4 +1,4 @@
-//! A real browser, without a window.
+//! A headless Chromium for tests.
 
 use std::{env, io, mem::ManuallyDrop, path::Path, process::Stdio, time::Duration};
 
@@ -17,14 +17,15 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Chromium, on one page.
+/// A headless Chromium with one page.
 pub(crate) struct Browser {
-    // Never dropped: when a test fails it would wait for minutes for what is killed.
+    // Never dropped: after a failed test, the drop would wait for minutes for a process that has
+    // been killed.
     pub(crate) driver: ManuallyDrop<WebDriver>,
     _chromedriver: Chromedriver,
 }
 
-/// It and all that it starts, killed when this is dropped.
+/// A chromedriver and its child processes; killed when this is dropped.
 struct Chromedriver(Child);
 
 impl Drop for Chromedriver {
@@ -44,7 +45,7 @@ fn start_chromedriver() -> io::Result<Child> {
         .spawn()
 }
 
-/// The port that it listens on, as it says; none when it ends without one.
+/// Returns the port that chromedriver prints; `None` if it exits without printing one.
 async fn port(stdout: ChildStdout) -> Option<u16> {
     let mut lines = BufReader::new(stdout).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
@@ -56,15 +57,17 @@ async fn port(stdout: ChildStdout) -> Option<u16> {
 }
 
 impl Browser {
-    /// Starts it; none, with a word about it, where there is none. With the environment variable `REQUIRE_BROWSER` there
-    /// must be one.
+    /// Starts a browser; returns `None` and prints a note if chromedriver is not installed.
+    ///
+    /// With the environment variable `REQUIRE_BROWSER` it panics instead.
     pub(crate) async fn start() -> Option<Self> {
-        // The port that it takes of one family of addresses may be taken of the other; it ends then.
+        // Chromedriver listens on the same port for IPv4 and IPv6. It exits if the port that it
+        // found free in one family is taken in the other, so try again.
         let (chromedriver, port) = loop {
             let Ok(mut process) = start_chromedriver() else {
                 assert!(env::var_os("REQUIRE_BROWSER").is_none(), "no chromedriver");
                 eprintln!(
-                    "SKIPPED: there is no chromedriver (Debian: apt-get install chromium-driver)"
+                    "SKIPPED: chromedriver is not installed (Debian: apt-get install chromium-driver)"
                 );
                 return None;
             };
@@ -73,12 +76,12 @@ impl Browser {
                 Some(port) => break (Chromedriver(process), port),
                 None => process.wait().await.unwrap(),
             };
-            assert_eq!(status.code(), Some(1), "it ends for another reason");
+            assert_eq!(status.code(), Some(1), "chromedriver failed");
         };
         let mut chromium = DesiredCapabilities::chrome();
         for arg in [
             "--headless=new",
-            // As root it needs it; it sees nothing but our own page.
+            // Required for root. Safe here, because the browser opens only our own pages.
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
@@ -102,18 +105,18 @@ impl Browser {
         })
     }
 
-    /// Opens an address, also when only its fragment is new.
+    /// Opens a URL, even if it differs from the current one only in its fragment.
     pub(crate) async fn open(&self, url: &str) {
         self.driver.goto(url).await.unwrap();
     }
 
-    /// What a script answers with.
+    /// Runs a script in the page, and returns its result.
     pub(crate) async fn run(&self, script: &str) -> Value {
         let answer = self.driver.execute(script, vec![]).await.unwrap();
         answer.json().clone()
     }
 
-    /// The text of the first element with this selector; empty while there is none.
+    /// Returns the text of the first element that matches a selector; empty while there is none.
     pub(crate) async fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector({selector:?})?.textContent ?? ''");
         self.run(&script)
@@ -123,7 +126,7 @@ impl Browser {
             .to_owned()
     }
 
-    /// Waits until an element's text is as it should be.
+    /// Waits until an element's text satisfies `is_right`, and returns the text.
     pub(crate) async fn until(&self, selector: &str, is_right: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + Duration::from_mins(2);
         loop {
@@ -131,15 +134,15 @@ impl Browser {
             if is_right(&text) {
                 return text;
             }
-            assert!(Instant::now() < deadline, "{selector} stays {text:?}");
+            assert!(Instant::now() < deadline, "{selector} is still {text:?}");
             sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Waits for an element that can be seen.
+    /// Waits until an element is visible, and returns it.
     pub(crate) async fn element(&self, selector: &str) -> WebElement {
         let mut found = None;
-        eventually(&format!("{selector} can be seen"), async || {
+        eventually(&format!("{selector} is visible"), async || {
             found = match self.driver.find(By::Css(selector)).await {
                 Ok(element) if element.is_displayed().await.unwrap_or(false) => Some(element),
                 _ => None,
@@ -150,10 +153,10 @@ impl Browser {
         found.unwrap()
     }
 
-    /// Clicks it; again when the page has made it anew in between.
+    /// Clicks an element; retries if the page replaced the element in the meantime.
     pub(crate) async fn click(&self, selector: &str) {
         let deadline = Instant::now() + Duration::from_mins(2);
-        // It may be under the head, which stays when the page is scrolled.
+        // Without this, the element may be covered by the header, which does not scroll.
         let center =
             format!("document.querySelector({selector:?})?.scrollIntoView({{block: 'center'}})");
         while let Err(error) = {
@@ -165,7 +168,7 @@ impl Browser {
         }
     }
 
-    /// Says yes to the question that is asked, and returns it.
+    /// Confirms the dialog, and returns its question.
     pub(crate) async fn say_yes(&self) -> String {
         self.element("#confirm").await;
         let question = self.text("#confirm-text").await;
@@ -173,7 +176,7 @@ impl Browser {
         question
     }
 
-    /// Light or dark, as the system has it.
+    /// Emulates the system's preference for a color scheme, `light` or `dark`.
     pub(crate) async fn prefer(&self, scheme: &str) {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         let cdp = self.driver.cdp();
@@ -182,7 +185,7 @@ impl Browser {
             .unwrap();
     }
 
-    /// As wide and high as a screen.
+    /// Emulates a screen of this size.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let screen =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
@@ -192,21 +195,21 @@ impl Browser {
             .unwrap();
     }
 
-    /// Keeps a picture of what is seen.
+    /// Saves a screenshot.
     pub(crate) async fn picture(&self, path: &Path) {
         self.driver.screenshot(path).await.unwrap();
     }
 
-    /// Ends it.
+    /// Closes the browser.
     pub(crate) async fn quit(&self) {
         WebDriver::clone(&self.driver).quit().await.unwrap();
     }
 
-    /// Ends it: nothing may have gone wrong on the page.
+    /// Closes the browser; panics if the page has logged anything to the console.
     pub(crate) async fn finish(self) {
         let log = self.driver.browser_log().await.unwrap();
         let log: Vec<String> = log.iter().map(|entry| format!("{entry:?}")).collect();
         self.quit().await;
-        assert!(log.is_empty(), "on the console: {log:#?}");
+        assert!(log.is_empty(), "the console is not empty: {log:#?}");
     }
 }

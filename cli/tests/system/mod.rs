@@ -1,4 +1,6 @@
-//! The whole system, as `ticketing up` runs it. Not every test binary uses all of it.
+//! Helpers that run the system in tests: `ticketing up`, `api` and `worker`, and their load.
+//!
+//! Not every test binary uses all of them.
 #![allow(dead_code)]
 
 pub(crate) mod pgbouncer;
@@ -31,18 +33,18 @@ pub(crate) fn ticketing() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ticketing"));
     command
         .env_remove("DATABASE_URL")
-        // What is for operators has no backtrace all the same.
+        // Errors for operators must not show a backtrace even so.
         .env("RUST_BACKTRACE", "1")
         .kill_on_drop(true);
     command
 }
 
-/// Whether the server whose data is here runs.
+/// Returns whether the server of this data directory is running.
 pub(crate) fn server_runs(data: &DataDir) -> bool {
     data.0.join("postmaster.pid").exists()
 }
 
-/// `ticketing up` on this data, and on free ports.
+/// Returns the command `ticketing up` with this data directory and free ports.
 pub(crate) fn up(data_dir: &Path) -> Command {
     let mut command = ticketing();
     command.arg("up");
@@ -57,9 +59,9 @@ pub(crate) fn up(data_dir: &Path) -> Command {
 pub(crate) struct Up {
     pub(crate) process: Child,
     pub(crate) api: String,
-    /// The dashboard.
+    /// URL of the dashboard.
     pub(crate) admin: String,
-    /// The database.
+    /// URL of the database.
     pub(crate) database: String,
 }
 
@@ -72,7 +74,7 @@ impl Up {
         Self::start_in(data_dir, args, &[]).await
     }
 
-    /// With these environment variables.
+    /// Starts `up` with these arguments and environment variables.
     pub(crate) async fn start_in(
         data_dir: &Path,
         args: &[&str],
@@ -86,12 +88,12 @@ impl Up {
         Self::of(command).await
     }
 
-    /// Whose log goes where this command says.
+    /// Starts this command, which decides where the log goes.
     pub(crate) async fn of(mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut find = async |name: &str| loop {
-            let line = lines.next_line().await.unwrap().expect("what runs where");
+            let line = lines.next_line().await.unwrap().expect("the addresses");
             if let Some(place) = line.trim().strip_prefix(name) {
                 return place.trim().to_owned();
             }
@@ -127,8 +129,9 @@ pub(crate) async fn stress(api: &str, args: &[&str]) -> (Option<i32>, Value) {
     (output.status.code(), report)
 }
 
-/// Runs `stress` again and again, as long as `happens` takes and at least once. Returns each run's exit code and report,
-/// and what happened.
+/// Runs `stress` repeatedly until `happens` is done, and at least once.
+///
+/// Returns the exit code and report of each run, and the output of `happens`.
 pub(crate) async fn stress_while<T>(
     api: &str,
     args: &[&str],
@@ -150,8 +153,10 @@ pub(crate) async fn stress_while<T>(
     tokio::join!(load, happens)
 }
 
-/// Builds `api` and `worker`, which a test of this package alone does not. After `cargo test` of all there is nothing left
-/// to build.
+/// Builds `api` and `worker`.
+///
+/// Cargo does not build them when it tests this package alone. When it tests the whole workspace,
+/// nothing is left to build.
 pub(crate) fn build_programs() {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| {
@@ -166,13 +171,14 @@ pub(crate) fn build_programs() {
 /// A running `api` or `worker`; killed when this is dropped.
 pub(crate) struct Program {
     pub(crate) process: Child,
-    /// Where an api serves, and for those who watch it.
+    /// Address of the API, as `host:port`; empty for a worker.
     pub(crate) address: String,
+    /// Address of the admin listener, as `host:port`; empty for a worker.
     pub(crate) admin: String,
 }
 
 impl Program {
-    /// At this address, and with these arguments; waits until it listens.
+    /// Starts an api at this address, with these arguments, and waits until it listens.
     pub(crate) async fn api(database_url: &str, address: &str, args: &[&str]) -> Self {
         let args = [
             &["--listen", address, "--admin-listen", "127.0.0.1:0"],
@@ -215,7 +221,7 @@ impl Program {
             }
             said.push(line);
         };
-        // To the end, for otherwise it would at last wait for a reader.
+        // Reads the log to its end, because the program would block once the pipe is full.
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
         let field = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
         Self {
@@ -234,14 +240,14 @@ impl Program {
         kill(Pid::from_raw(id), signal).unwrap();
     }
 
-    /// As an orchestrator does: it must end by itself, and well.
+    /// Sends SIGTERM, as an orchestrator does, and asserts that the program exits with 0.
     pub(crate) async fn stop(mut self) {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.process.wait().await.unwrap().code(), Some(0));
     }
 }
 
-/// What those who watch ask.
+/// Paths of the admin listener that dashboards poll.
 pub(crate) const ADMIN_PATHS: [&str; 6] = [
     "overview",
     "sales",
@@ -251,7 +257,7 @@ pub(crate) const ADMIN_PATHS: [&str; 6] = [
     "interventions",
 ];
 
-/// Waits until everything has come to rest, and checks every invariant.
+/// Waits until all holds are resolved, and checks every invariant.
 pub(crate) async fn assert_all_is_well(pool: &PgPool) {
     let holds = "SELECT count(*) FROM bookings WHERE resolved_at IS NULL";
     eventually("all holds are resolved", async || {
@@ -262,7 +268,9 @@ pub(crate) async fn assert_all_is_well(pool: &PgPool) {
     assert!(audit.passes(), "{audit:#?}");
 }
 
-/// A program of the system; none, with a word about it, where it is not installed.
+/// Finds an installed program; returns `None` and prints a note if there is none.
+///
+/// With the environment variable `REQUIRE_PROXIES` it panics instead.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path)

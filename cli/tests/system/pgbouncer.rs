@@ -1,24 +1,26 @@
-//! A real PgBouncer, in transaction mode.
+//! PgBouncer in transaction mode, for tests.
 
 use std::{fs, path::Path, process::Stdio};
 
 use shared::testing::{DataDir, eventually};
 use tokio::process::{Child, Command};
 
-/// A running one; killed when this is dropped.
+/// A running PgBouncer; killed when this is dropped.
 pub(crate) struct PgBouncer {
     _process: Child,
     dir: DataDir,
 }
 
 impl PgBouncer {
-    /// In front of this server, such as `host=/tmp user=postgres`, and with few connections to it, so that transactions
-    /// change places all the time.
+    /// Starts a pooler in front of a server, such as `host=/tmp user=postgres`.
+    ///
+    /// It has few connections to the server, so that transactions of a client often use different
+    /// ones.
     pub(crate) async fn start(program: &Path, server: &str) -> Self {
         Self::start_with(program, server, "").await
     }
 
-    /// With this setting, too.
+    /// Starts a pooler with an additional setting.
     pub(crate) async fn start_with(program: &Path, server: &str, setting: &str) -> Self {
         let dir = DataDir::new(&format!("pgbouncer-{}", setting.len()));
         fs::create_dir(&dir.0).unwrap();
@@ -39,7 +41,7 @@ impl PgBouncer {
         fs::write(&file, config.replace("             ", "")).unwrap();
         let mut command = Command::new(program);
         if nix::unistd::geteuid().is_root() {
-            // It refuses root, as PostgreSQL does.
+            // PgBouncer refuses to run as root, as PostgreSQL does.
             let user = nix::unistd::User::from_name("postgres").unwrap().unwrap();
             std::os::unix::fs::chown(&dir.0, Some(user.uid.as_raw()), None).unwrap();
             command.args(["--user", "postgres"]);
