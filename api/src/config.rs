@@ -5,13 +5,12 @@ use std::{net::SocketAddr, time::Duration};
 use axum::http::HeaderValue;
 use clap::Parser;
 use shared::{
-    http::{callers::CallerArgs, server::Bounds},
+    http::callers::CallerArgs,
     postgres::{DatabaseArgs, Engine},
-    process,
     telemetry::LogArgs,
 };
 
-use crate::{admin, cors, count, group_commit::Limits};
+use crate::{cors, group_commit::Limits};
 
 /// Serves the HTTP API of ticketing: shows, bookings, confirmations.
 ///
@@ -106,32 +105,12 @@ pub struct Config {
     pub cors_origins: Vec<HeaderValue>,
 }
 
-/// How long a client may take to send the head of its next request; also how long a connection may be idle. Longer than proxies
-/// keep one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// What a connection takes of memory at worst, while the head of a request is on its way.
-const CONNECTION_BYTES: u64 = 70_000;
-
-/// Files that a process has beside connections: its log, its listeners, what its libraries open for a moment.
-const OTHER_FILES: usize = 64;
-
 /// How many transactions of one kind may be at the database at the same time where each is for one show.
 const CITUS_LANES: u8 = 16;
 
 impl Config {
     pub(crate) fn linger(&self) -> Duration {
         Duration::from_secs(self.linger_seconds.into())
-    }
-
-    /// Of its listener: fewer connections than are asked for where the process has not the files or the memory for them.
-    pub(crate) fn bounds(&self, database_connections: u32) -> Bounds {
-        let asked = count(self.connections_max);
-        let other_files = count(database_connections) + admin::BOUNDS.connections + OTHER_FILES;
-        Bounds {
-            connections: process::connections_that_fit(asked, other_files, CONNECTION_BYTES),
-            head: HEAD_TIMEOUT,
-        }
     }
 
     pub(crate) fn limits(&self, engine: Engine) -> Limits {

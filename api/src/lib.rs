@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod capacity;
 pub mod config;
 mod cors;
 mod etag;
@@ -17,7 +18,7 @@ mod replay;
 mod routes;
 mod whole;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
@@ -35,7 +36,7 @@ use shared::{
         guard::{Guard, Refused},
         origin::Origins,
         rates::Rates,
-        server::{self, Stop},
+        server::{self, Bounds, Stop},
     },
     postgres::{Database, Engine},
     process,
@@ -47,6 +48,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    capacity::Capacity,
     config::Config,
     group_commit::{
         GroupCommit, Lanes, Sharing,
@@ -59,6 +61,9 @@ use crate::{
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
 type Answer = Result<Booking, Refusal>;
+
+/// Timeout for the head of a client's next request, and keep-alive timeout. Longer than that of proxies.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long connections to the database may take to close at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -78,11 +83,13 @@ pub(crate) struct AppState {
     pub(crate) stop: CancellationToken,
 }
 
-/// How many lists are made or read at the same time at most. The longest has about 400 KB.
-const LISTS_MAX: usize = 256;
-
 impl AppState {
-    fn new(database: Database, lanes: &Lanes, stop: &CancellationToken) -> Self {
+    fn new(
+        database: Database,
+        lanes: &Lanes,
+        capacity: &Capacity,
+        stop: &CancellationToken,
+    ) -> Self {
         let engine = database.engine;
         let sharing = match engine {
             Engine::Postgres => Sharing::Any,
@@ -95,7 +102,7 @@ impl AppState {
             extend: GroupCommit::start(&EXTEND, lanes, sharing),
             locate: (engine == Engine::Citus)
                 .then(|| GroupCommit::start(&LOCATE, lanes, Sharing::Any)),
-            lists: FairSemaphore::new(LISTS_MAX),
+            lists: FairSemaphore::new(capacity.lists),
             stop: stop.clone(),
             database,
         }
@@ -154,6 +161,7 @@ pub struct Listeners {
 /// When one is in use or not ours.
 pub fn bind(config: &Config) -> anyhow::Result<Listeners> {
     process::raise_open_files_limit();
+    process::disable_huge_pages();
     let api =
         listen(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     let admin = process::listen_for_operators(config.admin_listen, admin::USUAL_PORT)
@@ -187,10 +195,21 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let Listeners { api, admin } = listeners;
     let lanes = Lanes::start(&database, config.limits(database.engine))?;
-    let api_guard = api_guard(&database, &lanes, config, &stop).await?;
+    let database_connections = database.pool.options().get_max_connections() + lanes.connections();
+    let capacity = Capacity::new(config, database_connections);
+    let api_guard = api_guard(&database, &lanes, config, &capacity, &stop).await?;
     let admin_guard = admin_guard(admin.local_addr()?, &database, config, &stop).await?;
-    tracing::info!(address = %api.local_addr()?, admin = %admin.local_addr()?, "api listens");
-    let bounds = config.bounds(database.pool.options().get_max_connections() + lanes.connections());
+    tracing::info!(
+        address = %api.local_addr()?,
+        admin = %admin.local_addr()?,
+        connections = capacity.connections,
+        memory_bound_mb = capacity.memory_bound_mb(),
+        "api listens"
+    );
+    let bounds = Bounds {
+        connections: capacity.connections,
+        head: HEAD_TIMEOUT,
+    };
     let stop = Stop {
         told: stop,
         close: CancellationToken::new(),
@@ -221,6 +240,7 @@ async fn api_guard(
     database: &Database,
     lanes: &Lanes,
     config: &Config,
+    capacity: &Capacity,
     stop: &CancellationToken,
 ) -> anyhow::Result<Arc<Guard>> {
     let door = Door {
@@ -236,10 +256,11 @@ async fn api_guard(
     let access = Access::start(&database.pool, &door, rate, stop).await?;
     let is_open = matches!(access, Access::Open);
     let guard = Arc::new(Guard {
-        routes: router(AppState::new(database.clone(), lanes, stop)),
+        routes: router(AppState::new(database.clone(), lanes, capacity, stop)),
         access,
         rates: rate.map(Rates::new),
-        in_flight: FairSemaphore::new(count(config.in_flight_max)),
+        price: page::price,
+        in_flight: FairSemaphore::new(capacity.in_flight),
         proxies: config.callers.proxies(),
         origins: Origins {
             checks_host: is_open,
@@ -284,6 +305,7 @@ async fn admin_guard(
         routes: admin::router(database, stop),
         access,
         rates: rate.map(Rates::new),
+        price: |_, _| NonZeroU32::MIN,
         in_flight: FairSemaphore::new(admin::IN_FLIGHT_MAX),
         proxies: config.callers.proxies(),
         origins: Origins {
@@ -300,8 +322,4 @@ async fn admin_guard(
     });
     guard.forget_the_idle(stop);
     Ok(guard)
-}
-
-fn count(setting: u32) -> usize {
-    usize::try_from(setting).unwrap_or(usize::MAX)
 }

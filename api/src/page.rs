@@ -1,6 +1,7 @@
 //! Lists in pages: a plain array, and a `Link` to the next page (RFC 8288) while there is one.
 
 use std::{
+    num::NonZeroU32,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     http::{
-        HeaderValue,
+        HeaderValue, Method, Uri,
         header::{CONTENT_TYPE, LINK},
     },
     response::{IntoResponse, Response},
@@ -24,6 +25,31 @@ use crate::{extract::ListPermit, faults::Fault, problem::Problem};
 
 /// The default length of a page.
 pub(crate) const DEFAULT_LIMIT: i64 = 100;
+
+/// The maximum length of a page.
+pub(crate) const MAX_LIMIT: i64 = 1000;
+
+/// Paths of the lists.
+const LISTS: [&str; 2] = ["/shows", "/bookings"];
+
+/// List items that cost as much as another request.
+const ITEMS_PER_REQUEST: i64 = 10;
+
+/// The number of requests that one counts as for its caller's rate: a list counts as one, and as one more for every ten items that it
+/// may have, because reading ten bookings takes as much processor time as making one.
+pub(crate) fn price(method: &Method, uri: &Uri) -> NonZeroU32 {
+    if *method == Method::POST || !LISTS.contains(&uri.path()) {
+        return NonZeroU32::MIN;
+    }
+    let query = uri.query().unwrap_or_default().as_bytes();
+    let limit = form_urlencoded::parse(query)
+        .find(|(name, _)| name == "limit")
+        .map_or(DEFAULT_LIMIT, |(_, limit)| {
+            limit.parse().unwrap_or(MAX_LIMIT)
+        });
+    let items = u32::try_from(limit.clamp(0, MAX_LIMIT) / ITEMS_PER_REQUEST).unwrap_or_default();
+    NonZeroU32::MIN.saturating_add(items)
+}
 
 /// A place in a list of bookings, as the `Link` to the next page names it: an id, or a deadline in microseconds since 1970
 /// and an id.
@@ -112,17 +138,17 @@ impl<T: Serialize> IntoResponse for Page<T> {
         let pieces = Pieces {
             rest: json.into(),
             began: Instant::now(),
-            _place: self.place,
+            _permit: self.place,
         };
         (link, kind, Body::new(pieces)).into_response()
     }
 }
 
-/// A long body, handed out in pieces as the client reads it. It keeps its place until then.
-struct Pieces {
+/// A long body, handed out in pieces as the client reads it. It keeps the permit until then.
+struct Pieces<P> {
     rest: Bytes,
     began: Instant,
-    _place: ListPermit,
+    _permit: P,
 }
 
 /// How long a client may take to read it: the longest list in this time is 27 kB a second. Slower ones get no end of it.
@@ -136,7 +162,7 @@ struct TooSlow;
 /// No more than this of a list is on its way, in bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 
-impl hyper::body::Body for Pieces {
+impl<P: Unpin> hyper::body::Body for Pieces<P> {
     type Data = Bytes;
     type Error = TooSlow;
 
@@ -160,5 +186,59 @@ impl hyper::body::Body for Pieces {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use hyper::body::Body as _;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_read_too_slowly_does_not_end() {
+        let pieces = || Pieces {
+            rest: vec![b' '; 3 * PIECE_BYTES].into(),
+            began: Instant::now(),
+            _permit: (),
+        };
+        let mut slow = pieces();
+        let mut is_sent = async || match poll_fn(|cx| Pin::new(&mut slow).poll_frame(cx)).await {
+            Some(piece) => piece.is_ok(),
+            None => panic!("it ended as if it were complete"),
+        };
+        assert!(is_sent().await);
+        advance(TIME_LIMIT).await;
+        assert!(is_sent().await, "just in time");
+        advance(Duration::from_millis(1)).await;
+        assert!(!is_sent().await);
+
+        let read = axum::body::to_bytes(Body::new(pieces()), usize::MAX).await;
+        assert_eq!(read.unwrap().len(), 3 * PIECE_BYTES);
+    }
+
+    #[test]
+    fn a_list_costs_by_its_length() {
+        let price = |path: &'static str| price(&Method::GET, &Uri::from_static(path)).get();
+        for (path, expected) in [
+            ("/bookings", 11),
+            ("/bookings?limit=1000", 101),
+            ("/bookings?status=FAILED&limit=9&limit=1000", 1),
+            ("/shows?%6Cimit=50", 6),
+            ("/shows?limit=99999999999999999999", 101),
+            ("/shows?limit=-5", 1),
+            ("/bookings/1?limit=1000", 1),
+        ] {
+            assert_eq!(price(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_counts_once() {
+        let uri = Uri::from_static("/bookings?limit=1000");
+        assert_eq!(price(&Method::POST, &uri), NonZeroU32::MIN);
     }
 }

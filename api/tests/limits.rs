@@ -22,14 +22,14 @@ use crate::server::{Api, parse, the_show};
 async fn a_client_that_asks_too_often_is_told_how_often_it_may() {
     let api = Api::start_with(|config| config.callers.requests_per_second = Some(2)).await;
     let get = async |path: &str| api.request(Method::GET, path).send().await.unwrap();
-    let first = get("/shows").await;
+    let first = get("/shows/1").await;
     assert_eq!(first.headers()["ratelimit-policy"], "\"default\";q=2;w=1");
     assert_eq!(first.headers()["ratelimit"], "\"default\";r=1;t=1");
     // Half a second gives one more: requests that come one after the other soon are too many.
     let mut refused = get("/nowhere").await;
     for _ in 0..100 {
         if refused.status() != StatusCode::TOO_MANY_REQUESTS {
-            refused = get("/shows").await;
+            refused = get("/shows/1").await;
         }
     }
     assert_eq!(refused.headers()["ratelimit"], "\"default\";r=0;t=1");
@@ -41,6 +41,25 @@ async fn a_client_that_asks_too_often_is_told_how_often_it_may() {
         get("/shows").await.status() == StatusCode::OK
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_list_counts_as_many_requests() {
+    let api = Api::start_with(|config| config.callers.requests_per_second = Some(1000)).await;
+    let get = async |path: &str| api.request(Method::GET, path).send().await.unwrap();
+    let list = get("/bookings?limit=1000").await;
+    assert_eq!(list.status(), StatusCode::OK);
+    assert_eq!(list.headers()["ratelimit"], "\"default\";r=899;t=1");
+    // Nothing else could have been asked for that often in this time.
+    let mut lists = 0;
+    while get("/bookings?limit=1000").await.status() == StatusCode::OK {
+        lists += 1;
+        assert!(lists < 100, "they cost nothing");
+    }
+    // A caller whose rate is lower than the price of a list gets one all the same.
+    let slow = api.another_with(|config| config.callers.requests_per_second = Some(2));
+    let list = slow.request(Method::GET, "/shows?limit=1000");
+    assert_eq!(list.send().await.unwrap().status(), StatusCode::OK);
 }
 
 /// A connection that is closed with unread bytes is reset, which takes the answer away from a client that is still

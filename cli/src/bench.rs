@@ -18,7 +18,7 @@ use self::{
     trials::Trials,
 };
 use crate::{
-    stage::{Guarded, Stage},
+    stage::Stage,
     stress::{self, Mode},
 };
 
@@ -193,6 +193,9 @@ async fn measure_once(
     })
 }
 
+/// A limit that is counted and never reached, in requests a second.
+const UNREACHED_RATE: u32 = 1_000_000;
+
 /// What is there in one half of the measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Beside {
@@ -218,12 +221,9 @@ async fn compare(
             bar.set_message(
                 format!("hot, {connections} connections, {with} {beside:?}").to_lowercase(),
             );
-            let guarded = if is_there && beside == Beside::Keys {
-                Guarded::Yes
-            } else {
-                Guarded::No
-            };
-            let stage = Stage::set_with(server, args.batch_max, guarded).await?;
+            let rate = (is_there && beside == Beside::Keys).then_some(UNREACHED_RATE);
+            let batch_max = args.batch_max.to_string();
+            let stage = Stage::set_with(server, &["--batch-max", &batch_max], rate).await?;
             let page = (is_there && beside == Beside::Dashboard)
                 .then(|| watch::open_page(&stage.admin_url))
                 .transpose()?;

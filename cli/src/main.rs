@@ -8,6 +8,7 @@ mod health;
 mod key;
 mod migrate;
 mod program;
+mod siege;
 mod soak;
 mod stage;
 mod stress;
@@ -38,6 +39,7 @@ enum Command {
     Audit(audit::Args),
     Chaos(chaos::Args),
     Soak(soak::Args),
+    Siege(siege::Args),
     Health(health::Args),
     Key(key::Args),
     /// Print the API's description, as each api serves it at `/openapi.json`
@@ -63,6 +65,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Audit(args) => audit::run(args).await,
         Command::Chaos(args) => chaos::run(args).await,
         Command::Soak(args) => soak::run(args).await,
+        Command::Siege(args) => siege::run(args).await,
         Command::Health(args) => health::run(args).await,
         Command::Key(args) => key::run(args).await,
         Command::Openapi => {

@@ -26,12 +26,13 @@ pub(crate) struct Program {
     process: Child,
 }
 
-/// Where an api listens, as its log says.
+/// Where an api listens, and within what memory it stays, as its log says.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Addresses {
     #[serde(rename = "address")]
     pub(crate) api: String,
     pub(crate) admin: String,
+    pub(crate) memory_bound_mb: f64,
 }
 
 /// How to start a program.

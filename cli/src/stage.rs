@@ -22,41 +22,39 @@ pub(crate) struct Stage<'a> {
     server: &'a LocalPostgres,
     pub(crate) database_url: String,
     pub(crate) api: Program,
-    api_url: String,
+    pub(crate) api_url: String,
+    /// Within which the api says that its memory stays, in MB.
+    pub(crate) memory_bound_mb: f64,
     pub(crate) admin_url: String,
-    api_key: Option<String>,
-}
-
-/// Whether the api asks for keys and counts requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Guarded {
-    Yes,
-    No,
+    pub(crate) api_key: Option<String>,
 }
 
 impl<'a> Stage<'a> {
     pub(crate) async fn set(server: &'a LocalPostgres, batch_max: u16) -> anyhow::Result<Self> {
-        Self::set_with(server, batch_max, Guarded::No).await
+        let batch_max = batch_max.to_string();
+        Self::set_with(server, &["--batch-max", &batch_max], None).await
     }
 
+    /// With an api that has these arguments, too, and asks for keys if one is to be made for this many requests a second.
     pub(crate) async fn set_with(
         server: &'a LocalPostgres,
-        batch_max: u16,
-        guarded: Guarded,
+        args: &[&str],
+        requests_per_second: Option<u32>,
     ) -> anyhow::Result<Self> {
         let database_url = server.create_database(DATABASE).await?;
-        let batch_max = batch_max.to_string();
-        let mut args = vec!["--listen", "127.0.0.1:0", "--batch-max", &batch_max];
+        let mut all_args = vec!["--listen", "127.0.0.1:0"];
+        all_args.extend(args);
         let mut api_key = None;
-        if guarded == Guarded::Yes {
-            args.extend(["--require-keys", "--requests-per-second", "1000000"]);
-            api_key = Some(make_key(server).await?);
+        if let Some(rate) = requests_per_second {
+            all_args.push("--require-keys");
+            api_key = Some(make_key(server, "buyers", Some(rate)).await?);
         }
-        let (api, addresses) = Program::api(start(&database_url, &args)).await?;
+        let (api, addresses) = Program::api(start(&database_url, &all_args)).await?;
         Ok(Self {
             server,
             api,
             api_url: format!("http://{}", addresses.api),
+            memory_bound_mb: addresses.memory_bound_mb,
             admin_url: format!("http://{}", addresses.admin),
             api_key,
             database_url,
@@ -89,12 +87,17 @@ impl<'a> Stage<'a> {
     }
 }
 
-async fn make_key(server: &LocalPostgres) -> anyhow::Result<String> {
+/// Creates a key with all scopes; without a rate it has the server's.
+pub(crate) async fn make_key(
+    server: &LocalPostgres,
+    name: &str,
+    requests_per_second: Option<u32>,
+) -> anyhow::Result<String> {
     let pool = server.connect(DATABASE).await?.pool;
     let new = NewApiKey {
-        name: "bench",
+        name,
         scopes: Scope::value_variants(),
-        requests_per_second: None,
+        requests_per_second,
     };
     let token = api_key::create(&pool, &new).await?;
     pool.close().await;

@@ -2,11 +2,13 @@
 
 mod system;
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Stdio};
 
+use serde_json::Value;
 use shared::testing::{DataDir, eventually};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::system::Up;
+use crate::system::{Up, up};
 
 /// The names of our figures in a text.
 fn named(text: &str) -> BTreeSet<String> {
@@ -57,5 +59,50 @@ async fn every_figure_of_the_alerts_and_of_grafana_exists() {
             missing.is_empty()
         })
         .await;
+    }
+}
+
+/// All of `ticketing up` is one process with one registry of metrics, and who watches the worker is not to see the API.
+#[tokio::test]
+async fn the_worker_of_up_reports_no_metric_of_the_api() {
+    let data = DataDir::new("worker-metrics");
+    let mut command = up(&data.0);
+    command
+        .args(["--log-format", "json"])
+        .stderr(Stdio::piped());
+    let mut up = Up::of(command).await;
+    let mut log = BufReader::new(up.process.stderr.take().unwrap()).lines();
+    let worker = loop {
+        let line = log
+            .next_line()
+            .await
+            .unwrap()
+            .expect("where the worker listens");
+        let fields: Value = serde_json::from_str(&line).unwrap_or_default();
+        if let Some(url) = fields["metrics"].as_str() {
+            break url.to_owned();
+        }
+    };
+    let get = async |url: &str| reqwest::get(url).await.unwrap().text().await.unwrap();
+    get(&format!("{}/shows", up.api)).await;
+    let all = named(&get(&format!("{}/metrics", up.admin)).await);
+    let of_worker = named(&get(&worker).await);
+    let begins = |beginning: &'static str| move |name: &&String| name.starts_with(beginning);
+    assert!(
+        all.iter().any(|name| begins("ticketing_http_")(&name)),
+        "{all:?}"
+    );
+    assert!(
+        all.iter().any(|name| begins("ticketing_jobs_")(&name)),
+        "{all:?}"
+    );
+    assert!(
+        of_worker
+            .iter()
+            .any(|name| begins("ticketing_jobs_")(&name)),
+        "{of_worker:?}"
+    );
+    for of_api in ["ticketing_http_", "ticketing_refusals_", "ticketing_batch_"] {
+        assert_eq!(of_worker.iter().find(begins(of_api)), None);
     }
 }

@@ -25,7 +25,7 @@ use crate::system::{
     stress, stress_while,
 };
 
-/// The HAProxy of the compose file, in front of the apis of a test.
+/// The `HAProxy` of the compose file, in front of the apis of a test.
 struct Haproxy {
     _process: Child,
     url: String,

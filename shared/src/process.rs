@@ -47,6 +47,17 @@ pub fn raise_open_files_limit() {
     }
 }
 
+/// Does without huge pages, where the system has them.
+///
+/// Otherwise the whole buffer of a connection takes memory, and not only the part of it that was
+/// used: with 10,000 idle connections a third of all.
+pub fn disable_huge_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::debug!(%error, "cannot disable huge pages");
+    }
+}
+
 /// Returns how many of the `asked` connections this process can serve.
 ///
 /// It has other open files than these: `other_files`, which are reserved. Each connection may take

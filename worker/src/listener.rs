@@ -1,6 +1,6 @@
 //! Where a worker is watched: `/metrics` for Prometheus, `/health/live` for orchestrators.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -100,6 +100,7 @@ async fn guard(
             .route("/health/live", get(async || StatusCode::OK))
             .layer(Extension(pool.clone())),
         rates: rate.map(Rates::new),
+        price: |_, _| NonZeroU32::MIN,
         in_flight: FairSemaphore::new(IN_FLIGHT_MAX),
         proxies: callers.proxies(),
         origins: Origins {

@@ -21,7 +21,7 @@ use crate::{
     access::{Caller, Permission, ReadBookings, WriteBookings},
     etag::{IfMatch, IfNoneMatch, Tagged},
     extract::{self, Id, IdempotencyKey, ListPermit, Query, plain_to_see},
-    page::{self, DEFAULT_LIMIT, Page},
+    page::{self, DEFAULT_LIMIT, MAX_LIMIT, Page},
     problem::Problem,
     replay::Replay,
     routes::shows::time,
@@ -348,7 +348,9 @@ pub(crate) struct ListBookings {
     #[param(example = "2026-11-23T20:02:00Z")]
     expires_before: Option<DateTime<Utc>>,
     /// Maximum number of bookings in a page; default 100.
-    #[garde(inner(range(min = 1, max = 1000)))]
+    ///
+    /// For the rate limit a page counts as one request, and one more for every 10 of these.
+    #[garde(inner(range(min = 1, max = MAX_LIMIT)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(example = 100, minimum = 1, maximum = 1000)]
     limit: Option<i64>,

@@ -24,7 +24,7 @@ use crate::{
     access::{Caller, ReadShows, WriteShows},
     etag::{IfNoneMatch, Tagged},
     extract::{self, Id, IdempotencyKey, ListPermit, Query, plain_to_see},
-    page::{DEFAULT_LIMIT, Page},
+    page::{DEFAULT_LIMIT, MAX_LIMIT, Page},
     problem::Problem,
     replay::Replay,
     whole,
@@ -187,7 +187,9 @@ pub(crate) async fn find(
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListShows {
     /// Maximum number of shows in a page; default 100.
-    #[garde(inner(range(min = 1, max = 1000)))]
+    ///
+    /// For the rate limit a page counts as one request, and one more for every 10 of these.
+    #[garde(inner(range(min = 1, max = MAX_LIMIT)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(example = 100, minimum = 1, maximum = 1000)]
     limit: Option<i64>,

@@ -1,12 +1,12 @@
 //! A bare HTTP/1.1 client, which costs little beside the server that it shares a machine with.
 
-use std::{fmt::Write, io, str::FromStr};
+use std::{fmt::Write, io, net::SocketAddr, str::FromStr};
 
 use anyhow::Context;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 /// Where the server is.
@@ -26,6 +26,21 @@ impl Target {
             let _ = write!(self.headers, "authorization: Bearer {key}\r\n");
         }
         self
+    }
+
+    pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
+        TcpStream::connect(&self.address).await
+    }
+
+    /// Connects with the smallest buffer for what is received that the system allows.
+    pub(crate) async fn connect_with_small_buffer(&self) -> io::Result<TcpStream> {
+        let address = self.address.parse().map_err(io::Error::other)?;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_recv_buffer_size(1)?;
+        socket.connect(address).await
     }
 }
 
@@ -109,7 +124,8 @@ impl Reply<'_> {
 
 impl Connection {
     pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(&target.address)
+        let stream = target
+            .connect()
             .await
             .with_context(|| format!("cannot connect to {}", target.address))?;
         stream.set_nodelay(true)?;

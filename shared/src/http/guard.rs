@@ -1,19 +1,21 @@
 //! What every request goes through.
 
-use std::{any::Any, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any, net::IpAddr, num::NonZeroU32, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 
 use axum::{
     Router,
     body::Body,
     http::{
-        HeaderName, HeaderValue, Request, Version,
+        HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version,
         header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, X_CONTENT_TYPE_OPTIONS},
     },
     response::Response,
 };
 use futures_util::FutureExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower_http::cors::CorsLayer;
@@ -39,6 +41,10 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// The longest that a request may take, the arrival of its body included. A statement takes 10 s at most.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+/// Delay of the answer to a caller who exceeds its rate. Without it, a caller who does not care would keep a processor busy with
+/// nothing but refusals, and others would notice.
+const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 
 /// Where load balancers ask. They have no key, and are not to be turned away because others ask for too much.
 const HEALTH: &str = "/health/";
@@ -82,6 +88,8 @@ pub struct Guard {
     pub access: Access,
     /// How many requests a second whoever has no key may send.
     pub rates: Option<Rates>,
+    /// The number of requests that one counts as for its sender's rate.
+    pub price: fn(&Method, &Uri) -> NonZeroU32,
     /// Permits for requests in flight.
     pub in_flight: Arc<FairSemaphore>,
     /// Who is believed about whom a request comes from.
@@ -111,7 +119,7 @@ impl Guard {
         connection: &Arc<Connection>,
         request: Request<Incoming>,
     ) -> Response {
-        let Some(_busy) = connection.busy() else {
+        let Some(busy) = connection.busy() else {
             // The task that serves the connection is about to be aborted.
             return std::future::pending().await;
         };
@@ -147,6 +155,11 @@ impl Guard {
         if let Some(rest) = unread.and_then(Unread::rest) {
             // Apart, since hardly a request needs it, and each would keep room for it.
             Box::pin(unread::discard(rest)).await;
+        }
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            // Not busy any more: a new connection may take the place of one that only waits.
+            drop(busy);
+            Box::pin(sleep(REFUSAL_DELAY)).await;
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
@@ -209,12 +222,13 @@ impl Guard {
         peer: IpAddr,
         request: &Request<Body>,
     ) -> (CallerId, Option<Allowance>) {
+        let price = (self.price)(request.method(), request.uri());
         if let Identity::Key(key) = identity {
-            let allowance = key.rate_limit.as_ref().map(|limit| limit.count());
+            let allowance = key.rate_limit.as_ref().map(|limit| limit.count(price));
             return (CallerId::Key(key.stored.id), allowance);
         }
         let network = network(self.proxies.client(peer, request.headers()));
-        let allowance = self.rates.as_ref().map(|rates| rates.count(network));
+        let allowance = self.rates.as_ref().map(|rates| rates.count(network, price));
         (CallerId::Network(network), allowance)
     }
 

@@ -4,7 +4,7 @@ use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use governor::{
-    Quota, RateLimiter,
+    InsufficientCapacity, Quota, RateLimiter,
     clock::MonotonicClock,
     middleware::{StateInformationMiddleware, StateSnapshot},
     state::{InMemoryState, NotKeyed, keyed::DashMapStateStore},
@@ -32,9 +32,10 @@ impl RateLimit {
         }
     }
 
-    /// Counts a request.
-    pub(super) fn count(&self) -> Allowance {
-        Allowance::new(&self.policy, self.limiter.check())
+    /// Counts a request as so many, but never as more than a second's worth.
+    pub(super) fn count(&self, price: NonZeroU32) -> Allowance {
+        let checked = self.limiter.check_n(price.min(self.per_second));
+        Allowance::new(&self.policy, checked)
     }
 }
 
@@ -42,6 +43,7 @@ impl RateLimit {
 #[derive(Debug)]
 pub struct Rates {
     limiter: RateLimiter<IpAddr, DashMapStateStore<IpAddr>, Clock, Told>,
+    per_second: NonZeroU32,
     policy: HeaderValue,
 }
 
@@ -58,13 +60,15 @@ impl Rates {
         let quota = Quota::per_second(per_second);
         Self {
             limiter: RateLimiter::dashmap_with_clock(quota, Clock::default()).with_middleware(),
+            per_second,
             policy: policy(per_second),
         }
     }
 
-    /// Counts a request of whoever is in this network.
-    pub(super) fn count(&self, network: IpAddr) -> Allowance {
-        Allowance::new(&self.policy, self.limiter.check_key(&network))
+    /// Counts a request from this network as so many, but never as more than a second's worth.
+    pub(super) fn count(&self, network: IpAddr, price: NonZeroU32) -> Allowance {
+        let price = price.min(self.per_second);
+        Allowance::new(&self.policy, self.limiter.check_key_n(&network, price))
     }
 
     /// Forgets clients that have sent nothing for a while, so that memory is bounded by those of one second.
@@ -87,10 +91,14 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    fn new<N>(policy: &HeaderValue, checked: Result<StateSnapshot, N>) -> Self {
+    fn new<N>(
+        policy: &HeaderValue,
+        checked: Result<Result<StateSnapshot, N>, InsufficientCapacity>,
+    ) -> Self {
+        let state = checked.ok().and_then(Result::ok);
         Self {
             policy: policy.clone(),
-            remaining: checked.ok().map(|state| state.remaining_burst_capacity()),
+            remaining: state.map(|state| state.remaining_burst_capacity()),
         }
     }
 
@@ -116,11 +124,26 @@ mod tests {
     #[test]
     fn a_second_has_so_many_requests_for_each_client() {
         let rates = Rates::new(NonZeroU32::new(3).unwrap());
-        let count = |network: &str| rates.count(network.parse().unwrap()).remaining;
+        let count = |network: &str| {
+            let network = network.parse().unwrap();
+            rates.count(network, NonZeroU32::MIN).remaining
+        };
         assert_eq!(count("2001:db8::"), Some(2));
         assert_eq!(count("2001:db8::"), Some(1));
         assert_eq!(count("2001:db8::"), Some(0));
         assert_eq!(count("2001:db8::"), None);
         assert_eq!(count("2001:db8:0:1::"), Some(2), "of another one");
+    }
+
+    #[test]
+    fn a_price_is_taken_at_once_and_is_a_seconds_worth_at_most() {
+        let limit = RateLimit::new(NonZeroU32::new(10).unwrap());
+        let count = |price| limit.count(NonZeroU32::new(price).unwrap()).remaining;
+        assert_eq!(count(4), Some(6));
+        assert_eq!(count(7), None);
+        assert_eq!(count(6), Some(0), "what was refused cost nothing");
+        let limit = RateLimit::new(NonZeroU32::new(10).unwrap());
+        let dear = limit.count(NonZeroU32::new(101).unwrap());
+        assert_eq!(dear.remaining, Some(0), "a slow caller gets it, too");
     }
 }

@@ -20,7 +20,7 @@ use tower::{ServiceBuilder, service_fn};
 use super::{connections::Connections, guard::Guard};
 
 /// The longest head and the largest part of a body that are buffered, in bytes: it bounds the memory of a connection.
-const MAX_BUFFER_BYTES: usize = 32 * 1024;
+const MAX_BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long a client may read nothing of an answer that is on its way.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,7 +70,8 @@ pub async fn serve(listener: TcpListener, guard: Arc<Guard>, bounds: Bounds, sto
         let service = service_fn(move |request| {
             let (guard, connection, told) = (guard.clone(), connection.clone(), told.clone());
             async move {
-                let mut answer = guard.answer(peer.ip(), &connection, request).await;
+                // Boxed, because hyper keeps room for this future as long as the connection is open.
+                let mut answer = Box::pin(guard.answer(peer.ip(), &connection, request)).await;
                 if told.is_cancelled() {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
                 }

@@ -1,0 +1,253 @@
+//! The attackers: what each of them does, over and over.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use clap::ValueEnum;
+use serde::Serialize;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinSet,
+    time::sleep,
+};
+
+use crate::stress::http::{Connection, Target, get};
+
+/// An attack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Attack {
+    /// Open connections, send one request each and leave them open
+    Connections,
+    /// Send most of a long request head, and then a byte a second
+    SlowHeads,
+    /// Announce a body, and send it by a byte a second
+    SlowBodies,
+    /// Ask for the longest lists, and read them by 100 bytes a second
+    SlowReaders,
+    /// Send as many requests with an invalid key as possible
+    WrongKeys,
+    /// Ask for as many of the longest lists as possible
+    Lists,
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connections => "connections",
+            Self::SlowHeads => "slow-heads",
+            Self::SlowBodies => "slow-bodies",
+            Self::SlowReaders => "slow-readers",
+            Self::WrongKeys => "wrong-keys",
+            Self::Lists => "lists",
+        })
+    }
+}
+
+/// Means of the attackers.
+pub(super) struct Siege {
+    pub(super) target: Target,
+    /// A valid one with all scopes.
+    pub(super) key: String,
+    /// Connections, for attacks that only need many.
+    pub(super) connections: u32,
+}
+
+/// Attackers at work.
+pub(super) struct Attackers {
+    tasks: JoinSet<()>,
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// What attackers achieved: status codes, and ends of connections.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(transparent)]
+pub(super) struct Counts(BTreeMap<String, u64>);
+
+/// Connections of attacks that send as much as possible.
+const FLOOD_CONNECTIONS: u32 = 256;
+
+/// How many connections are opened in a burst: a system drops some when too many come at once.
+const BURST: u32 = 200;
+
+/// Time between two bursts.
+const BETWEEN_BURSTS: Duration = Duration::from_millis(50);
+
+/// How long an attacker rests whose connection was closed.
+const REST: Duration = Duration::from_secs(1);
+
+impl Siege {
+    pub(super) fn begin(self, attack: Attack) -> Attackers {
+        let count = match attack {
+            Attack::Connections | Attack::SlowHeads | Attack::SlowBodies | Attack::SlowReaders => {
+                self.connections
+            }
+            Attack::WrongKeys | Attack::Lists => FLOOD_CONNECTIONS,
+        };
+        let counts = Arc::new(Mutex::new(Counts::default()));
+        let siege = Arc::new(self);
+        let mut tasks = JoinSet::new();
+        for number in 0..count {
+            let attacker = Attacker {
+                siege: siege.clone(),
+                counts: counts.clone(),
+            };
+            tasks.spawn(async move {
+                sleep(BETWEEN_BURSTS * (number / BURST)).await;
+                attacker.attack(attack).await;
+            });
+        }
+        Attackers { tasks, counts }
+    }
+}
+
+impl Attackers {
+    pub(super) async fn end(mut self) -> Counts {
+        self.tasks.shutdown().await;
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.clone()
+    }
+}
+
+struct Attacker {
+    siege: Arc<Siege>,
+    counts: Arc<Mutex<Counts>>,
+}
+
+impl Attacker {
+    async fn attack(self, attack: Attack) {
+        loop {
+            let ended = match attack {
+                Attack::Connections => self.leave_open().await,
+                Attack::SlowHeads => self.send_slowly(&self.long_head()).await,
+                Attack::SlowBodies => self.send_slowly(&self.head_of_a_booking()).await,
+                Attack::SlowReaders => self.read_slowly().await,
+                Attack::WrongKeys => self.flood("/bookings/1", WRONG_KEY).await,
+                Attack::Lists => self.flood(LONGEST_LIST, &self.siege.key).await,
+            };
+            match ended {
+                Ok(()) => self.count("connections closed"),
+                Err(error) => self.count(&format!("connections: {}", error.kind())),
+            }
+            sleep(REST).await;
+        }
+    }
+
+    fn count(&self, what: &str) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.0.entry(what.to_owned()).or_default() += 1;
+    }
+
+    async fn leave_open(&self) -> io::Result<()> {
+        let mut stream = self.siege.target.connect().await?;
+        stream
+            .write_all(&get(&self.siege.target, "/openapi.json"))
+            .await?;
+        self.read_all(&mut stream).await
+    }
+
+    /// Almost as long as a head can be, and without an end.
+    fn long_head(&self) -> Vec<u8> {
+        let mut head = get(&self.siege.target, "/shows");
+        head.truncate(head.len() - 2);
+        head.extend(b"x-long: ");
+        head.resize(LONG_HEAD_BYTES, b'x');
+        head
+    }
+
+    fn head_of_a_booking(&self) -> Vec<u8> {
+        let target = self.siege.target.clone().with_key(Some(&self.siege.key));
+        let mut head = get(&target, "/bookings");
+        head.splice(..3, *b"POST");
+        head.truncate(head.len() - 2);
+        head.extend(b"content-type: application/json\r\ncontent-length: 16000\r\n\r\n");
+        head
+    }
+
+    /// Sends this, and then a byte a second until the server has enough of it.
+    async fn send_slowly(&self, beginning: &[u8]) -> io::Result<()> {
+        let mut stream = self.siege.target.connect().await?;
+        stream.write_all(beginning).await?;
+        let (mut reader, mut writer) = stream.split();
+        tokio::select! {
+            ended = drip(&mut writer) => ended,
+            ended = self.read_all(&mut reader) => ended,
+        }
+    }
+
+    /// Until the server closes the connection; counts the status of the first answer.
+    async fn read_all(&self, reader: &mut (impl AsyncReadExt + Unpin)) -> io::Result<()> {
+        let mut buffer = vec![0; 512];
+        let mut is_first = true;
+        loop {
+            let length = reader.read(&mut buffer).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            if std::mem::take(&mut is_first) {
+                self.count_status(&buffer[..length]);
+            }
+        }
+    }
+
+    fn count_status(&self, answer: &[u8]) {
+        let status = answer.get(9..12).unwrap_or_default();
+        self.count(&String::from_utf8_lossy(status));
+    }
+
+    async fn read_slowly(&self) -> io::Result<()> {
+        let target = self.siege.target.clone().with_key(Some(&self.siege.key));
+        let mut stream = self.siege.target.connect_with_small_buffer().await?;
+        stream.write_all(&get(&target, LONGEST_LIST)).await?;
+        let mut buffer = [0; 100];
+        let mut is_first = true;
+        loop {
+            let length = stream.read(&mut buffer).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            if std::mem::take(&mut is_first) {
+                self.count_status(&buffer[..length]);
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn flood(&self, path: &str, key: &str) -> io::Result<()> {
+        let target = self.siege.target.clone().with_key(Some(key));
+        let request = get(&target, path);
+        let mut connection = Connection::open(&target).await.map_err(io::Error::other)?;
+        loop {
+            let status = connection.send(&request).await?.status;
+            self.count(&status.to_string());
+        }
+    }
+}
+
+/// Sends a byte a second.
+async fn drip(writer: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        writer.write_all(b" ").await?;
+    }
+}
+
+const LONG_HEAD_BYTES: usize = 15 * 1024;
+
+const LONGEST_LIST: &str = "/bookings?limit=1000";
+
+/// Well-formed, so that it is looked up.
+const WRONG_KEY: &str = "tkt_1_00000000000000000000000000000000000000000000000000000000000000ff";
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self
+            .0
+            .iter()
+            .map(|(what, count)| format!("{count} x {what}"));
+        f.write_str(&counts.collect::<Vec<_>>().join(", "))
+    }
+}
