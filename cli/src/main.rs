@@ -1,20 +1,11 @@
 //! The command `ticketing`.
 
 mod audit;
-mod bench;
-mod capacity;
-mod chaos;
 mod health;
 mod key;
 mod migrate;
-mod program;
-mod siege;
-mod soak;
-mod stage;
-mod stress;
 mod table;
 mod up;
-mod work_dir;
 
 use std::process::ExitCode;
 
@@ -33,13 +24,7 @@ struct Cli {
 enum Command {
     Up(Box<up::Args>),
     Migrate(migrate::Args),
-    Stress(stress::Args),
-    Bench(bench::Args),
-    Capacity(capacity::Args),
     Audit(audit::Args),
-    Chaos(chaos::Args),
-    Soak(soak::Args),
-    Siege(siege::Args),
     Health(health::Args),
     Key(key::Args),
     /// Print the API's description, as each api serves it at `/openapi.json`
@@ -59,14 +44,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => up::run(*args).await,
         Command::Migrate(args) => migrate::run(args).await,
-        Command::Stress(args) => stress::run(args).await,
-        Command::Bench(args) => bench::run(args).await,
-        Command::Capacity(args) => capacity::run(args).await,
         Command::Audit(args) => audit::run(args).await,
-        Command::Chaos(args) => chaos::run(args).await,
-        Command::Soak(args) => soak::run(args).await,
-        Command::Siege(args) => siege::run(args).await,
-        Command::Health(args) => health::run(args).await,
+        Command::Health(args) => health::run(&args),
         Command::Key(args) => key::run(args).await,
         Command::Openapi => {
             println!("{:#}", api::openapi::document());

@@ -96,7 +96,7 @@ async fn up_quotes_why_its_server_ended() {
     .await;
     let database = shared::testing::connect(&up.database, 2).await.unwrap();
     // Simulates a log that cannot be written. The server exits at the checkpoint, if not sooner.
-    std::fs::remove_dir_all(data.0.join("pg_wal")).unwrap();
+    std::fs::rename(data.0.join("pg_wal"), data.0.join("elsewhere")).unwrap();
     let checkpoint = sqlx::query("CHECKPOINT").execute(&database.pool).await;
     checkpoint.unwrap_err();
     let output = up.process.wait_with_output().await.unwrap();

@@ -118,7 +118,8 @@ impl Up {
 }
 
 pub(crate) async fn stress(api: &str, args: &[&str]) -> (Option<i32>, Value) {
-    let output = ticketing()
+    build_programs();
+    let output = Command::new(program("ticketing-lab"))
         .args(["stress", "--json", "--url", api])
         .args(args)
         .output()
@@ -153,7 +154,12 @@ pub(crate) async fn stress_while<T>(
     tokio::join!(load, happens)
 }
 
-/// Builds `api` and `worker`.
+/// Path of one of our programs.
+pub(crate) fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_ticketing")).with_file_name(name)
+}
+
+/// Builds `api`, `worker` and `ticketing-lab`.
 ///
 /// Cargo does not build them when it tests this package alone. When it tests the whole workspace,
 /// nothing is left to build.
@@ -199,16 +205,15 @@ impl Program {
 
     async fn start(name: &str, database_url: &str, args: &[&str], is_up: &str) -> Self {
         build_programs();
-        let mut process =
-            Command::new(Path::new(env!("CARGO_BIN_EXE_ticketing")).with_file_name(name))
-                .args(args)
-                .args(["--log-format", "json"])
-                .env("DATABASE_URL", database_url)
-                .env("RUST_BACKTRACE", "0")
-                .stderr(Stdio::piped())
-                .kill_on_drop(true)
-                .spawn()
-                .unwrap();
+        let mut process = Command::new(program(name))
+            .args(args)
+            .args(["--log-format", "json"])
+            .env("DATABASE_URL", database_url)
+            .env("RUST_BACKTRACE", "0")
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut said = Vec::new();
         let fields = loop {

@@ -21,9 +21,6 @@ use crate::{
     show::{self, Hold, Inventory},
 };
 
-/// Script for `pgbench`: the statements of a batch of 100 requests for one show.
-pub const PGBENCH_BATCH_OF_100: &str = include_str!("reserve.pgbench.sql");
-
 /// Request to reserve seats.
 #[derive(Debug, Clone)]
 pub struct Request {

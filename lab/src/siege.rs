@@ -1,4 +1,4 @@
-//! `ticketing siege`
+//! `ticketing-lab siege`
 
 mod attack;
 mod health;

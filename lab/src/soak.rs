@@ -1,4 +1,4 @@
-//! The command `ticketing soak`: sells for hours and checks that no metric grows.
+//! The command `ticketing-lab soak`: sells for hours and checks that no metric grows.
 
 mod chart;
 mod trend;
@@ -14,7 +14,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use shared::{
     audit,
-    booking::expire,
     local_postgres::{LocalPostgres, Mode as ServerMode},
     postgres::{Database, usage},
     shutdown,
@@ -26,6 +25,7 @@ use tokio::{
 };
 
 use crate::{
+    expiry_lag::expiry_lag,
     program::{Program, Start},
     stress::{self, Mode, Outcome, verify},
     table,
@@ -278,7 +278,7 @@ async fn verify_round(outcome: Outcome, pool: PgPool) -> anyhow::Result<Verified
     let verification =
         verify::verify(&outcome, &verify::Expected::all_resolved(AT_REST_AFTER)).await?;
     wrong.extend(verification.faults);
-    let lag = expire::lag(&pool, &outcome.load.shows).await?;
+    let lag = expiry_lag(&pool, &outcome.load.shows).await?;
     Ok(Verified {
         wrong,
         expiry_lag_p99_seconds: lag.map_or(0.0, |lag| lag.p99_seconds),

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, ensure};
 use shared::{
-    booking::reserve,
     local_postgres::LocalPostgres,
     postgres::Session,
     show::{self, Creation, MAX_SEATS, NewShow},
@@ -10,6 +9,9 @@ use shared::{
 use tokio::process::Command;
 
 use crate::stage::DATABASE;
+
+/// Script for `pgbench`: the statements of a batch of 100 requests for one show.
+const BATCH_OF_100: &str = include_str!("reserve.pgbench.sql");
 
 /// Returns the bookings of one show per second.
 pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Result<f64> {
@@ -23,7 +25,7 @@ pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Res
     database.pool.close().await;
 
     let script = server.data_dir().join("reserve.pgbench.sql");
-    std::fs::write(&script, reserve::PGBENCH_BATCH_OF_100)?;
+    std::fs::write(&script, BATCH_OF_100)?;
     let output = Command::new(server.program("pgbench"))
         .args([
             "--no-vacuum",

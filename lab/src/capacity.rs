@@ -1,4 +1,4 @@
-//! The command `ticketing capacity`: measures costs and calculates what a sale needs.
+//! The command `ticketing-lab capacity`: measures costs and calculates what a sale needs.
 
 mod cost;
 mod plan;

@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use shared::{local_postgres::LocalPostgres, process};
+use shared::local_postgres::LocalPostgres;
 use sqlx::PgPool;
 use tokio::time::sleep;
 
 use crate::{
     bench::median,
+    processor_time::processor_seconds,
     program::Program,
     stage::{self, DATABASE, Stage},
     stress::{self, Mode, verify},
@@ -190,7 +191,7 @@ impl Reading {
             Some(program) => Ok(program.processor_seconds().context(UNKNOWN)? * 1e6),
             None => anyhow::Ok(0.0),
         };
-        let database = process::processor_seconds(server.process_id()?).context(UNKNOWN)?;
+        let database = processor_seconds(server.process_id()?).context(UNKNOWN)?;
         Ok(Self(Cost {
             api_micros: micros(api)?,
             worker_micros: micros(worker)?,

@@ -1,4 +1,4 @@
-//! The command `ticketing stress`: puts load on a server and verifies the result.
+//! The command `ticketing-lab stress`: puts load on a server and verifies the result.
 
 mod clients;
 pub(crate) mod http;

@@ -7,15 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
-use shared::{
-    booking::expire::{self, Lag},
-    local_postgres::LocalPostgres,
-    show,
-};
+use shared::{local_postgres::LocalPostgres, show};
 use tokio::time::{Instant, sleep};
 
 use super::watch::Admin;
 use crate::{
+    expiry_lag::{Lag, expiry_lag},
     stage::{self, DATABASE, Stage},
     stress::{self, Mode},
 };
@@ -130,7 +127,7 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
     let database = server.connect(DATABASE).await?;
     let shows = show::list(&database, 0, 1).await?;
     let show_ids: Vec<i64> = shows.iter().map(|show| show.id).collect();
-    let lag = expire::lag(&database.pool, &show_ids)
+    let lag = expiry_lag(&database.pool, &show_ids)
         .await?
         .context("no hold expired")?;
     database.pool.close().await;

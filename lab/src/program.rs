@@ -14,11 +14,12 @@ use nix::{
     unistd::Pid,
 };
 use serde::Deserialize;
-use shared::process;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
 };
+
+use crate::processor_time::processor_seconds;
 
 /// A running program; killed when this is dropped.
 pub(crate) struct Program {
@@ -93,7 +94,7 @@ impl Program {
 
     /// How much processor time it has had, in seconds; none where the system does not tell.
     pub(crate) fn processor_seconds(&self) -> Option<f64> {
-        process::processor_seconds(i32::try_from(self.process.id()?).ok()?)
+        processor_seconds(i32::try_from(self.process.id()?).ok()?)
     }
 
     /// The most memory that it ever had, in MB; none where the system does not tell.

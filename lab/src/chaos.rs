@@ -1,4 +1,4 @@
-//! The command `ticketing chaos`: injects faults under load and verifies the result.
+//! The command `ticketing-lab chaos`: injects faults under load and verifies the result.
 
 mod fault;
 mod system;
@@ -21,6 +21,7 @@ use self::{
     system::System,
 };
 use crate::{
+    expiry_lag::expiry_lag,
     stress::{self, Mode, Outcome, verify},
     work_dir::WorkDir,
 };
@@ -113,7 +114,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if !summary.wrong.is_empty() {
         bail!(
             "round {} failed: {}; its logs are in {}. To repeat it:\n  \
-             ticketing chaos --rounds 1 --seed {}",
+             ticketing-lab chaos --rounds 1 --seed {}",
             summary.rounds,
             summary.wrong.join("; "),
             dir.display(),
@@ -234,7 +235,7 @@ async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> 
     for invariant in audit.invariants.iter().filter(|found| found.broken > 0) {
         wrong.push(format!("{}: {:?}", invariant.name, invariant.examples));
     }
-    let latest_seconds = expire::lag(&database.pool, &outcome.load.shows)
+    let latest_seconds = expiry_lag(&database.pool, &outcome.load.shows)
         .await?
         .map_or(0.0, |lag| lag.longest_seconds);
     if latest_seconds > LATE_LIMIT.as_secs_f64() {

@@ -1,4 +1,4 @@
-//! `ticketing bench`
+//! `ticketing-lab bench`
 
 mod chart;
 mod database_limit;

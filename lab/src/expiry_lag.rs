@@ -1,0 +1,40 @@
+//! Lag of expiry: how late holds failed.
+
+use serde::Serialize;
+use sqlx::PgPool;
+
+/// Expiry lag: how long after their deadlines holds failed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Lag {
+    /// Median, in seconds.
+    pub(crate) median_seconds: f64,
+    /// 99th percentile, in seconds.
+    pub(crate) p99_seconds: f64,
+    /// Maximum, in seconds.
+    pub(crate) longest_seconds: f64,
+}
+
+/// Returns the expiry lag of all holds of these shows that ever failed; `None` if none did.
+///
+/// It reads all bookings of these shows.
+pub(crate) async fn expiry_lag(pool: &PgPool, show_ids: &[i64]) -> sqlx::Result<Option<Lag>> {
+    let row = sqlx::query!(
+        "SELECT percentile_cont(0.5)  WITHIN GROUP (ORDER BY late) AS median,
+                percentile_cont(0.99) WITHIN GROUP (ORDER BY late) AS p99,
+                max(late) AS longest
+         FROM (SELECT extract(epoch FROM resolved_at - expires_at)::float8 AS late
+               FROM bookings WHERE show_id = ANY($1) AND status = 'FAILED') AS failed",
+        show_ids,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(match (row.median, row.p99, row.longest) {
+        (Some(median_seconds), Some(p99_seconds), Some(longest_seconds)) => Some(Lag {
+            median_seconds,
+            p99_seconds,
+            longest_seconds,
+        }),
+        _ => None,
+    })
+}
