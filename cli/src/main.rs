@@ -1,6 +1,7 @@
 //! The command `ticketing`.
 
 mod audit;
+mod configuration;
 mod health;
 mod key;
 mod migrate;
@@ -27,6 +28,8 @@ enum Command {
     Audit(audit::Args),
     Health(health::Args),
     Key(key::Args),
+    /// Print all settings, as docs/configuration.md has them
+    Configuration,
     /// Print the API's description, as each api serves it at `/openapi.json`
     Openapi,
 }
@@ -47,6 +50,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Audit(args) => audit::run(args).await,
         Command::Health(args) => health::run(&args),
         Command::Key(args) => key::run(args).await,
+        Command::Configuration => {
+            configuration::run();
+            Ok(())
+        }
         Command::Openapi => {
             println!("{:#}", api::openapi::document());
             Ok(())
