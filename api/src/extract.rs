@@ -58,7 +58,7 @@ impl ListPermit {
         let sender = parts.extensions.get::<Sender>();
         let sender = sender.ok_or(Problem::KeyRequired)?;
         let permit = lists
-            .try_acquire(sender.caller)
+            .try_acquire(sender.caller, usize::MAX)
             .ok_or(Problem::Overloaded)?;
         Ok(Self {
             _permit: permit,

@@ -45,16 +45,19 @@ impl FairSemaphore {
 
     /// Acquires a permit, which is returned when it is dropped.
     ///
-    /// Returns none if this caller already holds as many permits as are free.
+    /// Returns none if this caller already holds `own_max` permits, or as many as are free.
     #[must_use]
-    pub fn try_acquire(self: &Arc<Self>, caller: CallerId) -> Option<Permit> {
+    pub fn try_acquire(self: &Arc<Self>, caller: CallerId, own_max: usize) -> Option<Permit> {
         let mut held = self.lock();
         let free = self.max - held.total;
-        let own = held.by_caller.get(&caller).copied().unwrap_or_default();
-        if own >= free {
+        let own = held.by_caller.entry(caller).or_default();
+        if *own >= free.min(own_max) {
+            if *own == 0 {
+                held.by_caller.remove(&caller);
+            }
             return None;
         }
-        held.by_caller.insert(caller, own + 1);
+        *own += 1;
         held.total += 1;
         Some(Permit {
             semaphore: self.clone(),
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     fn acquire_all(semaphore: &Arc<FairSemaphore>, caller: CallerId) -> Vec<Permit> {
-        std::iter::from_fn(|| semaphore.try_acquire(caller)).collect()
+        std::iter::from_fn(|| semaphore.try_acquire(caller, usize::MAX)).collect()
     }
 
     #[test]
@@ -104,15 +107,23 @@ mod tests {
             assert_eq!(permits.len(), expected, "caller {id}");
             all.push(permits);
         }
-        assert!(semaphore.try_acquire(CallerId::Key(8)).is_none());
+        assert!(
+            semaphore
+                .try_acquire(CallerId::Key(8), usize::MAX)
+                .is_none()
+        );
         all.remove(0);
-        assert!(semaphore.try_acquire(CallerId::Key(8)).is_some());
+        assert!(
+            semaphore
+                .try_acquire(CallerId::Key(8), usize::MAX)
+                .is_some()
+        );
     }
 
     #[test]
     fn a_dropped_permit_leaves_no_trace_of_its_caller() {
         let semaphore = FairSemaphore::new(2);
-        let permit = semaphore.try_acquire(CallerId::Network([127, 0, 0, 1].into()));
+        let permit = semaphore.try_acquire(CallerId::Network([127, 0, 0, 1].into()), 1);
         assert!(permit.is_some());
         drop(permit);
         let held = semaphore.lock();
@@ -120,11 +131,22 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_gets_no_more_than_its_own_maximum() {
+        let semaphore = FairSemaphore::new(10);
+        let first = semaphore.try_acquire(CallerId::Key(1), 1);
+        assert!(semaphore.try_acquire(CallerId::Key(1), 1).is_none());
+        assert!(semaphore.try_acquire(CallerId::Key(2), 1).is_some());
+        assert!(semaphore.try_acquire(CallerId::Key(3), 0).is_none());
+        drop(first);
+        assert!(semaphore.lock().by_caller.is_empty());
+    }
+
+    #[test]
     fn a_single_permit_can_be_acquired() {
         let semaphore = FairSemaphore::new(1);
-        let permit = semaphore.try_acquire(CallerId::Key(1));
+        let permit = semaphore.try_acquire(CallerId::Key(1), 1);
         assert!(permit.is_some());
-        assert!(semaphore.try_acquire(CallerId::Key(1)).is_none());
-        assert!(semaphore.try_acquire(CallerId::Key(2)).is_none());
+        assert!(semaphore.try_acquire(CallerId::Key(1), 1).is_none());
+        assert!(semaphore.try_acquire(CallerId::Key(2), 1).is_none());
     }
 }

@@ -42,6 +42,9 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// The longest that a request may take, the arrival of its body included. A statement takes 10 s at most.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
+/// Requests in flight that every caller may have, however low its rate is.
+const IN_FLIGHT_MIN: NonZeroU32 = NonZeroU32::new(100).unwrap();
+
 /// Delay of the answer to a caller who exceeds its rate. Without it, a caller who does not care would keep a processor busy with
 /// nothing but refusals, and others would notice.
 const REFUSAL_DELAY: Duration = Duration::from_millis(250);
@@ -197,9 +200,10 @@ impl Guard {
         }
         let identity = self.access.identify(peer, request.headers());
         let (caller, allowance) = self.count(&identity, peer, &request);
+        let own_max = allowance.as_ref().map_or(usize::MAX, in_flight_max);
         let mut response = if allowance.as_ref().is_some_and(Allowance::is_exceeded) {
             (self.refuse)(Refused::TooManyRequests)
-        } else if let Some(_permit) = self.in_flight.try_acquire(caller) {
+        } else if let Some(_permit) = self.in_flight.try_acquire(caller, own_max) {
             request.extensions_mut().insert(Sender {
                 identity,
                 caller,
@@ -257,6 +261,13 @@ impl Guard {
         tracing::debug!(status, elapsed = ?began.elapsed(), "answered");
         response
     }
+}
+
+/// Maximum number of requests in flight of a caller with a rate limit: a second's worth, since no request of good faith takes
+/// longer. With more, a caller could hold them back, and then have them all run at once.
+fn in_flight_max(allowance: &Allowance) -> usize {
+    let per_second = allowance.per_second.max(IN_FLIGHT_MIN);
+    usize::try_from(per_second.get()).unwrap_or(usize::MAX)
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

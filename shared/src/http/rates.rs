@@ -1,4 +1,4 @@
-//! How many requests a second each caller may send.
+//! Rate limits of callers, in requests per second.
 
 use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::time::interval;
 type Clock = MonotonicClock;
 type Told = StateInformationMiddleware;
 
-/// So many requests a second, up to a second's worth of them at once.
+/// A rate limit. A second's worth of requests may come at once.
 #[derive(Debug)]
 pub struct RateLimit {
     limiter: RateLimiter<NotKeyed, InMemoryState, Clock, Told>,
@@ -32,14 +32,14 @@ impl RateLimit {
         }
     }
 
-    /// Counts a request as so many, but never as more than a second's worth.
+    /// Counts a request as `price` requests, but never as more than a second's worth.
     pub(super) fn count(&self, price: NonZeroU32) -> Allowance {
         let checked = self.limiter.check_n(price.min(self.per_second));
-        Allowance::new(&self.policy, checked)
+        Allowance::new(&self.policy, self.per_second, checked)
     }
 }
 
-/// The rate of each client that has no key.
+/// The rate limits of clients without a key.
 #[derive(Debug)]
 pub struct Rates {
     limiter: RateLimiter<IpAddr, DashMapStateStore<IpAddr>, Clock, Told>,
@@ -54,7 +54,7 @@ fn policy(per_second: NonZeroU32) -> HeaderValue {
 }
 
 impl Rates {
-    /// So many requests a second for each.
+    /// Allows each client this many requests per second.
     #[must_use]
     pub fn new(per_second: NonZeroU32) -> Self {
         let quota = Quota::per_second(per_second);
@@ -65,13 +65,14 @@ impl Rates {
         }
     }
 
-    /// Counts a request from this network as so many, but never as more than a second's worth.
+    /// Counts a request from this network as `price` requests, but never as more than a second's worth.
     pub(super) fn count(&self, network: IpAddr, price: NonZeroU32) -> Allowance {
         let price = price.min(self.per_second);
-        Allowance::new(&self.policy, self.limiter.check_key_n(&network, price))
+        let checked = self.limiter.check_key_n(&network, price);
+        Allowance::new(&self.policy, self.per_second, checked)
     }
 
-    /// Forgets clients that have sent nothing for a while, so that memory is bounded by those of one second.
+    /// Forgets idle clients all the time, so that memory is bounded by the clients of one second.
     pub(super) async fn forget_the_idle(&self) {
         let mut ticks = interval(Duration::from_secs(1));
         loop {
@@ -82,22 +83,26 @@ impl Rates {
     }
 }
 
-/// What one more request means for its sender's rate.
+/// A caller's rate limit after one more request.
 #[derive(Debug)]
 pub(super) struct Allowance {
     policy: HeaderValue,
-    /// None when this one is already too many.
+    /// The caller's rate.
+    pub(super) per_second: NonZeroU32,
+    /// Requests left in this second; none if this request exceeds the rate.
     remaining: Option<u32>,
 }
 
 impl Allowance {
     fn new<N>(
         policy: &HeaderValue,
+        per_second: NonZeroU32,
         checked: Result<Result<StateSnapshot, N>, InsufficientCapacity>,
     ) -> Self {
         let state = checked.ok().and_then(Result::ok);
         Self {
             policy: policy.clone(),
+            per_second,
             remaining: state.map(|state| state.remaining_burst_capacity()),
         }
     }
@@ -106,7 +111,7 @@ impl Allowance {
         self.remaining.is_none()
     }
 
-    /// Tells the client: after a second without requests all of it is there again.
+    /// Adds the headers `RateLimit` and `RateLimit-Policy`. After a second without requests the whole rate is available.
     pub(super) fn write(self, headers: &mut HeaderMap) {
         let remaining = self.remaining.unwrap_or(0);
         headers.insert(HeaderName::from_static("ratelimit-policy"), self.policy);
@@ -122,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_has_so_many_requests_for_each_client() {
+    fn each_client_has_its_own_rate() {
         let rates = Rates::new(NonZeroU32::new(3).unwrap());
         let count = |network: &str| {
             let network = network.parse().unwrap();
