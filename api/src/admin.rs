@@ -11,17 +11,18 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::FromRef,
     routing::{get, post},
 };
-use shared::{
-    http::{fair_semaphore::FairSemaphore, server::Bounds},
-    postgres::Database,
-};
+use shared::{http::server::Bounds, postgres::Database};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use self::{system::System, watch::Watch};
-use crate::problem::Problem;
+use crate::{
+    config::MAX_BODY_BYTES,
+    output::{pagination::Lists, problem::Problem},
+};
 
 /// Default port of the admin listener.
 pub(crate) const USUAL_PORT: u16 = 5001;
@@ -44,7 +45,13 @@ pub(crate) struct AdminState {
     watch: Arc<Watch>,
     system: System,
     /// Permits for lists, as in the API.
-    pub(crate) lists: Arc<FairSemaphore>,
+    lists: Lists,
+}
+
+impl FromRef<Arc<AdminState>> for Lists {
+    fn from_ref(state: &Arc<AdminState>) -> Self {
+        state.lists.clone()
+    }
 }
 
 /// Returns the routes of the admin listener, and polls the system until `stop` is cancelled.
@@ -56,7 +63,7 @@ pub(crate) fn router(api_database: &Database, stop: &CancellationToken) -> Route
         api_pool: api_database.pool.clone(),
         database,
         watch,
-        lists: FairSemaphore::new(IN_FLIGHT_MAX),
+        lists: Lists::new(IN_FLIGHT_MAX),
     };
     Router::new()
         .route("/metrics", get(figures::metrics))
@@ -79,5 +86,5 @@ pub(crate) fn router(api_database: &Database, stop: &CancellationToken) -> Route
         .fallback(async || Problem::NoSuchRoute)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(Arc::new(state))
-        .layer(axum::extract::DefaultBodyLimit::max(crate::MAX_BODY_BYTES))
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
 }

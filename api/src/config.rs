@@ -30,6 +30,9 @@ pub struct Args {
     pub log: LogArgs,
 }
 
+/// Maximum length of a request body, in bytes. The longest valid body is shorter than 2 KiB.
+pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
+
 /// The most lanes: as many processors as a big database server has for them.
 pub const BATCH_LANES_MAX: u8 = 64;
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{MAX_BODY_BYTES, problem::Problem, routes};
+use crate::{config::MAX_BODY_BYTES, output::problem::Problem, routes};
 
 /// Parts of the document that do not come from the handlers.
 #[derive(OpenApi)]
@@ -358,7 +358,7 @@ mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
     use super::*;
-    use crate::AppState;
+    use crate::state::AppState;
 
     /// Returns the paths of a router from its debug output: axum exposes them nowhere else.
     fn paths(router: &Router<Arc<AppState>>) -> BTreeSet<String> {
@@ -395,7 +395,7 @@ mod tests {
             .keys()
             .cloned()
             .collect();
-        let all = paths(&crate::routes::all());
+        let all = paths(&Router::from(routes::documented()).merge(pages()));
         assert_eq!(&all - &own, described);
     }
 }

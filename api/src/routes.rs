@@ -6,14 +6,13 @@ pub(crate) mod shows;
 
 use std::sync::Arc;
 
-use axum::Router;
 use tower_http::compression::CompressionLayer;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
     routes,
 };
 
-use crate::{AppState, openapi};
+use crate::state::AppState;
 
 /// Returns the routes that the `OpenAPI` document describes: all except those that serve it.
 pub(crate) fn documented() -> OpenApiRouter<Arc<AppState>> {
@@ -40,9 +39,4 @@ pub(crate) fn paths() -> impl Iterator<Item = String> {
 /// Returns the compression middleware for lists. Other responses are too short to benefit.
 fn compression() -> CompressionLayer {
     CompressionLayer::new()
-}
-
-/// Returns the router with all routes of the API.
-pub(crate) fn all() -> Router<Arc<AppState>> {
-    Router::from(documented()).merge(openapi::pages())
 }

@@ -16,7 +16,7 @@ use axum::{
 };
 
 use super::AdminState;
-use crate::{extract::Path, problem::Problem};
+use crate::{input::url::Path, output::problem::Problem};
 
 /// Content security policy of the page: nothing from other origins, no inline scripts or styles.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -38,7 +38,7 @@ macro_rules! part {
         Part {
             name: $name,
             kind: $kind,
-            text: include_str!(concat!("page/", $directory, $name)),
+            text: include_str!(concat!("dashboard/", $directory, $name)),
         }
     };
 }
@@ -62,7 +62,7 @@ pub(super) fn pages() -> Router<Arc<AdminState>> {
     Router::new()
         .route(
             "/",
-            get(async || sent(HTML, include_str!("page/index.html"))),
+            get(async || sent(HTML, include_str!("dashboard/index.html"))),
         )
         .route("/page/{name}", get(part))
 }

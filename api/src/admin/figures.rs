@@ -15,8 +15,8 @@ use shared::metrics::{self, observe_pool};
 
 use super::{AdminState, watch::Look};
 use crate::{
-    access::{Administer, Caller},
-    problem::Problem,
+    input::caller::{Administer, Caller},
+    output::problem::Problem,
 };
 
 /// Gauges from the last poll of the database, which every api process reports alike.

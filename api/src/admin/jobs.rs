@@ -17,11 +17,14 @@ use shared::{
 
 use super::{AdminState, queues::known};
 use crate::{
-    access::{Administer, Caller},
-    extract::{Id, ListPermit, Path, Query},
-    faults::Fault,
-    page::{self, DEFAULT_LIMIT, Page},
-    problem::Problem,
+    input::{
+        caller::{Administer, Caller},
+        url::{Id, Path, Query},
+    },
+    output::{
+        pagination::{self, DEFAULT_LIMIT, ListPermit, Page},
+        problem::{Fault, Problem},
+    },
 };
 
 /// Pagination cursor of a list of jobs, as in the `Link` to the next page.
@@ -145,7 +148,7 @@ pub(super) async fn list(
     let filter = query.filter(queue);
     let after = query.after.as_ref().map(|cursor| &cursor.0);
     if after.is_some_and(|cursor| !filter.has(cursor)) {
-        return Err(page::of_another_list());
+        return Err(pagination::of_another_list());
     }
     let jobs = inspect::jobs(&state.database.pool, &filter, after, limit + 1).await?;
     Ok(Page::new(jobs, limit, "jobs", place, |last| {

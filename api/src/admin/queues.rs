@@ -12,10 +12,14 @@ use shared::queue::{
 
 use super::AdminState;
 use crate::{
-    access::{Administer, Caller},
-    extract::{ListPermit, Path, Query},
-    page::{DEFAULT_LIMIT, Page},
-    problem::Problem,
+    input::{
+        caller::{Administer, Caller},
+        url::{Path, Query},
+    },
+    output::{
+        pagination::{DEFAULT_LIMIT, ListPermit, Page},
+        problem::Problem,
+    },
 };
 
 pub(super) async fn list(

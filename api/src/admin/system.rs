@@ -23,8 +23,8 @@ use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 use super::{AdminState, watch::SHARE_OF_TIME};
 use crate::{
-    access::{Administer, Caller},
-    problem::Problem,
+    input::caller::{Administer, Caller},
+    output::problem::Problem,
 };
 
 /// Cached results of these handlers.

@@ -31,10 +31,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::AdminState;
 use crate::{
-    access::{Administer, Caller},
-    extract::Query,
+    input::{
+        caller::{Administer, Caller},
+        url::Query,
+    },
     metrics,
-    problem::Problem,
+    output::problem::Problem,
 };
 
 /// Time between two polls, if they are fast.

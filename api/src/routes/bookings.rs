@@ -9,7 +9,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use garde::Validate;
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{Deserialize, Serialize};
 use shared::{
     booking::{Booking, BookingStatus, MAX_SEATS_PER_BOOKING, Refusal, extend, query, reserve},
     postgres,
@@ -17,15 +17,23 @@ use shared::{
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    AppState,
-    access::{Caller, Permission, ReadBookings, WriteBookings},
-    etag::{IfMatch, IfNoneMatch, Tagged},
-    extract::{self, Id, IdempotencyKey, ListPermit, Query, plain_to_see},
-    page::{self, DEFAULT_LIMIT, MAX_LIMIT, Page},
-    problem::Problem,
-    replay::Replay,
-    routes::shows::time,
-    whole,
+    input::{
+        caller::{Caller, Permission, ReadBookings, WriteBookings},
+        conditions::{IfMatch, IfNoneMatch},
+        idempotency_key::IdempotencyKey,
+        integer,
+        json::Json,
+        name::plain_to_see,
+        time::optional_time,
+        url::{Id, Query},
+    },
+    output::{
+        pagination::{self, DEFAULT_LIMIT, ListPermit, MAX_LIMIT, Page},
+        problem::Problem,
+        replay::Replay,
+        tagged::Tagged,
+    },
+    state::AppState,
 };
 
 /// Request to reserve seats.
@@ -35,7 +43,7 @@ pub(crate) struct ReserveSeats {
     /// Id of the show.
     #[garde(skip)]
     #[schema(examples(7), minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
-    #[serde(deserialize_with = "whole::number")]
+    #[serde(deserialize_with = "integer::number")]
     show_id: i64,
     /// Name of the user who books, compared as written. It may contain no character that is
     /// invisible or changes how others are displayed.
@@ -50,7 +58,7 @@ pub(crate) struct ReserveSeats {
     /// Number of seats. A show may allow fewer (`maxSeatsPerBooking`).
     #[garde(range(min = 1, max = MAX_SEATS_PER_BOOKING))]
     #[schema(examples(2), minimum = 1, maximum = 1000)]
-    #[serde(deserialize_with = "whole::number")]
+    #[serde(deserialize_with = "integer::number")]
     number_of_seats: i32,
 }
 
@@ -79,7 +87,7 @@ pub(crate) async fn reserve(
     caller: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
     key: IdempotencyKey,
-    extract::Json(body): extract::Json<ReserveSeats>,
+    Json(body): Json<ReserveSeats>,
 ) -> Result<impl IntoResponse, Problem> {
     let request = reserve::Request {
         claim: key.claim(caller.owner, "POST /bookings", &body),
@@ -231,7 +239,7 @@ pub(crate) struct ExtendHold {
     /// Minimum time that the hold lasts from now on, in seconds.
     #[garde(range(min = 1, max = 86_400))]
     #[schema(examples(300), minimum = 1, maximum = 86_400)]
-    #[serde(deserialize_with = "whole::number")]
+    #[serde(deserialize_with = "integer::number")]
     seconds: i32,
 }
 
@@ -259,7 +267,7 @@ pub(crate) async fn extend(
     Id(booking_id): Id,
     Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
-    extract::Json(ExtendHold { seconds }): extract::Json<ExtendHold>,
+    Json(ExtendHold { seconds }): Json<ExtendHold>,
 ) -> Result<Tagged<ChangedBooking>, Problem> {
     let change = state.change(booking_id, show_id, only_if).await?;
     let key = change.key();
@@ -294,15 +302,7 @@ pub(crate) async fn find(
     let booking = postgres::read(|| query::find(&state.database.pool, booking_id, show_id))
         .await?
         .ok_or(Refusal::BookingNotFound { booking_id })?;
-    Ok(Tagged::from(booking).unless(&known))
-}
-
-fn optional_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<DateTime<Utc>>, D::Error> {
-    let text = String::deserialize(decoder)?;
-    let time = time(&text).ok_or_else(|| {
-        D::Error::custom("invalid time: use 2026-12-10T10:00:00Z or 2026-12-10T10:00:00%2B01:00")
-    });
-    time.map(Some)
+    Ok(Tagged::from(booking).unless(|version| known.has(version)))
 }
 
 #[derive(Debug, Serialize, Deserialize, Validate, IntoParams)]
@@ -358,7 +358,7 @@ pub(crate) struct ListBookings {
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, example = "1042", pattern = "^[0-9]{1,18}(-[0-9]{1,18})?$")]
-    after: Option<page::Cursor>,
+    after: Option<pagination::Cursor>,
 }
 
 /// List bookings
@@ -392,12 +392,12 @@ pub(crate) async fn list(
     };
     let after = query.after.map(|cursor| cursor.0);
     if after.is_some_and(|cursor| !filter.has(cursor)) {
-        return Err(page::of_another_list());
+        return Err(pagination::of_another_list());
     }
     let bookings =
         postgres::read(|| query::list(&state.database.pool, &filter, after, limit + 1)).await?;
     Ok(Page::new(bookings, limit, "/bookings", place, |last| {
-        query.after = Some(page::Cursor(filter.cursor(last)));
+        query.after = Some(pagination::Cursor(filter.cursor(last)));
         query
     }))
 }

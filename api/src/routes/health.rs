@@ -7,7 +7,7 @@ use serde::Serialize;
 use shared::postgres;
 use utoipa::ToSchema;
 
-use crate::{AppState, problem::Problem};
+use crate::{output::problem::Problem, state::AppState};
 
 /// Health of a server.
 #[derive(Serialize, ToSchema)]

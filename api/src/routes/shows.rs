@@ -7,9 +7,9 @@ use axum::{
     http::{StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Datelike, NaiveDateTime, Timelike, Utc};
+use chrono::{DateTime, Utc};
 use garde::Validate;
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{Deserialize, Serialize};
 use shared::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
     postgres::{self, Session},
@@ -20,14 +20,23 @@ use shared::{
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    AppState,
-    access::{Caller, ReadShows, WriteShows},
-    etag::{IfNoneMatch, Tagged},
-    extract::{self, Id, IdempotencyKey, ListPermit, Query, plain_to_see},
-    page::{DEFAULT_LIMIT, MAX_LIMIT, Page},
-    problem::Problem,
-    replay::Replay,
-    whole,
+    input::{
+        caller::{Caller, ReadShows, WriteShows},
+        conditions::IfNoneMatch,
+        idempotency_key::IdempotencyKey,
+        integer,
+        json::Json,
+        name::plain_to_see,
+        time::start_time,
+        url::{Id, Query},
+    },
+    output::{
+        pagination::{DEFAULT_LIMIT, ListPermit, MAX_LIMIT, Page},
+        problem::Problem,
+        replay::Replay,
+        tagged::Tagged,
+    },
+    state::AppState,
 };
 
 /// Request to create a show.
@@ -52,29 +61,29 @@ pub(crate) struct CreateShow {
     /// Total number of seats.
     #[garde(range(min = 1, max = MAX_SEATS))]
     #[schema(examples(40), minimum = 1, maximum = 1_000_000)]
-    #[serde(deserialize_with = "whole::number")]
+    #[serde(deserialize_with = "integer::number")]
     seats: i32,
     /// How long a booking holds its seats unconfirmed, in seconds; default 120.
     #[garde(range(min = 10, max = 86_400))]
-    #[serde(default = "default_hold_seconds", deserialize_with = "whole::number")]
+    #[serde(default = "default_hold_seconds", deserialize_with = "integer::number")]
     #[schema(examples(120), minimum = 10, maximum = 86_400)]
     hold_seconds: i32,
     /// Maximum total duration of a hold, including extensions, in seconds; at least `holdSeconds`.
     /// Default: 900, or `holdSeconds` if that is more.
     #[garde(inner(range(max = 86_400), custom(at_least(self.hold_seconds))))]
     #[schema(examples(900), minimum = 10, maximum = 86_400)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integer::optional")]
     max_hold_seconds: Option<i32>,
     /// Maximum number of seats of one booking; default 1000.
     #[garde(inner(range(min = 1, max = MAX_SEATS_PER_BOOKING)))]
     #[schema(examples(10), minimum = 1, maximum = 1000)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integer::optional")]
     max_seats_per_booking: Option<i32>,
     /// Maximum number of seats, held or confirmed, that one user name can have at the same time; no
     /// limit by default.
     #[garde(inner(range(min = 1, max = MAX_SEATS)))]
     #[schema(examples(20), minimum = 1, maximum = 1_000_000)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integer::optional")]
     max_seats_per_user: Option<i32>,
 }
 
@@ -91,22 +100,6 @@ fn at_least(hold_seconds: i32) -> impl FnOnce(&i32, &()) -> garde::Result {
 
 fn default_hold_seconds() -> i32 {
     DEFAULT_HOLD_SECONDS
-}
-
-fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D::Error> {
-    time(&String::deserialize(decoder)?).ok_or_else(|| {
-        D::Error::custom("invalid time: use 2025-12-10 10:00:00 (UTC) or 2025-12-10T10:00:00+01:00")
-    })
-}
-
-/// Parses a time: RFC 3339, or `2025-12-10 10:00:00` for UTC.
-pub(crate) fn time(text: &str) -> Option<DateTime<Utc>> {
-    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S")
-        .map(|naive| naive.and_utc())
-        .or_else(|_| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()))
-        .ok()
-        // A leap second would be printed as the next day, and so perhaps as the year 10000.
-        .filter(|time| (1..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000)
 }
 
 /// Create a show
@@ -132,7 +125,7 @@ pub(crate) async fn create(
     caller: Caller<WriteShows>,
     State(state): State<Arc<AppState>>,
     key: IdempotencyKey,
-    extract::Json(body): extract::Json<CreateShow>,
+    Json(body): Json<CreateShow>,
 ) -> Result<impl IntoResponse, Problem> {
     let creation = Creation {
         claim: key.claim(caller.owner, "POST /shows", &body),
@@ -179,7 +172,7 @@ pub(crate) async fn find(
     let show = postgres::read(|| show::find(&state.database.pool, show_id))
         .await?
         .ok_or(Refusal::ShowNotFound { show_id })?;
-    Ok(Tagged::from(show).unless(&known))
+    Ok(Tagged::from(show).unless(|version| known.has(version)))
 }
 
 #[derive(Debug, Serialize, Deserialize, Validate, IntoParams)]

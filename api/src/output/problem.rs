@@ -22,7 +22,7 @@ use shared::{
     telemetry::chain,
 };
 
-use crate::{MAX_BODY_BYTES, faults::Fault, group_commit::Unanswered, metrics::REFUSALS};
+use crate::{config::MAX_BODY_BYTES, group_commit::Unanswered, metrics::REFUSALS};
 
 /// Range of `Retry-After` of a 503, in seconds: a restart of the database takes about this long.
 const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
@@ -150,6 +150,15 @@ impl From<Refused> for Problem {
             Refused::Panicked(message) => Self::Panicked(message),
         }
     }
+}
+
+/// Validation error of one value.
+#[derive(Debug, Serialize)]
+pub(crate) struct Fault {
+    /// Location in the body (JSON pointer) or in the query (parameter name).
+    pub(crate) pointer: String,
+    /// Description of the error.
+    pub(crate) detail: String,
 }
 
 /// Status, type and title of a problem.

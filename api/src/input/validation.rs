@@ -2,28 +2,22 @@
 //!
 //! garde's rules beside the fields decide whether a request is valid, and which values are out of
 //! bounds. serde stops at the first value that it cannot decode; the other errors are then found
-//! with the schema in the `OpenAPI` document.
+//! with the schema of the body.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, PoisonError, RwLock},
+};
 
 use garde::Validate;
 use heck::ToLowerCamelCase;
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
-use serde::Serialize;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 use utoipa::ToSchema;
 
-use crate::{extract::NOT_PLAIN, openapi, problem::Problem, routes::shows};
-
-/// Validation error of one value.
-#[derive(Debug, Serialize)]
-pub(crate) struct Fault {
-    /// Location in the body (JSON pointer) or in the query (parameter name).
-    pub(crate) pointer: String,
-    /// Description of the error.
-    pub(crate) detail: String,
-}
+use super::{name::NOT_PLAIN, time::time};
+use crate::output::problem::{Fault, Problem};
 
 /// Checks the bounds of all values of a decoded request, and reports each value out of bounds.
 ///
@@ -47,9 +41,8 @@ pub(crate) fn of_unreadable<T: ToSchema>(body: &str, first: Fault) -> Problem {
         Ok(value) => value,
         Err(error) => return malformed(&error),
     };
-    let mut faults: Vec<Fault> = SCHEMAS
-        .get(T::name().as_ref())
-        .into_iter()
+    let mut faults: Vec<Fault> = validator::<T>()
+        .iter()
         .flat_map(|schema| schema.iter_errors(&value))
         .flat_map(|error| faults(&error))
         .collect();
@@ -113,23 +106,28 @@ pub(crate) fn malformed(error: &serde_json::Error) -> Problem {
     Problem::Malformed(format!("The body is not valid JSON: {error}."))
 }
 
-/// Validators of the schemas of all request bodies, by name.
-static SCHEMAS: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
-    let mut document = openapi::document();
-    let schemas = document["components"]["schemas"].take();
-    let schemas = schemas.as_object().into_iter().flatten();
-    schemas
-        .filter_map(|(name, schema)| {
-            // Skips schemas that reference others: those of some responses, but of no request.
-            let validator = jsonschema::options()
-                .should_validate_formats(true)
-                .with_format("date-time", |text: &str| shows::time(text).is_some())
-                .build(schema)
-                .ok()?;
-            Some((name.clone(), validator))
-        })
-        .collect()
-});
+/// Returns the validator of a body's schema.
+fn validator<T: ToSchema>() -> Option<Arc<Validator>> {
+    /// Validators by the names of their schemas.
+    static COMPILED: LazyLock<RwLock<HashMap<String, Arc<Validator>>>> =
+        LazyLock::new(RwLock::default);
+    let name = T::name();
+    let compiled = COMPILED.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(validator) = compiled.get(name.as_ref()) {
+        return Some(validator.clone());
+    }
+    drop(compiled);
+    let schema = serde_json::to_value(T::schema()).ok()?;
+    let validator = jsonschema::options()
+        .should_validate_formats(true)
+        .with_format("date-time", |text: &str| time(text).is_some())
+        .build(&schema)
+        .ok()?;
+    let validator = Arc::new(validator);
+    let mut compiled = COMPILED.write().unwrap_or_else(PoisonError::into_inner);
+    compiled.insert(name.into_owned(), validator.clone());
+    Some(validator)
+}
 
 /// Converts an error of the schema: an error about several fields becomes a fault of each.
 fn faults(error: &ValidationError<'_>) -> Vec<Fault> {

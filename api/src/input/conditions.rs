@@ -1,77 +1,15 @@
-//! Entity tags and conditional requests (RFC 9110, section 13).
-//!
-//! With `If-None-Match`, a client gets a resource only if it has changed; with `If-Match`, the
-//! client changes it only if it has not.
+//! Extractors for the headers `If-Match` and `If-None-Match` (RFC 9110, section 13).
 
 use axum::{
-    Json,
     extract::FromRequestParts,
     http::{
-        HeaderMap, HeaderName, StatusCode,
-        header::{ETAG, IF_MATCH, IF_NONE_MATCH},
+        HeaderMap, HeaderName,
+        header::{IF_MATCH, IF_NONE_MATCH},
         request::Parts,
     },
-    response::{IntoResponse, Response},
 };
-use serde::Serialize;
-use shared::{booking::Booking, show::Show};
 
-use crate::problem::Problem;
-
-/// A resource with its entity tag.
-pub(crate) struct Tagged<T> {
-    version: String,
-    thing: T,
-}
-
-impl From<Booking> for Tagged<Booking> {
-    fn from(thing: Booking) -> Self {
-        Self {
-            version: thing.version(),
-            thing,
-        }
-    }
-}
-
-impl From<Show> for Tagged<Show> {
-    fn from(thing: Show) -> Self {
-        Self {
-            version: thing.version(),
-            thing,
-        }
-    }
-}
-
-impl<T> Tagged<T> {
-    /// Tags a representation of a resource with the resource's version.
-    pub(crate) fn new(version: String, thing: T) -> Self {
-        Self { version, thing }
-    }
-}
-
-impl<T: Serialize> Tagged<T> {
-    /// Returns the resource, or 304 without a body if the client already has this version.
-    pub(crate) fn unless(self, known: &IfNoneMatch) -> Response {
-        if known
-            .0
-            .as_ref()
-            .is_some_and(|tags| tags.have(&self.version))
-        {
-            return (StatusCode::NOT_MODIFIED, self.etag()).into_response();
-        }
-        self.into_response()
-    }
-
-    fn etag(&self) -> [(HeaderName, String); 1] {
-        [(ETAG, format!("\"{}\"", self.version))]
-    }
-}
-
-impl<T: Serialize> IntoResponse for Tagged<T> {
-    fn into_response(self) -> Response {
-        (self.etag(), Json(self.thing)).into_response()
-    }
-}
+use crate::output::problem::Problem;
 
 /// Entity tags in a request header.
 #[derive(Debug, PartialEq)]
@@ -108,6 +46,13 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 
 /// Versions that the client already has.
 pub(crate) struct IfNoneMatch(Option<Tags>);
+
+impl IfNoneMatch {
+    /// Returns whether the client has this version.
+    pub(crate) fn has(&self, version: &str) -> bool {
+        self.0.as_ref().is_some_and(|tags| tags.have(version))
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
     type Rejection = Problem;

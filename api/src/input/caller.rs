@@ -8,7 +8,7 @@ use shared::{
     http::{access::Identity, guard::Sender},
 };
 
-use crate::problem::Problem;
+use crate::output::problem::Problem;
 
 /// Owner of the idempotency keys of requests without an API key.
 const ANYONE: i64 = 0;

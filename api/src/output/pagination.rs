@@ -3,25 +3,35 @@
 use std::{
     num::NonZeroU32,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     body::{Body, Bytes},
+    extract::{FromRef, FromRequestParts},
     http::{
         HeaderValue, Method, Uri,
         header::{CONTENT_TYPE, LINK},
+        request::Parts,
     },
     response::{IntoResponse, Response},
 };
 use chrono::DateTime;
 use hyper::body::{Frame, SizeHint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use shared::booking::query;
+use shared::{
+    booking::query,
+    http::{
+        BusyGuard,
+        fair_semaphore::{FairSemaphore, Permit},
+        guard::Sender,
+    },
+};
 use tokio::time::Instant;
 
-use crate::{extract::ListPermit, faults::Fault, problem::Problem};
+use super::problem::{Fault, Problem};
 
 /// The default length of a page.
 pub(crate) const DEFAULT_LIMIT: i64 = 100;
@@ -96,6 +106,44 @@ pub(crate) fn of_another_list() -> Problem {
         detail: "it is a place in another list; take it from the header Link, and keep the filters"
             .to_owned(),
     })
+}
+
+/// Permits for lists in flight. Their responses are long, and a client may read them slowly.
+#[derive(Clone)]
+pub(crate) struct Lists(Arc<FairSemaphore>);
+
+impl Lists {
+    /// Creates this many permits.
+    pub(crate) fn new(max: usize) -> Self {
+        Self(FairSemaphore::new(max))
+    }
+}
+
+/// A permit for a list, held until the client has read it.
+pub(crate) struct ListPermit {
+    _permit: Permit,
+    _busy: Option<BusyGuard>,
+}
+
+impl<S> FromRequestParts<S> for ListPermit
+where
+    S: Send + Sync,
+    Lists: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Lists(lists) = Lists::from_ref(state);
+        let sender = parts.extensions.get::<Sender>();
+        let sender = sender.ok_or(Problem::KeyRequired)?;
+        let permit = lists
+            .try_acquire(sender.caller, usize::MAX)
+            .ok_or(Problem::Overloaded)?;
+        Ok(Self {
+            _permit: permit,
+            _busy: sender.connection.busy(),
+        })
+    }
 }
 
 /// A page of a list.

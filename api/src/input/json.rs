@@ -12,10 +12,10 @@ use garde::Validate;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
+use super::validation::{self, validate};
 use crate::{
-    MAX_BODY_BYTES,
-    faults::{self, Fault, validate},
-    problem::Problem,
+    config::MAX_BODY_BYTES,
+    output::problem::{Fault, Problem},
 };
 
 /// A decoded and validated JSON body.
@@ -49,7 +49,7 @@ where
                 pointer: String::new(),
                 detail: "value is not of type \"object\"".to_owned(),
             };
-            return Err(faults::of_unreadable::<T>(body, first));
+            return Err(validation::of_unreadable::<T>(body, first));
         }
         let value: T = decode(body)?;
         validate(&value, "/")?;
@@ -103,11 +103,13 @@ fn decode<T: DeserializeOwned + ToSchema>(body: &str) -> Result<T, Problem> {
     let mut decoder = serde_json::Deserializer::from_str(body);
     let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
         if error.inner().is_data() {
-            faults::of_unreadable::<T>(body, faults::of_member(&error))
+            validation::of_unreadable::<T>(body, validation::of_member(&error))
         } else {
-            faults::malformed(error.inner())
+            validation::malformed(error.inner())
         }
     })?;
-    decoder.end().map_err(|error| faults::malformed(&error))?;
+    decoder
+        .end()
+        .map_err(|error| validation::malformed(&error))?;
     Ok(value)
 }

@@ -1,0 +1,141 @@
+//! Middleware of both listeners: who may call, how often, and with what routes.
+
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    response::{IntoResponse, Response},
+};
+use shared::{
+    api_key::Scope,
+    http::{
+        access::{Access, Door},
+        counted::Routes,
+        fair_semaphore::FairSemaphore,
+        guard::{Guard, Refused},
+        origin::Origins,
+        rates::Rates,
+    },
+    postgres::Database,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin,
+    capacity::Capacity,
+    config::{Config, MAX_BODY_BYTES},
+    cors,
+    group_commit::Lanes,
+    openapi,
+    output::{pagination, problem::Problem},
+    routes,
+    state::AppState,
+};
+
+fn router(state: AppState) -> Router {
+    Router::from(routes::documented())
+        .merge(openapi::pages())
+        .fallback(async || Problem::NoSuchRoute)
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .with_state(Arc::new(state))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}
+
+/// Returns the middleware of the API.
+///
+/// # Errors
+///
+/// Fails if API keys are required and there is none or they cannot be read.
+pub(crate) async fn api(
+    database: &Database,
+    lanes: &Lanes,
+    config: &Config,
+    capacity: &Capacity,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Guard>> {
+    let door = Door {
+        name: "API",
+        address: config.listen,
+        asks_this_machine: config.callers.require_keys,
+        is_open: config.insecure,
+        scope: None,
+        can_wait_for_keys: false,
+        example: "ticketing key create --name box-office --scope shows:read,bookings:write",
+    };
+    let rate = config.callers.rate(config.listen);
+    let access = Access::start(&database.pool, &door, rate, stop).await?;
+    let is_open = matches!(access, Access::Open);
+    let guard = Arc::new(Guard {
+        routes: router(AppState::new(database.clone(), lanes, capacity.lists, stop)),
+        access,
+        rates: rate.map(Rates::new),
+        price: pagination::price,
+        in_flight: FairSemaphore::new(capacity.in_flight),
+        proxies: config.callers.proxies(),
+        origins: Origins {
+            checks_host: is_open,
+            hosts: config.callers.allowed_hosts.clone(),
+            checks_page: is_open,
+            pages: config.cors_origins.clone(),
+        },
+        trusts_traces: config.callers.trust_traceparent,
+        counted: Routes::new(routes::paths()),
+        cors: cors::layer(&config.cors_origins),
+        public: &["/shows", "/docs", "/openapi.json", "/health/"],
+        refuse,
+    });
+    guard.forget_the_idle(stop);
+    Ok(guard)
+}
+
+fn refuse(refused: Refused) -> Response {
+    Problem::from(refused).into_response()
+}
+
+/// Returns the middleware of the admin listener.
+///
+/// # Errors
+///
+/// Fails if API keys are required and there is none or they cannot be read.
+pub(crate) async fn admin(
+    address: SocketAddr,
+    database: &Database,
+    config: &Config,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Guard>> {
+    let door = Door {
+        name: "admin listener",
+        address,
+        asks_this_machine: config.callers.require_keys,
+        // `--insecure` never opens the admin listener.
+        is_open: false,
+        scope: Some(Scope::Admin),
+        can_wait_for_keys: false,
+        example: "ticketing key create --name operations --scope admin",
+    };
+    let rate = config.callers.rate(config.listen);
+    let access = Access::start(&database.pool, &door, rate, stop).await?;
+    let is_open = matches!(access, Access::Open);
+    let guard = Arc::new(Guard {
+        routes: admin::router(database, stop),
+        access,
+        rates: rate.map(Rates::new),
+        price: |_, _| NonZeroU32::MIN,
+        in_flight: FairSemaphore::new(admin::IN_FLIGHT_MAX),
+        proxies: config.callers.proxies(),
+        origins: Origins {
+            checks_host: is_open,
+            hosts: config.callers.allowed_hosts.clone(),
+            checks_page: true,
+            pages: Vec::new(),
+        },
+        trusts_traces: config.callers.trust_traceparent,
+        counted: Routes::new([]),
+        cors: None,
+        public: &[],
+        refuse,
+    });
+    guard.forget_the_idle(stop);
+    Ok(guard)
+}

@@ -1,0 +1,38 @@
+//! Validation of names that people see.
+
+/// Validates that a name is displayed as it is written, wherever it appears.
+///
+/// It may contain no control character (such as NUL, which the database cannot store), no invisible
+/// character, and none that changes the direction of others. The joiners U+200C and U+200D, which
+/// some scripts and emoji need, may follow only a character that is neither ASCII nor a joiner.
+///
+/// The patterns in the `OpenAPI` document are equivalent.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "garde's signature")]
+pub(crate) fn plain_to_see(text: &str, &(): &()) -> garde::Result {
+    let mut before = ' ';
+    for character in text.chars() {
+        let is_plain = match character {
+            '\u{200c}' | '\u{200d}' => !matches!(before, '\0'..='\x7f' | '\u{200c}' | '\u{200d}'),
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' => false,
+            _ => !character.is_control(),
+        };
+        if !is_plain {
+            return Err(garde::Error::new(NOT_PLAIN));
+        }
+        before = character;
+    }
+    Ok(())
+}
+
+/// Error of a name that is not [`plain_to_see`].
+pub(crate) const NOT_PLAIN: &str =
+    "contains a character that is invisible or changes how others are displayed";

@@ -1,0 +1,32 @@
+//! Deserialization of times.
+
+use chrono::{DateTime, Datelike, NaiveDateTime, Timelike, Utc};
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// Parses a time: RFC 3339, or `2025-12-10 10:00:00` for UTC.
+pub(crate) fn time(text: &str) -> Option<DateTime<Utc>> {
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S")
+        .map(|naive| naive.and_utc())
+        .or_else(|_| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()))
+        .ok()
+        // A leap second would be printed as the next day, and so perhaps as the year 10000.
+        .filter(|time| (1..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000)
+}
+
+/// For serde: a time in a body.
+pub(crate) fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTime<Utc>, D::Error> {
+    time(&String::deserialize(decoder)?).ok_or_else(|| {
+        D::Error::custom("invalid time: use 2025-12-10 10:00:00 (UTC) or 2025-12-10T10:00:00+01:00")
+    })
+}
+
+/// For serde: a time in a query, which may be absent.
+pub(crate) fn optional_time<'de, D: Deserializer<'de>>(
+    decoder: D,
+) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let text = String::deserialize(decoder)?;
+    let time = time(&text).ok_or_else(|| {
+        D::Error::custom("invalid time: use 2026-12-10T10:00:00Z or 2026-12-10T10:00:00%2B01:00")
+    });
+    time.map(Some)
+}

@@ -1,0 +1,60 @@
+//! Resources with an entity tag (RFC 9110, section 8.8.3).
+
+use axum::{
+    Json,
+    http::{HeaderName, StatusCode, header::ETAG},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use shared::{booking::Booking, show::Show};
+
+/// A resource with its entity tag.
+pub(crate) struct Tagged<T> {
+    version: String,
+    thing: T,
+}
+
+impl From<Booking> for Tagged<Booking> {
+    fn from(thing: Booking) -> Self {
+        Self {
+            version: thing.version(),
+            thing,
+        }
+    }
+}
+
+impl From<Show> for Tagged<Show> {
+    fn from(thing: Show) -> Self {
+        Self {
+            version: thing.version(),
+            thing,
+        }
+    }
+}
+
+impl<T> Tagged<T> {
+    /// Tags a representation of a resource with the resource's version.
+    pub(crate) fn new(version: String, thing: T) -> Self {
+        Self { version, thing }
+    }
+}
+
+impl<T: Serialize> Tagged<T> {
+    /// Returns the resource, or 304 without a body if the client `has` this version.
+    pub(crate) fn unless(self, has: impl FnOnce(&str) -> bool) -> Response {
+        if has(&self.version) {
+            return (StatusCode::NOT_MODIFIED, self.etag()).into_response();
+        }
+        self.into_response()
+    }
+
+    fn etag(&self) -> [(HeaderName, String); 1] {
+        [(ETAG, format!("\"{}\"", self.version))]
+    }
+}
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        (self.etag(), Json(self.thing)).into_response()
+    }
+}

@@ -1,0 +1,88 @@
+//! State that all handlers of the API share.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use shared::{
+    booking::{Booking, Change, Refusal, extend, reserve},
+    postgres::{Database, Engine},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    group_commit::{
+        GroupCommit, Lanes, Sharing,
+        kinds::{CANCEL, CONFIRM, EXTEND, LOCATE, RESERVE},
+    },
+    output::{pagination::Lists, problem::Problem},
+};
+
+type Answer = Result<Booking, Refusal>;
+
+/// State of the API.
+pub(crate) struct AppState {
+    pub(crate) database: Database,
+    pub(crate) reserve: GroupCommit<reserve::Request, reserve::Answer>,
+    pub(crate) confirm: GroupCommit<Change, Answer>,
+    pub(crate) cancel: GroupCommit<Change, Answer>,
+    pub(crate) extend: GroupCommit<extend::Request, Answer>,
+    /// Finds the show of a booking, on engines that need it.
+    locate: Option<GroupCommit<i64, Option<i64>>>,
+    lists: Lists,
+    /// Cancelled when the process is to stop.
+    pub(crate) stop: CancellationToken,
+}
+
+impl AppState {
+    /// Starts the lanes' queues. At most `lists_max` lists are in flight at the same time.
+    pub(crate) fn new(
+        database: Database,
+        lanes: &Lanes,
+        lists_max: usize,
+        stop: &CancellationToken,
+    ) -> Self {
+        let engine = database.engine;
+        let sharing = match engine {
+            Engine::Postgres => Sharing::Any,
+            Engine::Citus => Sharing::SameKey,
+        };
+        Self {
+            reserve: GroupCommit::start(&RESERVE, lanes, sharing),
+            confirm: GroupCommit::start(&CONFIRM, lanes, sharing),
+            cancel: GroupCommit::start(&CANCEL, lanes, sharing),
+            extend: GroupCommit::start(&EXTEND, lanes, sharing),
+            locate: (engine == Engine::Citus)
+                .then(|| GroupCommit::start(&LOCATE, lanes, Sharing::Any)),
+            lists: Lists::new(lists_max),
+            stop: stop.clone(),
+            database,
+        }
+    }
+
+    /// Describes a change to a booking, and finds the booking's show if the engine needs it.
+    pub(crate) async fn change(
+        &self,
+        booking_id: i64,
+        show_id: Option<i64>,
+        only_if: Option<Vec<String>>,
+    ) -> Result<Change, Problem> {
+        let show_id = match (show_id, &self.locate) {
+            (None, Some(locate)) => {
+                let show_id = locate.submit(booking_id, booking_id).await?;
+                Some(show_id.ok_or(Refusal::BookingNotFound { booking_id })?)
+            }
+            (show_id, _) => show_id,
+        };
+        Ok(Change {
+            booking_id,
+            show_id,
+            only_if,
+        })
+    }
+}
+
+impl FromRef<Arc<AppState>> for Lists {
+    fn from_ref(state: &Arc<AppState>) -> Self {
+        state.lists.clone()
+    }
+}
