@@ -1,4 +1,4 @@
-//! The HTTP API: validates a request, runs one transaction of [`shared`], answers.
+//! HTTP API: validates each request, runs one transaction of [`shared`], and responds.
 
 mod access;
 mod admin;
@@ -57,29 +57,33 @@ use crate::{
     problem::Problem,
 };
 
-/// The longest body that a client can send, in bytes. The longest valid one is under 2 KiB.
+/// Maximum length of a request body, in bytes. The longest valid one is under 2 KiB.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
 type Answer = Result<Booking, Refusal>;
 
-/// Timeout for the head of a client's next request, and keep-alive timeout. Longer than that of proxies.
+/// Timeout for the head of a client's next request. Also the keep-alive timeout.
+///
+/// It is longer than proxies keep an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long connections to the database may take to close at the end.
+/// Maximum time for closing the database connections during shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What every handler can reach.
+/// State shared by all handlers of the API.
 pub(crate) struct AppState {
     pub(crate) database: Database,
     pub(crate) reserve: GroupCommit<reserve::Request, reserve::Answer>,
     pub(crate) confirm: GroupCommit<Change, Answer>,
     pub(crate) cancel: GroupCommit<Change, Answer>,
     pub(crate) extend: GroupCommit<extend::Request, Answer>,
-    /// Finds the shows of bookings, where the database has to know them.
+    /// Finds the show of a booking; only on Citus, where transactions need it.
     locate: Option<GroupCommit<i64, Option<i64>>>,
-    /// Places for lists, whose answers are long: they bound the memory that clients can take that do not read.
+    /// Permits for lists in flight.
+    ///
+    /// Lists are long, so the permits bound the memory that clients can take that do not read them.
     pub(crate) lists: Arc<FairSemaphore>,
-    /// When the process was told to stop.
+    /// Cancelled when the process is told to stop.
     pub(crate) stop: CancellationToken,
 }
 
@@ -108,7 +112,7 @@ impl AppState {
         }
     }
 
-    /// What a client asks to be done to a booking, with what the database has to know for it.
+    /// Builds a change of a booking, and finds the booking's show if the database needs it.
     pub(crate) async fn change(
         &self,
         booking_id: i64,
@@ -138,34 +142,37 @@ fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
-/// How many new connections may wait to be accepted; the system may allow fewer. When a sale opens, they come all at
-/// once.
+/// Maximum number of new connections that wait to be accepted. The system may allow fewer.
+///
+/// When a sale opens, all clients connect at once.
 const BACKLOG: u32 = 16_384;
 
-/// How much of an answer the system keeps for a client that does not read, in bytes. It would be megabytes.
+/// Maximum part of a response that the system buffers for a client that does not read, in bytes.
+///
+/// Without this bound it would be megabytes.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 
-/// Where a process listens.
+/// Listeners of an api process.
 #[derive(Debug)]
 pub struct Listeners {
-    /// For clients.
+    /// Listener for clients.
     pub api: TcpListener,
-    /// For those who watch.
+    /// Listener for operators and their monitoring.
     pub admin: TcpListener,
 }
 
-/// Takes the addresses to listen on.
+/// Binds the listeners of the api.
 ///
 /// # Errors
 ///
-/// When one is in use or not ours.
+/// Fails if an address is in use or not local, or if no port is free.
 pub fn bind(config: &Config) -> anyhow::Result<Listeners> {
     process::raise_open_files_limit();
     process::disable_huge_pages();
     let api =
         listen(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     let admin = process::listen_for_operators(config.admin_listen, admin::USUAL_PORT)
-        .context("cannot listen for those who watch the system")?;
+        .context("cannot open the admin listener")?;
     Ok(Listeners { api, admin })
 }
 
@@ -174,19 +181,21 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // So that a restart need not wait for the last connections of the one before.
+    // A restarted process need not wait until the last connections of the previous one are gone.
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves the API until `stop`, and for as long after it as the configuration says; then requests in hand are answered, for
-/// 25 s at most.
+/// Serves the API until `stop` is cancelled, and for the configured linger time after that.
+///
+/// Then requests in flight have up to 25 s to finish.
 ///
 /// # Errors
 ///
-/// When API keys are needed and there is none, or they can't be read; when the lanes' thread can't be started.
+/// Fails if the thread of the lanes can't be started, if required API keys can't be read, or if
+/// other machines can reach a listener for which no key exists.
 pub async fn serve(
     listeners: Listeners,
     database: Database,
@@ -230,7 +239,7 @@ pub async fn serve(
     .await
     .is_err()
     {
-        tracing::warn!("connections to the database were still busy after {CLOSE_TIMEOUT:?}");
+        tracing::warn!("database connections were still busy after {CLOSE_TIMEOUT:?}");
     }
     tracing::info!("api stopped");
     Ok(())
@@ -292,7 +301,7 @@ async fn admin_guard(
         name: "admin listener",
         address,
         asks_this_machine: config.callers.require_keys,
-        // What others could do there, nobody can have wanted to allow everybody.
+        // `--insecure` never opens the admin listener.
         is_open: false,
         scope: Some(Scope::Admin),
         can_wait_for_keys: false,
