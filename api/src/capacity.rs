@@ -1,13 +1,13 @@
-//! How much a process takes on at the same time: what its settings ask for, as far as its files and memory suffice.
+//! Capacity of a process: its settings, lowered if open files or memory do not suffice for them.
 
 use shared::process;
 
 use crate::{admin, config::Config};
 
-/// Maximum memory of an open connection, in bytes: with the longest request head on its way.
+/// Maximum memory of an open connection, in bytes: while the longest request head arrives.
 const CONNECTION_BYTES: u64 = 48_000;
 
-/// Maximum memory of a list that is made or sent, in bytes: 1,000 bookings.
+/// Maximum memory of a list that is built or sent, in bytes: 1,000 bookings.
 const LIST_BYTES: u64 = 600_000;
 
 /// Maximum memory of everything else, in bytes.
@@ -16,24 +16,28 @@ const BASE_BYTES: u64 = 100_000_000;
 /// Maximum number of lists in flight.
 const LISTS_MAX: u64 = 256;
 
-/// File descriptors beside connections: log, listeners, what libraries open for a moment.
+/// Number of other open files: log, listeners, and files that libraries open for a moment.
 const OTHER_FILES: usize = 64;
 
-/// Bounds of what a process takes on.
+/// Limits on what a process handles at the same time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Capacity {
     /// Maximum number of open connections.
     pub(crate) connections: usize,
-    /// Maximum number of requests in flight. No more than connections, so that one caller's requests, which may be half of them,
-    /// leave connections that a new one can replace.
+    /// Maximum number of requests in flight, not more than `connections`.
+    ///
+    /// Otherwise the requests of one caller, which may be half of all, could keep every connection
+    /// busy, and a new connection could replace none.
     pub(crate) in_flight: usize,
-    /// Maximum number of lists in flight, until their clients have read them.
+    /// Maximum number of lists in flight. A list is in flight until its client has read it.
     pub(crate) lists: usize,
 }
 
 impl Capacity {
-    /// Calculates the bounds of this process, which has so many connections to its database. Connections may take half of its
-    /// memory, lists an eighth.
+    /// Calculates the limits of this process.
+    ///
+    /// It opens up to `database_connections` to its database. Connections of clients may take half
+    /// of its memory, lists an eighth.
     pub(crate) fn new(config: &Config, database_connections: u32) -> Self {
         let other_files = count(database_connections) + admin::BOUNDS.connections + OTHER_FILES;
         let connections = process::connections_that_fit(
@@ -51,7 +55,7 @@ impl Capacity {
         }
     }
 
-    /// The memory that the process never exceeds, whatever its clients do.
+    /// Returns the memory that the process never exceeds, whatever its clients do, in MB.
     pub(crate) fn memory_bound_mb(&self) -> u64 {
         let connections = self.connections as u64 * CONNECTION_BYTES;
         let lists = self.lists as u64 * LIST_BYTES;

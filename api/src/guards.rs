@@ -46,7 +46,8 @@ fn router(state: AppState) -> Router {
 ///
 /// # Errors
 ///
-/// Fails if API keys are required and there is none or they cannot be read.
+/// Fails if required API keys can't be read, or if other machines can reach the listener and no key
+/// exists.
 pub(crate) async fn api(
     database: &Database,
     lanes: &Lanes,
@@ -97,7 +98,8 @@ fn refuse(refused: Refused) -> Response {
 ///
 /// # Errors
 ///
-/// Fails if API keys are required and there is none or they cannot be read.
+/// Fails if required API keys can't be read, or if other machines can reach the listener and no key
+/// exists.
 pub(crate) async fn admin(
     address: SocketAddr,
     database: &Database,

@@ -54,7 +54,7 @@ pub fn bind(config: &Config) -> anyhow::Result<Listeners> {
     let api =
         listen(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     let admin = process::listen_for_operators(config.admin_listen, admin::USUAL_PORT)
-        .context("cannot listen for operators")?;
+        .context("cannot open the admin listener")?;
     Ok(Listeners { api, admin })
 }
 
@@ -76,8 +76,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 ///
-/// Fails if API keys are required and there is none or they cannot be read, or if the lanes' thread
-/// cannot be started.
+/// Fails if the thread of the lanes can't be started, if required API keys can't be read, or if
+/// other machines can reach a listener for which no key exists.
 pub async fn serve(
     listeners: Listeners,
     database: Database,
@@ -126,6 +126,6 @@ async fn close(lanes: Lanes, database: &Database) {
         database.pool.close().await;
     };
     if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-        tracing::warn!("connections to the database were still busy after {CLOSE_TIMEOUT:?}");
+        tracing::warn!("database connections were still busy after {CLOSE_TIMEOUT:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a client can send and take, and no more.
+//! Tests of the limits on clients: rates, bodies, requests in flight, connections, lists, origins.
 
 mod server;
 
@@ -25,7 +25,7 @@ async fn a_client_that_asks_too_often_is_told_how_often_it_may() {
     let first = get("/shows/1").await;
     assert_eq!(first.headers()["ratelimit-policy"], "\"default\";q=2;w=1");
     assert_eq!(first.headers()["ratelimit"], "\"default\";r=1;t=1");
-    // Half a second gives one more: requests that come one after the other soon are too many.
+    // Half a second allows one more: back-to-back requests soon exceed the rate.
     let mut refused = get("/nowhere").await;
     for _ in 0..100 {
         if refused.status() != StatusCode::TOO_MANY_REQUESTS {
@@ -37,7 +37,7 @@ async fn a_client_that_asks_too_often_is_told_how_often_it_may() {
     let (_, problem) = parse(refused).await;
     assert_eq!(problem["type"], "/problems/too-many-requests");
     assert_eq!(get("/health/ready").await.status(), StatusCode::OK);
-    eventually("it may ask again", async || {
+    eventually("the caller may send requests again", async || {
         get("/shows").await.status() == StatusCode::OK
     })
     .await;
@@ -50,20 +50,20 @@ async fn a_list_counts_as_many_requests() {
     let list = get("/bookings?limit=1000").await;
     assert_eq!(list.status(), StatusCode::OK);
     assert_eq!(list.headers()["ratelimit"], "\"default\";r=899;t=1");
-    // Nothing else could have been asked for that often in this time.
+    // Requests that each count as one would not exceed the rate so soon.
     let mut lists = 0;
     while get("/bookings?limit=1000").await.status() == StatusCode::OK {
         lists += 1;
-        assert!(lists < 100, "they cost nothing");
+        assert!(lists < 100, "a list counts too little");
     }
-    // A caller whose rate is lower than the price of a list gets one all the same.
+    // A caller whose rate is lower than the price of a list still gets one.
     let slow = api.another_with(|config| config.callers.requests_per_second = Some(2));
     let list = slow.request(Method::GET, "/shows?limit=1000");
     assert_eq!(list.send().await.unwrap().status(), StatusCode::OK);
 }
 
-/// A connection that is closed with unread bytes is reset, which takes the answer away from a client that is still
-/// sending. So it is not closed: the next request gets its answer, too.
+/// A connection that is closed with unread bytes is reset, and a client that is still sending loses
+/// the response. So the connection stays open, and the next request on it is answered too.
 #[tokio::test]
 async fn an_answer_reaches_a_client_whose_body_nobody_reads() {
     let api = Api::start().await;
@@ -85,7 +85,7 @@ async fn an_answer_reaches_a_client_whose_body_nobody_reads() {
         ]
         .concat();
         let sending = tokio::spawn(async move {
-            write.write_all(&sent).await.expect("it is taken");
+            write.write_all(&sent).await.expect("the server reads it");
             write
         });
         let mut answers = Vec::new();
@@ -100,7 +100,7 @@ async fn an_answer_reaches_a_client_whose_body_nobody_reads() {
     }
 }
 
-/// A client that waits to be asked for its body is not asked for one that is too long, or of no use.
+/// A client that waits for `100 Continue` gets none for a body that is too long or not needed.
 #[tokio::test]
 async fn a_body_that_will_be_refused_is_not_asked_for() {
     let api = Api::start().await;
@@ -181,7 +181,7 @@ async fn each_key_has_its_own_rate() {
 #[tokio::test]
 async fn requests_beyond_the_limit_are_answered_with_503_at_once() {
     let api = Api::start_with(|config| config.in_flight_max = 1).await;
-    // One is in hand as long as its body does not arrive.
+    // A request is in flight as long as its body does not arrive.
     let address = api.base.trim_start_matches("http://");
     let mut slow = TcpStream::connect(address).await.unwrap();
     let head = "POST /shows HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\
@@ -198,13 +198,13 @@ async fn requests_beyond_the_limit_are_answered_with_503_at_once() {
     let mut answer = [0; 12];
     slow.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 400");
-    eventually("the place is free", async || {
+    eventually("the permit is returned", async || {
         api.get("/shows").await.0 == StatusCode::OK
     })
     .await;
 }
 
-/// A connection that answers a request for it.
+/// Returns a connection on which a request was answered.
 async fn connect_and_ask(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -217,7 +217,7 @@ async fn connect_and_ask(address: &str) -> TcpStream {
 
 async fn read_to_the_end(mut stream: TcpStream) {
     let mut rest = Vec::new();
-    // A reset is an end, too.
+    // A reset ends the connection, too.
     let _ = stream.read_to_end(&mut rest).await;
 }
 
@@ -253,7 +253,7 @@ async fn a_connection_with_a_request_in_flight_is_not_closed_for_another_one() {
     let second = connect_and_ask(address);
     tokio::pin!(second);
     let waits = timeout(Duration::from_millis(200), &mut second).await;
-    assert!(waits.is_err(), "it is not served");
+    assert!(waits.is_err(), "the second connection waits");
     first.write_all(b"{\"seats\":").await.unwrap();
     let mut answer = [0; 12];
     first.read_exact(&mut answer).await.unwrap();
@@ -280,7 +280,7 @@ async fn lists_that_one_caller_does_not_read_leave_some_for_others() {
     };
     let (slow, other) = (make_key("slow").await, make_key("other").await);
     let api = Api::serve(db.clone(), |config| config.callers.require_keys = true);
-    // Clients whose system takes little, and which read nothing of it.
+    // Clients with a small receive buffer, which read nothing.
     let address: std::net::SocketAddr = api.base.trim_start_matches("http://").parse().unwrap();
     let ask = async || {
         let socket = TcpSocket::new_v4().unwrap();
@@ -300,8 +300,8 @@ async fn lists_that_one_caller_does_not_read_leave_some_for_others() {
     for _ in 0..200 {
         silent.push(ask().await);
     }
-    eventually("its share is used up", async || {
-        // One more, if a permit was taken by this question itself.
+    eventually("the caller's share of the permits is used up", async || {
+        // Sends one more, in case an earlier poll took the permit of one of them.
         silent.push(ask().await);
         get("/shows", &slow).await == StatusCode::SERVICE_UNAVAILABLE
     })
@@ -367,7 +367,7 @@ async fn pages_of_other_origins_may_use_the_api_only_where_told() {
         "https://a.example"
     );
     assert_eq!(preflight(&some, "https://b.example").await, None);
-    // A page can read refusals too.
+    // Pages of allowed origins can read errors too.
     let refused = some.request(Method::POST, "/bookings").json(&json!({}));
     let refused = refused
         .header(header::ORIGIN, "https://a.example")

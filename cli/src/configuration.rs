@@ -1,4 +1,4 @@
-//! The command `ticketing configuration`: prints `docs/configuration.md` from the settings themselves.
+//! The command `ticketing configuration`: generates `docs/configuration.md` from the settings.
 
 use std::fmt::Write;
 
@@ -9,28 +9,29 @@ use crate::Cli;
 /// Text above the table.
 const INTRODUCTION: &str = "# Configuration
 
-Each setting is an environment variable and a flag; the flag wins. `--help` of each program has more
-about them. This page is what `ticketing configuration` prints.
+Each setting is an environment variable and a flag; the flag wins. `--help` of each program explains
+them in detail. `ticketing configuration` prints this page.
 
 Two variables have no flag: `OTEL_EXPORTER_OTLP_ENDPOINT`, such as `http://127.0.0.1:4318`, sends
 traces there (api, worker, up), and `PG_BIN_DIR` names the directory of PostgreSQL's programs for
-the private server (up, tests); without it they are found in `PATH` or the usual directories.
+the private server (up, tests). Without it, they are looked up in `PATH`, then in the usual
+directories.
 ";
 
-/// What `--help` puts before the default of an option that is not set.
+/// Start of the default value in the help text of an option whose default clap does not know.
 const DEFAULT: &str = " [default: ";
 
 /// A row of the table.
 struct Setting {
     variable: String,
     flag: String,
-    /// Programs that have it.
+    /// Programs that have this setting.
     programs: Vec<String>,
     default: String,
     meaning: String,
 }
 
-/// Prints the page.
+/// Prints the page `docs/configuration.md`.
 pub(crate) fn run() {
     print!("{}", page());
 }

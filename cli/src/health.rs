@@ -18,10 +18,10 @@ pub(crate) struct Args {
     url: String,
 }
 
-/// Timeout for connecting, and for each part of the answer.
+/// Timeout for connecting, and for each read of the response.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Maximum length of an answer that is read, in bytes.
+/// Maximum number of bytes of a response that are read.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends a GET request, and returns the answer with its head.
+/// Sends a GET request, and returns the response including its head.
 fn get(url: &str) -> anyhow::Result<String> {
     let rest = url
         .strip_prefix("http://")

@@ -1,4 +1,4 @@
-//! The command `ticketing`.
+//! The command `ticketing`: runs the system, and administers it.
 
 mod audit;
 mod configuration;
@@ -28,13 +28,13 @@ enum Command {
     Audit(audit::Args),
     Health(health::Args),
     Key(key::Args),
-    /// Print all settings, as docs/configuration.md has them
+    /// Print all settings, in the format of docs/configuration.md
     Configuration,
-    /// Print the API's description, as each api serves it at `/openapi.json`
+    /// Print the OpenAPI document of the API, which every api serves at `/openapi.json`
     Openapi,
 }
 
-/// As in `api`, which `up` runs.
+/// mimalloc, as in the program `api`, which `up` runs in this process.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -61,7 +61,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Parses the command line. Without a command it is `up`.
+/// Parses the command line. The default command is `up`.
 fn parse() -> Cli {
     let mut args: Vec<_> = std::env::args_os().collect();
     if args.len() < 2 {

@@ -1,4 +1,4 @@
-//! What Prometheus and Grafana are set up to look at.
+//! Tests of the metrics that the alerts and the Grafana dashboard use, and of the worker's metrics.
 
 mod system;
 
@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::system::{Up, up};
 
-/// The names of our figures in a text.
+/// Returns the names of our metrics in a text.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words
@@ -24,7 +24,7 @@ async fn every_figure_of_the_alerts_and_of_grafana_exists() {
     let data = DataDir::new("monitoring");
     let up = Up::start(&data.0).await;
     let api = &up.api;
-    // A refusal and a booking, so that what has labels is there.
+    // A booking and a refusal, so that metrics with labels exist.
     let client = reqwest::Client::new();
     for (path, body) in [
         (
@@ -62,7 +62,8 @@ async fn every_figure_of_the_alerts_and_of_grafana_exists() {
     }
 }
 
-/// All of `ticketing up` is one process with one registry of metrics, and who watches the worker is not to see the API.
+/// `ticketing up` is one process with one registry, but the worker's listener must not report the
+/// metrics of the API.
 #[tokio::test]
 async fn the_worker_of_up_reports_no_metric_of_the_api() {
     let data = DataDir::new("worker-metrics");
@@ -77,7 +78,7 @@ async fn the_worker_of_up_reports_no_metric_of_the_api() {
             .next_line()
             .await
             .unwrap()
-            .expect("where the worker listens");
+            .expect("the address of the worker's metrics");
         let fields: Value = serde_json::from_str(&line).unwrap_or_default();
         if let Some(url) = fields["metrics"].as_str() {
             break url.to_owned();

@@ -1,4 +1,4 @@
-//! `ticketing-lab bench`
+//! The command `ticketing-lab bench`: measures group commit against a transaction per booking.
 
 mod chart;
 mod database_limit;
@@ -24,33 +24,34 @@ use crate::{
 
 /// Measure group commit against a transaction per booking, and both against the database alone
 ///
-/// Starts a PostgreSQL of its own with durable settings, and for each measurement a fresh database and the `api`
-/// program beside this one (build all of them with --release first). The two ways take turns: A B A B …; medians
-/// are reported. Prints a table; writes bench.json and bench.svg.
+/// Starts a private PostgreSQL server with durable settings, and for each measurement a fresh
+/// database and an `api` process from the directory of this program (build all programs with
+/// --release first). The two ways alternate (A B A B …), and medians are reported. Prints a table;
+/// writes bench.json and bench.svg.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How often each way is measured
+    /// Number of measurements of each way
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
     runs: u8,
 
-    /// How long each measurement takes
+    /// Duration of each measurement, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
 
-    /// Where the database is made, on the disk to be measured; removed at the end
+    /// Data directory of the server, on the disk to measure; removed at the end
     #[arg(long, value_name = "DIR", default_value = "/var/tmp/ticketing-bench")]
     data_dir: PathBuf,
 
-    /// Where bench.json and bench.svg are written
+    /// Directory for bench.json and bench.svg
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
 
-    /// The most requests that share a transaction, of the way that is compared with 1
+    /// Maximum number of requests that share a transaction, to compare with 1
     #[arg(long, value_name = "N", default_value_t = 500)]
     batch_max: u16,
 }
 
-/// What is measured: mode and connections.
+/// Measured loads: mode and number of connections.
 const CASES: [(Mode, u32); 7] = [
     (Mode::Hot, 1),
     (Mode::Hot, 8),
@@ -61,13 +62,13 @@ const CASES: [(Mode, u32); 7] = [
     (Mode::Confirm, 128),
 ];
 
-/// The load that is measured with something beside it, and without.
+/// Load that is measured with and without a feature in use.
 const COMPARED: (Mode, u32) = (Mode::Hot, 128);
 
-/// How many pairs of such measurements a run has.
+/// Number of pairs of such measurements, for each of the runs.
 const PAIRS: u8 = 2;
 
-/// The load that is held against the database alone.
+/// Load that is compared with the database alone.
 const LIMITED: (Mode, u32) = (Mode::Hot, 512);
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -89,7 +90,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     chart::draw(&report, &args.output.join("bench.svg"))
 }
 
-/// A directory that goes away with this.
+/// A directory that is removed when this value is dropped.
 struct DataDir(PathBuf);
 
 impl Drop for DataDir {
@@ -105,7 +106,7 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
         + trials::COUNT;
     let bar = ProgressBar::new(steps).with_style(
         ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}")
-            .context("the progress bar's template")?,
+            .context("the progress bar's template is invalid")?,
     );
     let mut limit = Vec::new();
     let mut cases = Vec::new();
@@ -122,7 +123,8 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
                 case.add(batch_max == 1, measured);
                 bar.inc(1);
             }
-            // Beside the load that is held against it, because machines are now faster and now slower.
+            // In the same runs as the load that is compared with it, because the speed of a machine
+            // varies over time.
             if (mode, connections) == LIMITED {
                 bar.set_message("database alone");
                 limit.push(database_limit::measure(server, args.seconds).await?);
@@ -158,10 +160,10 @@ async fn run_trials(
     bar.set_message("100,000 overdue bookings, then a worker");
     let backlog = trials::backlog(server, args.batch_max).await?;
     bar.inc(1);
-    bar.set_message("5,000 bookings a second, all of them expire");
+    bar.set_message("5,000 bookings per second, all of which expire");
     let steady = trials::steady(server, args.batch_max).await?;
     bar.inc(1);
-    bar.set_message("1,000,000 jobs and bookings, and who looks at them");
+    bar.set_message("admin listener with 1,000,000 jobs and bookings");
     let admin = watch::measure(server, args.batch_max).await?;
     bar.inc(1);
     Ok(Trials {
@@ -172,7 +174,7 @@ async fn run_trials(
     })
 }
 
-/// One run of the load on a fresh database and a fresh api.
+/// Measures a load once on this stage, and clears the stage.
 async fn measure_once(
     args: &Args,
     stage: Stage<'_>,
@@ -193,19 +195,19 @@ async fn measure_once(
     })
 }
 
-/// A limit that is counted and never reached, in requests a second.
+/// Rate limit that is counted but never reached, in requests per second.
 const UNREACHED_RATE: u32 = 1_000_000;
 
-/// What is there in one half of the measurements.
+/// Feature that is in use in half of the measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Beside {
-    /// API keys and rates.
+    /// API keys and rate limits.
     Keys,
-    /// Somebody who looks at the dashboard.
+    /// An open dashboard.
     Dashboard,
 }
 
-/// A hot show, sold with this beside it, and without: in turns.
+/// Measures bookings of a hot show with and without this feature in use, alternately.
 async fn compare(
     args: &Args,
     server: &LocalPostgres,
@@ -214,7 +216,7 @@ async fn compare(
 ) -> anyhow::Result<Comparison> {
     let (mode, connections) = COMPARED;
     let mut comparison = Comparison::default();
-    // More pairs than elsewhere, because what is looked for is small.
+    // More pairs than elsewhere, because the difference is expected to be small.
     for _ in 0..args.runs * PAIRS {
         for is_there in [false, true] {
             let with = if is_there { "with" } else { "without" };

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use shared::telemetry;
 
-/// Load, faults and measurements for ticketing, by the real programs.
+/// Load tests, fault injection and measurements for ticketing, with its real programs.
 #[derive(Debug, Parser)]
 #[command(name = "ticketing-lab", version)]
 struct Cli {
@@ -36,7 +36,7 @@ enum Command {
     Siege(siege::Args),
 }
 
-/// mimalloc, because the load shares a machine with what it measures.
+/// mimalloc, because the load shares a machine with the programs that it measures.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

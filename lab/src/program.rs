@@ -1,4 +1,4 @@
-//! The real programs, as processes of their own.
+//! Starts and controls the real programs as separate processes.
 
 use std::{
     env,
@@ -21,13 +21,13 @@ use tokio::{
 
 use crate::processor_time::processor_seconds;
 
-/// A running program; killed when this is dropped.
+/// A running program. It is killed when this value is dropped.
 pub(crate) struct Program {
     name: &'static str,
     process: Child,
 }
 
-/// Where an api listens, and within what memory it stays, as its log says.
+/// Addresses and memory bound of an api, as logged at its start.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Addresses {
     #[serde(rename = "address")]
@@ -36,12 +36,12 @@ pub(crate) struct Addresses {
     pub(crate) memory_bound_mb: f64,
 }
 
-/// How to start a program.
+/// Settings with which a program is started.
 #[derive(Clone, Copy)]
 pub(crate) struct Start<'a> {
     pub(crate) database_url: &'a str,
     pub(crate) args: &'a [&'a str],
-    /// What its log is appended to.
+    /// File to which the log of the program is appended.
     pub(crate) log_file: Option<&'a Path>,
 }
 
@@ -52,7 +52,7 @@ impl Program {
         Ok(worker)
     }
 
-    /// Starts `api`, and waits until it listens.
+    /// Starts an api, and waits until it listens.
     pub(crate) async fn api(start: Start<'_>) -> anyhow::Result<(Self, Addresses)> {
         let (api, mut log) = Self::start("api", start)?;
         let mut last = String::new();
@@ -83,26 +83,26 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        let stderr = process.stderr.take().context("no log")?;
+        let stderr = process.stderr.take().context("stderr is not piped")?;
         let file = log_file
             .map(|path| OpenOptions::new().create(true).append(true).open(path))
             .transpose()
-            .with_context(|| format!("cannot write the log of {name}"))?;
+            .with_context(|| format!("cannot open the log file of {name}"))?;
         let lines = BufReader::new(stderr).lines();
         Ok((Self { name, process }, Log { lines, file }))
     }
 
-    /// How much processor time it has had, in seconds; none where the system does not tell.
+    /// Returns the processor time used so far, in seconds; none if the system does not report it.
     pub(crate) fn processor_seconds(&self) -> Option<f64> {
         processor_seconds(i32::try_from(self.process.id()?).ok()?)
     }
 
-    /// The most memory that it ever had, in MB; none where the system does not tell.
+    /// Returns the peak resident memory, in MB; none if the system does not report it.
     pub(crate) fn peak_memory_mb(&self) -> Option<f64> {
         self.status_mb("VmHWM:")
     }
 
-    /// The memory that it has, in MB; none where the system does not tell.
+    /// Returns the current resident memory, in MB; none if the system does not report it.
     pub(crate) fn memory_mb(&self) -> Option<f64> {
         self.status_mb("VmRSS:")
     }
@@ -125,17 +125,17 @@ impl Program {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let id = self.process.id().context("it has ended")?;
+        let id = self.process.id().context("the program has ended")?;
         signal::kill(Pid::from_raw(i32::try_from(id)?), signal)
             .with_context(|| format!("cannot send {signal} to {}", self.name))
     }
 
-    /// Ends it without a warning.
+    /// Kills the program without a warning (SIGKILL).
     pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
         Ok(self.process.kill().await?)
     }
 
-    /// Stops it as an orchestrator would.
+    /// Stops the program as an orchestrator does, with SIGTERM, and checks that it exits with 0.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::SIGTERM)?;
         let status = self.process.wait().await?;
@@ -144,7 +144,7 @@ impl Program {
     }
 }
 
-/// What a program says.
+/// Log of a program, read from its standard error.
 struct Log {
     lines: Lines<BufReader<ChildStderr>>,
     file: Option<File>,
@@ -154,23 +154,23 @@ impl Log {
     async fn next(&mut self) -> anyhow::Result<Option<String>> {
         let line = self.lines.next_line().await?;
         if let (Some(line), Some(file)) = (&line, &mut self.file) {
-            writeln!(file, "{line}").context("cannot write a log")?;
+            writeln!(file, "{line}").context("cannot write to the log file")?;
         }
         Ok(line)
     }
 
-    /// Reads to the end, for otherwise the program would at last wait for a reader.
+    /// Reads the rest in the background. Otherwise the program would block once the pipe is full.
     fn read_on(mut self) {
         tokio::spawn(async move { while let Ok(Some(_)) = self.next().await {} });
     }
 }
 
-/// The directory of this program, where the others are too.
+/// Returns the path of another program, which is in the directory of this one.
 fn beside_this_program(name: &str) -> anyhow::Result<PathBuf> {
     let path = env::current_exe()?.with_file_name(name);
     ensure!(
         path.is_file(),
-        "{} is not there: build all programs, such as with `cargo build --release`",
+        "{} does not exist: build all programs, for example with `cargo build --release`",
         path.display()
     );
     Ok(path)

@@ -1,4 +1,4 @@
-//! `ticketing-lab siege`
+//! The command `ticketing-lab siege`: attacks a server, and measures how its other callers fare.
 
 mod attack;
 mod health;
@@ -27,25 +27,27 @@ use crate::{
 
 /// Attack a server, and measure how its other callers fare
 ///
-/// Starts a PostgreSQL of its own, and for each attack an `api` and a `worker` from beside this program (build them all first). A buyer
-/// books at a steady rate, first alone and then beside the attackers, who have one API key and come from the buyer's own
-/// address. Exits with 1 when the buyer gets less than 0.8 of the rate or its p99 latency is more than four times as long, when a health
-/// check takes longer than a second, or when the api exceeds its stated memory bound.
+/// Starts a private PostgreSQL server, and for each attack an `api` and a `worker` process from the
+/// directory of this program (build them all first). A buyer books at a steady rate, first alone
+/// and then under attack. The attackers share one API key and use the buyer's IP address. Exits
+/// with 1 if under attack the buyer's rate falls below 0.8 of the rate alone or its p99 latency is
+/// more than four times as long, if a health check fails or takes longer than a second, or if the
+/// api exceeds its stated memory bound.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The attacks; by default each of them
+    /// Attacks to run; by default all of them
     #[arg(value_enum)]
     attacks: Vec<Attack>,
 
-    /// Seconds for which each is measured, and as many without it
+    /// Duration of each measurement, in seconds; each attack has one without it and one with it
     #[arg(long, short, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=3600))]
     duration: u64,
 
-    /// Bookings a second of the buyer
+    /// Bookings per second of the buyer
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
 
-    /// Maximum number of open connections of the api; attackers open a fifth more
+    /// Maximum number of open connections of the api; attacks on connections open a fifth more
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=50_000))]
     connections_max: u32,
 
@@ -54,22 +56,22 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The buyer's connections.
+/// Number of the buyer's connections.
 const BUYER_CONNECTIONS: &str = "32";
 
-/// The lowest acceptable ratio of the buyer's rate beside the attack to its rate without.
+/// Minimum acceptable ratio of the buyer's rate under attack to its rate alone.
 const RATE_RATIO_MIN: f64 = 0.8;
 
-/// The highest acceptable ratio of the buyer's p99 latency beside the attack to that without.
+/// Maximum acceptable ratio of the buyer's p99 latency under attack to its p99 latency alone.
 const P99_RATIO_MAX: f64 = 4.0;
 
-/// The longest acceptable health check.
+/// Maximum acceptable duration of a health check.
 const HEALTH_MAX: Duration = Duration::from_secs(1);
 
-/// Time for the attackers to get into position.
+/// Time for the attackers to connect before the buyer is measured.
 const POSITION: Duration = Duration::from_secs(5);
 
-/// The buyer's view of the server.
+/// Rate and latency of the buyer.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Buyer {
@@ -83,7 +85,7 @@ struct Latency {
     p99: f64,
 }
 
-/// The result of one attack.
+/// Result of one attack.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
@@ -92,7 +94,7 @@ struct Outcome {
     attacked: Buyer,
     slowest_health_check_ms: f64,
     failed_health_checks: u32,
-    /// Highest resident memory of the api.
+    /// Peak resident memory of the api.
     memory_mb: f64,
     memory_bound_mb: f64,
     attackers: attack::Counts,
@@ -113,14 +115,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         print(&outcomes);
     }
     if outcomes.iter().any(|outcome| !outcome.faults().is_empty()) {
-        bail!("an attack harms others");
+        bail!("an attack harms other callers");
     }
     Ok(())
 }
 
 async fn besiege_with_all(args: &Args, dir: &WorkDir) -> anyhow::Result<Vec<Outcome>> {
     let data_dir = dir.join("postgres");
-    // Without waiting for the disk, whose delays are far longer than what an attacker can cause.
+    // This mode does not wait for the disk, whose delays are far longer than those that an attacker
+    // can cause.
     let server =
         spawn_blocking(move || LocalPostgres::start(&data_dir, ServerMode::Throwaway)).await??;
     let attacks = if args.attacks.is_empty() {
@@ -154,7 +157,7 @@ async fn besiege(args: &Args, server: &LocalPostgres, attack: Attack) -> anyhow:
     let stage = Stage::set_with(server, &api_args, Some(BUYERS_RATE)).await?;
     let worker = stage.start_worker()?;
     let attackers_key = stage::make_key(server, "attackers", None).await?;
-    // Until the api has read it.
+    // The api has read the new key by then.
     sleep(KEY_IS_KNOWN).await;
     let alone = buy(args, &stage).await?;
 
@@ -183,16 +186,18 @@ async fn besiege(args: &Args, server: &LocalPostgres, attack: Attack) -> anyhow:
     Ok(outcome)
 }
 
-/// The default of a listener that other machines can reach.
+/// Rate limit of the attackers' key: the default where other machines can reach the listener.
 const ATTACKERS_RATE: &str = "1000";
 
-/// More than the buyer uses.
+/// Rate limit of the buyer's key: more than the buyer uses.
 const BUYERS_RATE: u32 = 100_000;
 
-/// Processes read the keys once a second.
+/// Time until the api knows a new key. It reads the keys once per second.
 const KEY_IS_KNOWN: Duration = Duration::from_secs(2);
 
-/// Books for as long as the arguments say. In a process of its own: this one is busy with the attack.
+/// Books for the configured duration.
+///
+/// It runs in a separate process, because this one is busy with the attack.
 async fn buy(args: &Args, stage: &Stage<'_>) -> anyhow::Result<Buyer> {
     let output = Command::new(env::current_exe()?)
         .args(["stress", "hot", "--json", "--quiet"])
@@ -207,7 +212,7 @@ async fn buy(args: &Args, stage: &Stage<'_>) -> anyhow::Result<Buyer> {
         .await?;
     ensure!(
         output.status.success(),
-        "the buyer ended with {}",
+        "the buyer's process ended with {}",
         output.status
     );
     Ok(serde_json::from_slice(&output.stdout)?)
@@ -222,7 +227,7 @@ impl Outcome {
         self.attacked.latency_ms.p99 / self.alone.latency_ms.p99
     }
 
-    /// Names the targets that were missed.
+    /// Returns the names of the missed targets.
     fn faults(&self) -> Vec<&'static str> {
         let faults = [
             (self.rate_ratio() < RATE_RATIO_MIN, "fewer bookings"),
@@ -250,8 +255,8 @@ fn print(outcomes: &[Outcome]) {
     let mut table = table::plain();
     table.set_header([
         "attack",
-        "bookings, p50/p99 alone",
-        "attacked",
+        "alone: bookings, p50/p99",
+        "under attack",
         "rate",
         "p99",
         "health",

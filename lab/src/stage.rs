@@ -1,4 +1,4 @@
-//! What each measurement has to itself.
+//! Environment of a measurement: a fresh database, and an api that uses it.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::{
     stress,
 };
 
-/// A fresh database and the api on it.
+/// A fresh database, and an api that uses it.
 pub(crate) struct Stage<'a> {
     server: &'a LocalPostgres,
     pub(crate) database_url: String,
     pub(crate) api: Program,
     pub(crate) api_url: String,
-    /// Within which the api says that its memory stays, in MB.
+    /// Memory that the api never exceeds, as it logged at its start, in MB.
     pub(crate) memory_bound_mb: f64,
     pub(crate) admin_url: String,
     pub(crate) api_key: Option<String>,
@@ -35,7 +35,9 @@ impl<'a> Stage<'a> {
         Self::set_with(server, &["--batch-max", &batch_max], None).await
     }
 
-    /// With an api that has these arguments, too, and asks for keys if one is to be made for this many requests a second.
+    /// Creates the database, and starts an api with additional arguments.
+    ///
+    /// With `requests_per_second`, the api requires keys, and a key with this rate is created.
     pub(crate) async fn set_with(
         server: &'a LocalPostgres,
         args: &[&str],
@@ -65,7 +67,7 @@ impl<'a> Stage<'a> {
         Program::worker(start(&self.database_url, &[]))
     }
 
-    /// This load, against the api.
+    /// Returns this load, directed at the api.
     pub(crate) fn load(&self, load: &stress::Args) -> stress::Args {
         stress::Args {
             urls: vec![self.api_url.clone()],
@@ -74,7 +76,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Runs this load against the api. The seats must add up afterwards.
+    /// Runs this load against the api, and checks that the seats add up afterwards.
     pub(crate) async fn put_load(&self, load: &stress::Args) -> anyhow::Result<stress::Report> {
         let report = stress::stress(&self.load(load)).await?;
         ensure!(report.verified(), "the seats do not add up:\n{report}");
@@ -87,7 +89,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Creates a key with all scopes; without a rate it has the server's.
+/// Creates an API key with all scopes. Without a rate of its own, it has the server's default.
 pub(crate) async fn make_key(
     server: &LocalPostgres,
     name: &str,
@@ -112,10 +114,10 @@ fn start<'a>(database_url: &'a str, args: &'a [&'a str]) -> Start<'a> {
     }
 }
 
-/// The database of whatever is being measured.
+/// Name of the database of each measurement.
 pub(crate) const DATABASE: &str = "bench";
 
-/// Waits until no hold is left whose deadline is still to come.
+/// Waits until the deadlines of all holds have passed.
 pub(crate) async fn holds_have_run_out(pool: &PgPool) -> anyhow::Result<()> {
     let held = query::Filter {
         status: Some(BookingStatus::Pending),

@@ -1,4 +1,4 @@
-//! Where a worker is watched: `/metrics` for Prometheus, `/health/live` for orchestrators.
+//! HTTP listener of a worker: `/metrics` for Prometheus, `/health/live` for orchestrators.
 
 use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -31,32 +31,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics as figures_of;
 
-/// Where it listens when it is not told otherwise.
+/// Default port of the listener.
 const USUAL_PORT: u16 = 5002;
 
-/// Takes the address to listen on.
+/// Binds the listener.
 ///
 /// # Errors
 ///
-/// When it is in use or not ours.
+/// Fails if the address is in use or not local, or if no port is free.
 pub fn bind(address: Option<SocketAddr>) -> io::Result<TcpListener> {
     process::listen_for_operators(address, USUAL_PORT)
 }
 
-/// Prometheus, an orchestrator, and somebody who looks.
+/// Limits of the listener: sized for Prometheus, an orchestrator and an operator.
 const BOUNDS: Bounds = Bounds {
     connections: 50,
     head: Duration::from_secs(20),
 };
 
-/// The most requests that are worked on at the same time.
+/// Maximum number of requests in flight.
 const IN_FLIGHT_MAX: usize = 20;
 
-/// Serves until `stop`.
+/// Serves metrics and the health check until `stop` is cancelled.
 ///
 /// # Errors
 ///
-/// When the address of the listener can't be told.
+/// Fails if the address of the listener can't be determined.
 pub async fn serve(
     listener: TcpListener,
     pool: PgPool,
@@ -66,8 +66,8 @@ pub async fn serve(
     let address = listener.local_addr()?;
     figures_of::begin();
     let guard = guard(address, &pool, callers, &stop).await?;
-    tracing::info!(metrics = %format_args!("http://{address}/metrics"), "worker is watched");
-    // Whoever is connected is not waited for: nothing here is worth a delay of the jobs' end.
+    tracing::info!(metrics = %format_args!("http://{address}/metrics"), "worker serves metrics");
+    // Requests in flight are not waited for: none is worth delaying the end of the worker's jobs.
     let until = Stop {
         told: stop.clone(),
         close: CancellationToken::new(),
@@ -122,18 +122,18 @@ async fn guard(
 
 fn refuse(refused: Refused) -> Response {
     let (status, why) = match refused {
-        Refused::NoHost => (StatusCode::BAD_REQUEST, "the header Host is there once"),
+        Refused::NoHost => (StatusCode::BAD_REQUEST, "send the header Host exactly once"),
         Refused::UnknownHost => (
             StatusCode::MISDIRECTED_REQUEST,
-            "this is not the server's name: see --allowed-hosts",
+            "unknown host: see --allowed-hosts",
         ),
-        Refused::CrossOrigin => (StatusCode::FORBIDDEN, "a page of another origin sent it"),
+        Refused::CrossOrigin => (StatusCode::FORBIDDEN, "sent by a page of another origin"),
         Refused::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
         Refused::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-        Refused::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "it took too long"),
+        Refused::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "the request timed out"),
         Refused::Panicked(message) => {
-            tracing::error!(message, "a request panicked");
-            (StatusCode::INTERNAL_SERVER_ERROR, "a defect of the worker")
+            tracing::error!(message, "request panicked");
+            (StatusCode::INTERNAL_SERVER_ERROR, "a bug in the worker")
         }
     };
     (status, format!("{why}\n")).into_response()
@@ -149,7 +149,7 @@ fn deny(denied: Denied) -> Response {
         Denied::ScopeRequired(_) => StatusCode::FORBIDDEN,
         _ => StatusCode::UNAUTHORIZED,
     };
-    let why = "an API key with the scope admin is needed\n";
+    let why = "an API key with the scope admin is required\n";
     (status, [(WWW_AUTHENTICATE, challenge)], why).into_response()
 }
 
@@ -164,7 +164,7 @@ async fn figures(
     match metrics::render(&figures_of::OF_APIS, &["worker"]) {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
-            tracing::error!(error = telemetry::chain(&error), "cannot tell the figures");
+            tracing::error!(error = telemetry::chain(&error), "cannot render metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

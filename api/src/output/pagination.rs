@@ -1,4 +1,4 @@
-//! Lists in pages: a plain array, and a `Link` to the next page (RFC 8288) while there is one.
+//! Pagination of lists: a plain array, and a `Link` (RFC 8288) to the next page if there is one.
 
 use std::{
     num::NonZeroU32,
@@ -33,20 +33,22 @@ use tokio::time::Instant;
 
 use super::problem::{Fault, Problem};
 
-/// The default length of a page.
+/// Default length of a page.
 pub(crate) const DEFAULT_LIMIT: i64 = 100;
 
-/// The maximum length of a page.
+/// Maximum length of a page.
 pub(crate) const MAX_LIMIT: i64 = 1000;
 
 /// Paths of the lists.
 const LISTS: [&str; 2] = ["/shows", "/bookings"];
 
-/// List items that cost as much as another request.
+/// Number of list items that cost as much as one request.
 const ITEMS_PER_REQUEST: i64 = 10;
 
-/// The number of requests that one counts as for its caller's rate: a list counts as one, and as one more for every ten items that it
-/// may have, because reading ten bookings takes as much processor time as making one.
+/// Returns the number of requests that a request counts as for its caller's rate limit.
+///
+/// A list counts as one request, and as one more for every ten items that it may have, because
+/// reading ten bookings takes as much processor time as making one.
 pub(crate) fn price(method: &Method, uri: &Uri) -> NonZeroU32 {
     if *method == Method::POST || !LISTS.contains(&uri.path()) {
         return NonZeroU32::MIN;
@@ -61,8 +63,9 @@ pub(crate) fn price(method: &Method, uri: &Uri) -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(items)
 }
 
-/// A place in a list of bookings, as the `Link` to the next page names it: an id, or a deadline in microseconds since 1970
-/// and an id.
+/// A position in a list of bookings, as in the `Link` to the next page.
+///
+/// It is an id, or a deadline in microseconds since 1970 and an id.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor(pub(crate) query::Cursor);
 
@@ -95,15 +98,17 @@ impl<'de> Deserialize<'de> for Cursor {
         };
         cursor
             .map(Self)
-            .ok_or_else(|| de::Error::custom("not a place in a list: take it from the header Link"))
+            .ok_or_else(|| de::Error::custom("not a list position: take it from the header Link"))
     }
 }
 
-/// Says that the query parameter `after` belongs to a list with another order, which would begin anew with each page.
+/// Returns the problem that the query parameter `after` is a position in a list of another order.
+///
+/// If it were ignored, each page would begin at the start of the list again.
 pub(crate) fn of_another_list() -> Problem {
     Problem::MalformedQuery(Fault {
         pointer: "after".to_owned(),
-        detail: "it is a place in another list; take it from the header Link, and keep the filters"
+        detail: "a position in another list; take it from the header Link, and keep the filters"
             .to_owned(),
     })
 }
@@ -150,13 +155,15 @@ where
 pub(crate) struct Page<T> {
     items: Vec<T>,
     next: Option<String>,
-    /// Until the client has read it.
+    /// Held until the client has read the page.
     place: ListPermit,
 }
 
 impl<T> Page<T> {
-    /// Makes a page of at most `limit` of the items, of which one more should have been asked for: if it is
-    /// there, a next page exists, and `next_query` makes its query from the last id of this one.
+    /// Builds a page of at most `limit` items.
+    ///
+    /// The caller passes one item more if there is one. Then a next page exists, and `next_query`
+    /// returns its query, from the last item of this page.
     pub(crate) fn new<Q: Serialize>(
         mut items: Vec<T>,
         limit: i64,
@@ -180,7 +187,7 @@ impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
         let link = self.next.map(|next| [(LINK, next)]);
         let Ok(json) = serde_json::to_vec(&self.items) else {
-            return Problem::Panicked("a list is no JSON".into()).into_response();
+            return Problem::Panicked("a list cannot be serialized".into()).into_response();
         };
         let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let pieces = Pieces {
@@ -192,22 +199,24 @@ impl<T: Serialize> IntoResponse for Page<T> {
     }
 }
 
-/// A long body, handed out in pieces as the client reads it. It keeps the permit until then.
+/// A long body that is sent in pieces as the client reads it. It holds a permit until then.
 struct Pieces<P> {
     rest: Bytes,
     began: Instant,
     _permit: P,
 }
 
-/// How long a client may take to read it: the longest list in this time is 27 kB a second. Slower ones get no end of it.
+/// Maximum time for a client to read a list.
+///
+/// The longest list in this time is 27 kB/s. A slower client gets an incomplete body.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// The client reads a list too slowly.
+/// Error that aborts a list which its client reads too slowly.
 #[derive(Debug, thiserror::Error)]
 #[error("the client took longer than {TIME_LIMIT:?} to read a list")]
 struct TooSlow;
 
-/// No more than this of a list is on its way, in bytes.
+/// Maximum part of a list that is being sent at a time, in bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 
 impl<P: Unpin> hyper::body::Body for Pieces<P> {
@@ -256,7 +265,7 @@ mod tests {
         let mut slow = pieces();
         let mut is_sent = async || match poll_fn(|cx| Pin::new(&mut slow).poll_frame(cx)).await {
             Some(piece) => piece.is_ok(),
-            None => panic!("it ended as if it were complete"),
+            None => panic!("the body ended as if it were complete"),
         };
         assert!(is_sent().await);
         advance(TIME_LIMIT).await;

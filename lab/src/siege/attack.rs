@@ -1,4 +1,4 @@
-//! The attackers: what each of them does, over and over.
+//! Attackers of a siege. Each repeats one kind of attack.
 
 use std::{
     collections::BTreeMap,
@@ -17,20 +17,20 @@ use tokio::{
 
 use crate::stress::http::{Connection, Target, get};
 
-/// An attack.
+/// Kind of attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Attack {
-    /// Open connections, send one request each and leave them open
+    /// Open connections, send one request on each, and leave them open
     Connections,
-    /// Send most of a long request head, and then a byte a second
+    /// Send most of a long request head, then one byte per second
     SlowHeads,
-    /// Announce a body, and send it by a byte a second
+    /// Announce a body, and send one byte of it per second
     SlowBodies,
-    /// Ask for the longest lists, and read them by 100 bytes a second
+    /// Request the longest lists, and read 100 bytes of them per second
     SlowReaders,
     /// Send as many requests with an invalid key as possible
     WrongKeys,
-    /// Ask for as many of the longest lists as possible
+    /// Request as many of the longest lists as possible
     Lists,
 }
 
@@ -47,36 +47,36 @@ impl fmt::Display for Attack {
     }
 }
 
-/// Means of the attackers.
+/// Target and resources of the attackers.
 pub(super) struct Siege {
     pub(super) target: Target,
-    /// A valid one with all scopes.
+    /// A valid API key with all scopes.
     pub(super) key: String,
-    /// Connections, for attacks that only need many.
+    /// Number of connections, for attacks that consist of many connections.
     pub(super) connections: u32,
 }
 
-/// Attackers at work.
+/// Running attackers.
 pub(super) struct Attackers {
     tasks: JoinSet<()>,
     counts: Arc<Mutex<Counts>>,
 }
 
-/// What attackers achieved: status codes, and ends of connections.
+/// Results of the attackers: how often they got each status code and how their connections ended.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(transparent)]
 pub(super) struct Counts(BTreeMap<String, u64>);
 
-/// Connections of attacks that send as much as possible.
+/// Number of connections, for attacks that send as many requests as possible.
 const FLOOD_CONNECTIONS: u32 = 256;
 
-/// How many connections are opened in a burst: a system drops some when too many come at once.
+/// Number of connections opened in a burst. A system drops some if too many arrive at once.
 const BURST: u32 = 200;
 
 /// Time between two bursts.
 const BETWEEN_BURSTS: Duration = Duration::from_millis(50);
 
-/// How long an attacker rests whose connection was closed.
+/// Pause of an attacker after its connection ended.
 const REST: Duration = Duration::from_secs(1);
 
 impl Siege {
@@ -149,7 +149,7 @@ impl Attacker {
         self.read_all(&mut stream).await
     }
 
-    /// Almost as long as a head can be, and without an end.
+    /// Returns a request head that is almost as long as allowed, and has no end.
     fn long_head(&self) -> Vec<u8> {
         let mut head = get(&self.siege.target, "/shows");
         head.truncate(head.len() - 2);
@@ -167,7 +167,7 @@ impl Attacker {
         head
     }
 
-    /// Sends this, and then a byte a second until the server has enough of it.
+    /// Sends `beginning`, then one byte per second until the server closes the connection.
     async fn send_slowly(&self, beginning: &[u8]) -> io::Result<()> {
         let mut stream = self.siege.target.connect().await?;
         stream.write_all(beginning).await?;
@@ -178,7 +178,7 @@ impl Attacker {
         }
     }
 
-    /// Until the server closes the connection; counts the status of the first answer.
+    /// Reads until the server closes the connection, and counts the status of the first response.
     async fn read_all(&self, reader: &mut (impl AsyncReadExt + Unpin)) -> io::Result<()> {
         let mut buffer = vec![0; 512];
         let mut is_first = true;
@@ -227,7 +227,7 @@ impl Attacker {
     }
 }
 
-/// Sends a byte a second.
+/// Sends one byte per second.
 async fn drip(writer: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
     loop {
         sleep(Duration::from_secs(1)).await;
@@ -239,7 +239,7 @@ const LONG_HEAD_BYTES: usize = 15 * 1024;
 
 const LONGEST_LIST: &str = "/bookings?limit=1000";
 
-/// Well-formed, so that it is looked up.
+/// An invalid API key. It is well-formed, so that the server looks it up.
 const WRONG_KEY: &str = "tkt_1_00000000000000000000000000000000000000000000000000000000000000ff";
 
 impl fmt::Display for Counts {

@@ -1,4 +1,4 @@
-//! Asks for the server's health all the time, as an orchestrator does: on a new connection each time.
+//! Health checks during an attack, each on a new connection, as an orchestrator sends them.
 
 use std::{
     io::{Read, Write},
@@ -14,30 +14,32 @@ use std::{
 use anyhow::Context;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// How often it asks.
+/// Pause between two checks.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// How long it waits for an answer.
+/// Timeout for connecting, and for each read of the response.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Checks in progress. On a thread of its own, since the others are busy with the attack.
+/// A running series of health checks.
+///
+/// It has a thread of its own, because the others are busy with the attack.
 pub(super) struct HealthProbe {
     is_over: Arc<AtomicBool>,
     checks: JoinHandle<Checks>,
 }
 
-/// The result of all checks.
+/// Result of all checks.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     pub(super) slowest: Duration,
-    /// Without an answer, or with another one than 200.
+    /// Number of checks without a response, or with a status other than 200.
     pub(super) failed: u32,
 }
 
 impl HealthProbe {
     pub(super) fn start(url: &str) -> anyhow::Result<Self> {
         let address = url.strip_prefix("http://").unwrap_or(url);
-        let address: SocketAddr = address.parse().context("not an address")?;
+        let address: SocketAddr = address.parse().context("not an IP address and port")?;
         let is_over = Arc::new(AtomicBool::new(false));
         let stop = is_over.clone();
         let checks = spawn_blocking(move || {

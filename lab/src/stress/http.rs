@@ -1,4 +1,4 @@
-//! A bare HTTP/1.1 client, which costs little beside the server that it shares a machine with.
+//! Minimal HTTP/1.1 client, cheap enough to share a machine with the server that it loads.
 
 use std::{fmt::Write, io, net::SocketAddr, str::FromStr};
 
@@ -9,17 +9,17 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-/// Where the server is.
+/// A server, and the headers that requests to it have.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// `host:port`
+    /// Address, as `host:port`.
     address: String,
-    /// What each request to it begins with, after its first line.
+    /// First headers of each request.
     headers: String,
 }
 
 impl Target {
-    /// Sends this API key with each request.
+    /// Adds the header with this API key, if there is one, to each request.
     #[must_use]
     pub(crate) fn with_key(mut self, api_key: Option<&str>) -> Self {
         if let Some(key) = api_key {
@@ -32,7 +32,7 @@ impl Target {
         TcpStream::connect(&self.address).await
     }
 
-    /// Connects with the smallest buffer for what is received that the system allows.
+    /// Connects with the smallest receive buffer that the system allows.
     pub(crate) async fn connect_with_small_buffer(&self) -> io::Result<TcpStream> {
         let address = self.address.parse().map_err(io::Error::other)?;
         let socket = match address {
@@ -64,17 +64,17 @@ impl FromStr for Target {
     }
 }
 
-/// A GET request.
+/// Returns a GET request.
 pub(crate) fn get(target: &Target, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\n{}\r\n", target.headers).into_bytes()
 }
 
-/// A POST request.
+/// Returns a POST request.
 pub(crate) fn post(target: &Target, path: &str, body: &str) -> Vec<u8> {
     post_with_key(target, path, body, None)
 }
 
-/// A POST request, with this `Idempotency-Key`.
+/// Returns a POST request, with this `Idempotency-Key` if there is one.
 pub(crate) fn post_with_key(
     target: &Target,
     path: &str,
@@ -93,25 +93,25 @@ pub(crate) fn post_with_key(
     request.into_bytes()
 }
 
-/// A kept-alive connection.
+/// A persistent connection, which sends one request after the other.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// What the server answered.
+/// Response of the server.
 pub(crate) struct Reply<'a> {
     pub(crate) status: u16,
     pub(crate) body: &'a [u8],
-    /// Where the next page is.
+    /// Path of the next page, if there is one.
     pub(crate) next: Option<String>,
     pub(crate) has_retry_after: bool,
-    /// An earlier request with the same key had done it.
+    /// Whether an earlier request with the same `Idempotency-Key` had already been done.
     pub(crate) is_replay: bool,
 }
 
 impl Reply<'_> {
-    /// The `id` in the body.
+    /// Returns the `id` in the body.
     pub(crate) fn id(&self) -> Option<i64> {
         #[derive(Deserialize)]
         struct WithId {
@@ -167,7 +167,7 @@ impl Connection {
 
 struct Head {
     status: u16,
-    /// Bytes up to the body.
+    /// Length of the head, in bytes.
     length: usize,
     body_length: usize,
     next: Option<String>,
@@ -175,7 +175,7 @@ struct Head {
     is_replay: bool,
 }
 
-/// Parses the head of a reply; none while it is not all there.
+/// Parses the head of a reply; none if it is incomplete.
 fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut reply = httparse::Response::new(&mut headers);

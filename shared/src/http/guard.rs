@@ -1,4 +1,4 @@
-//! What every request goes through.
+//! Middleware that every request passes: identification, limits, timeout and response headers.
 
 use std::{
     any::Any, net::IpAddr, num::NonZeroU32, panic::AssertUnwindSafe, sync::Arc, time::Duration,
@@ -33,87 +33,97 @@ use super::{
 };
 use crate::telemetry::traces;
 
-/// The id of a request.
+/// Header with the id of a request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest request id taken over from a client, in bytes.
+/// Maximum length of a request id that is accepted from a client, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// The longest that a request may take, the arrival of its body included. A statement takes 10 s at most.
+/// Timeout of a request, including the arrival of its body. A statement takes 10 s at most.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Requests in flight that every caller may have, however low its rate is.
+/// Number of requests in flight that every caller may have, however low its rate is.
 const IN_FLIGHT_MIN: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
-/// Delay of the answer to a caller who exceeds its rate. Without it, a caller who does not care would keep a processor busy with
-/// nothing but refusals, and others would notice.
+/// Delay of the response to a caller that exceeds its rate.
+///
+/// Without it, a caller that ignores refusals would keep a processor busy with them, and other
+/// callers would notice.
 const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 
-/// Where load balancers ask. They have no key, and are not to be turned away because others ask for too much.
+/// Path prefix of the health checks.
+///
+/// Load balancers have no key, and must not be refused because others send too many requests.
 const HEALTH: &str = "/health/";
 
-/// Why a request did not get to its route, or got no answer there.
+/// Reason that a request did not reach its route, or got no response from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// It does not say once by which name the server was asked for, as HTTP/1.1 demands: what stands before the server may have
-    /// understood another one.
+    /// The header `Host` is repeated, or missing from an HTTP/1.1 request.
+    ///
+    /// A proxy in front of the server may have understood another host.
     NoHost,
-    /// It was asked for by a name that is not this machine's.
+    /// The header `Host` names neither this machine nor an allowed host.
     UnknownHost,
-    /// A page of another origin sent it.
+    /// A web page of another origin sent the request.
     CrossOrigin,
-    /// Its sender has sent more than he may.
+    /// The caller has exceeded its rate limit.
     TooManyRequests,
-    /// More are worked on than the server takes on, or more of this sender's than his share.
+    /// The server has its maximum number of requests in flight, or the caller has its share of it.
     Overloaded,
-    /// It took too long; it may have been done or not.
+    /// The request timed out. Its outcome is unknown.
     TimedOut,
-    /// A defect: the handler panicked, with this message.
+    /// A bug: the handler panicked with this message.
     Panicked(String),
 }
 
-/// Who sent a request.
+/// Sender of a request.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    /// Who he is.
+    /// Result of authenticating the request.
     pub identity: Identity,
-    /// The caller, for permits of a [`FairSemaphore`].
+    /// Caller for which permits of a [`FairSemaphore`] are counted.
     pub caller: CallerId,
-    /// On what it came.
+    /// Connection on which the request arrived.
     pub connection: Arc<Connection>,
 }
 
-/// What stands before the routes.
+/// Middleware in front of the routes of a listener.
 pub struct Guard {
-    /// Where requests go.
+    /// Router that gets the admitted requests.
     pub routes: Router,
-    /// Who may use them. Handlers find the [`Sender`] among the request's extensions.
+    /// Access policy. Handlers find the [`Sender`] among the request's extensions.
     pub access: Access,
-    /// How many requests a second whoever has no key may send.
+    /// Rate limits of clients without a key; none for no limit.
     pub rates: Option<Rates>,
-    /// The number of requests that one counts as for its sender's rate.
+    /// Returns the number of requests that a request counts as for its caller's rate limit.
     pub price: fn(&Method, &Uri) -> NonZeroU32,
     /// Permits for requests in flight.
     pub in_flight: Arc<FairSemaphore>,
-    /// Who is believed about whom a request comes from.
+    /// Proxies whose report of the client's address is trusted.
     pub proxies: Proxies,
-    /// Which pages may use a browser to send requests.
+    /// Origin checks, for requests that web pages send with a browser.
     pub origins: Origins,
-    /// Whether anybody's trace is continued, and not only that of a trusted proxy.
+    /// Whether the traces of all callers are continued, not only those of trusted proxies.
     pub trusts_traces: bool,
-    /// By which requests are counted.
+    /// Routes by which requests are counted.
     pub counted: Routes,
-    /// Tells browsers which pages of other origins may use it.
+    /// CORS middleware, which tells browsers which pages of other origins may use the listener.
     pub cors: Option<CorsLayer>,
-    /// The paths whose answers are for everybody alike, by their beginnings. Those of all others no shared cache may keep.
+    /// Prefixes of the paths whose responses are the same for every caller.
+    ///
+    /// Shared caches must not store the responses of any other path.
     pub public: &'static [&'static str],
-    /// Answers what is refused.
+    /// Builds the response to a refused request.
     pub refuse: fn(Refused) -> Response,
 }
 
 impl Guard {
-    /// Answers a request: gives it an id, the client's own if it sent a sensible one, which is on every log line of the
-    /// request and in the answer; gives the answer the headers that keep browsers from making more of it than it is.
+    /// Answers a request.
+    ///
+    /// Gives the request an id, which is on each of its log lines and in the response: the client's
+    /// own if it is valid, otherwise a random one. Adds headers that restrict what browsers and
+    /// caches do with the response.
     ///
     /// It is one function because each layer costs every request an allocation or two.
     pub(super) async fn answer(
@@ -156,18 +166,19 @@ impl Guard {
         let mut response = self.admit(peer, connection, request).instrument(span).await;
         route.count(&method, response.status(), began.elapsed());
         if let Some(rest) = unread.and_then(Unread::rest) {
-            // Apart, since hardly a request needs it, and each would keep room for it.
+            // Boxed, because few requests need it, but each would reserve room for it.
             Box::pin(unread::discard(rest)).await;
         }
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            // Not busy any more: a new connection may take the place of one that only waits.
+            // Idle from now on: a new connection may replace one that only waits.
             drop(busy);
             Box::pin(sleep(REFUSAL_DELAY)).await;
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // What is true now may not be so in a moment: to be asked for anew each time, with the `ETag` where there is one.
+        // A response may be outdated a moment later: caches must revalidate it each time, with the
+        // `ETag` if there is one.
         headers
             .entry(CACHE_CONTROL)
             .or_insert(HeaderValue::from_static(cache));
@@ -179,8 +190,10 @@ impl Guard {
         response
     }
 
-    /// Lets a request in whose sender has not asked for too much, and tells who sent it. Whether the sender may do what it
-    /// asks for is up to the handler.
+    /// Identifies the [`Sender`] of a request, and passes the request to its route.
+    ///
+    /// Refuses it if its host, its origin, or the caller's rate or concurrency is not allowed.
+    /// Whether the sender is authorized is up to the handler.
     async fn admit(
         &self,
         peer: IpAddr,
@@ -219,7 +232,7 @@ impl Guard {
         response
     }
 
-    /// Counts a request for its sender; no allowance where he has no limit.
+    /// Counts a request for its caller. The allowance is none if the caller has no rate limit.
     fn count(
         &self,
         identity: &Identity,
@@ -236,7 +249,7 @@ impl Guard {
         (CallerId::Network(network), allowance)
     }
 
-    /// Forgets callers that have sent nothing for a while, until `stop`.
+    /// Starts a task that forgets idle callers, until `stop` is cancelled.
     pub fn forget_the_idle(self: &Arc<Self>, stop: &CancellationToken) {
         let (guard, stop) = (self.clone(), stop.clone());
         tokio::spawn(async move {
@@ -246,7 +259,7 @@ impl Guard {
         });
     }
 
-    /// Calls the handler, and answers for one that takes too long or panics.
+    /// Calls the handler, and responds in its place if it times out or panics.
     async fn route(&self, request: Request<Body>) -> Response {
         let began = Instant::now();
         let answered = AssertUnwindSafe(timeout(TIME_LIMIT, self.routes.clone().oneshot(request)))
@@ -263,8 +276,10 @@ impl Guard {
     }
 }
 
-/// Maximum number of requests in flight of a caller with a rate limit: a second's worth, since no request of good faith takes
-/// longer. With more, a caller could hold them back, and then have them all run at once.
+/// Returns the maximum number of requests in flight of a caller with a rate limit.
+///
+/// It is a second's worth, because no request in good faith takes longer. With more, a caller could
+/// hold requests back and then let them all run at once.
 fn in_flight_max(allowance: &Allowance) -> usize {
     let per_second = allowance.per_second.max(IN_FLIGHT_MIN);
     usize::try_from(per_second.get()).unwrap_or(usize::MAX)

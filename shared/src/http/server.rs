@@ -1,4 +1,4 @@
-//! Accepts connections and speaks HTTP/1.1 on each.
+//! HTTP/1.1 server: accepts connections and serves requests on them.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,27 +19,29 @@ use tower::{ServiceBuilder, service_fn};
 
 use super::{connections::Connections, guard::Guard};
 
-/// The longest head and the largest part of a body that are buffered, in bytes: it bounds the memory of a connection.
+/// Maximum size of a buffered request head, and of a buffered part of a body, in bytes.
+///
+/// It bounds the memory of a connection.
 const MAX_BUFFER_BYTES: usize = 16 * 1024;
 
-/// How long a client may read nothing of an answer that is on its way.
+/// Maximum time for which a client may read nothing of a response that is being sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long requests in hand may take to finish once the server is told to stop.
+/// Maximum time for requests in flight to finish once the server accepts no more connections.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// How a server is stopped.
+/// Signals that stop a server, in two steps.
 #[derive(Debug)]
 pub struct Stop {
-    /// From now on each answer is the last one of its connection, so that a proxy sends no more requests on it.
+    /// Closes each connection with its next response, so that a proxy sends no more requests on it.
     pub told: CancellationToken,
-    /// From now on there are no new connections.
+    /// Stops accepting connections.
     pub close: CancellationToken,
 }
 
-/// Bounds of a server.
+/// Limits on the connections of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Maximum number of open connections. A new one beyond it closes an idle one.
@@ -48,7 +50,9 @@ pub struct Bounds {
     pub head: Duration,
 }
 
-/// Serves until it is to close; then requests in hand are answered, for 25 s at most.
+/// Serves requests until [`Stop::close`] is cancelled.
+///
+/// After that, requests in flight have up to 25 s to finish.
 pub async fn serve(listener: TcpListener, guard: Arc<Guard>, bounds: Bounds, stop: &Stop) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -70,7 +74,7 @@ pub async fn serve(listener: TcpListener, guard: Arc<Guard>, bounds: Bounds, sto
         let service = service_fn(move |request| {
             let (guard, connection, told) = (guard.clone(), connection.clone(), told.clone());
             async move {
-                // Boxed, because hyper keeps room for this future as long as the connection is open.
+                // Boxed, because hyper reserves room for this future while the connection is open.
                 let mut answer = Box::pin(guard.answer(peer.ip(), &connection, request)).await;
                 if told.is_cancelled() {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
@@ -88,7 +92,7 @@ pub async fn serve(listener: TcpListener, guard: Arc<Guard>, bounds: Bounds, sto
         let task = tokio::spawn(async move {
             let _opened = opened;
             if let Err(error) = serving.await {
-                tracing::debug!(%error, "a connection ended");
+                tracing::debug!(%error, "a connection failed");
             }
         });
         connection.served_by(task.abort_handle());
@@ -98,22 +102,24 @@ pub async fn serve(listener: TcpListener, guard: Arc<Guard>, bounds: Bounds, sto
         .await
         .is_err()
     {
-        tracing::warn!("requests were still in hand after {DRAIN_TIMEOUT:?}");
+        tracing::warn!("requests were still in flight after {DRAIN_TIMEOUT:?}");
     }
 }
 
-/// The next connection. Waits while the process has no file descriptor left for one.
+/// Accepts the next connection.
+///
+/// Retries every second after an error, such as while the process has no free file descriptor.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // Answers are small: each leaves at once instead of waiting to fill a packet.
+                // Responses are small: each is sent at once instead of waiting to fill a packet.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
                 }
                 return (stream, peer);
             }
-            // The client went away before it was its turn.
+            // The client closed the connection before it was accepted.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::error!(%error, "cannot accept a connection");
