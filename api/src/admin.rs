@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Default port of the admin listener.
-pub(crate) const USUAL_PORT: u16 = 5001;
+pub(crate) const DEFAULT_PORT: u16 = 5001;
 
 /// Limits of the listener: sized for Prometheus and a few operators with a dashboard each.
 pub(crate) const BOUNDS: Bounds = Bounds {

@@ -154,7 +154,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Reason that a request got no answer.
 #[derive(Debug)]
-pub(crate) enum Unanswered {
+pub(crate) enum SubmitError {
     /// Too many requests are waiting. Nothing was done.
     Overloaded,
     /// The transaction of the request failed, perhaps shared with other requests.
@@ -177,7 +177,7 @@ struct Caller<Answer> {
 }
 
 /// Result of a request.
-type Answered<Answer> = Result<Answer, Unanswered>;
+type Answered<Answer> = Result<Answer, SubmitError>;
 
 impl<Request, Answer> Member<Request, Answer> {
     /// Returns a member for a caller in the current span, and the receiver of its answer.
@@ -343,21 +343,22 @@ where
             match self.run_here(session, request.clone()).await {
                 // Gives up the turn and joins the queue: requests that arrived meanwhile wait for
                 // the turn, not for the lock.
-                Err(Unanswered::Failed(error)) if matches!(*error, postgres::Error::Locked(_)) => {}
+                Err(SubmitError::Failed(error)) if matches!(*error, postgres::Error::Locked(_)) => {
+                }
                 answered => return answered,
             }
             drop(running);
         }
         if turn.waiting.fetch_add(1, SeqCst) >= self.queue_max {
             turn.waiting.fetch_sub(1, SeqCst);
-            return Err(Unanswered::Overloaded);
+            return Err(SubmitError::Overloaded);
         }
         let (member, answered) = Member::new(key, request);
         self.figures.waiting.inc();
         if queue.send(member).is_err() {
-            return Err(Unanswered::Lost);
+            return Err(SubmitError::Lost);
         }
-        answered.await.unwrap_or(Err(Unanswered::Lost))
+        answered.await.unwrap_or(Err(SubmitError::Lost))
     }
 
     /// Runs the request alone, on the caller's thread and with a connection of its pool.
@@ -381,7 +382,7 @@ fn answer<Answer: Send + 'static>(
 ) {
     let answered = result.unwrap_or_else(|error| {
         let error = Arc::new(error);
-        let failed = |_: &Caller<Answer>| Err(Unanswered::Failed(error.clone()));
+        let failed = |_: &Caller<Answer>| Err(SubmitError::Failed(error.clone()));
         callers.iter().map(failed).collect()
     });
     let alone = callers.len() == 1;
@@ -441,7 +442,7 @@ where
 /// member would wait for the same thing. It is never safe if the batch may have been committed.
 fn may_be_one_members_fault(error: &postgres::Error) -> bool {
     match error {
-        postgres::Error::Unexpected(_) | postgres::Error::Drift { .. } => true,
+        postgres::Error::Unexpected(_) | postgres::Error::RowCountMismatch { .. } => true,
         postgres::Error::Conflict(_)
         | postgres::Error::Locked(_)
         | postgres::Error::Unavailable(_)
@@ -456,11 +457,11 @@ async fn alone<Request, Answer>(
     session: &mut Session,
     transaction: Transaction<Request, Answer>,
     request: Request,
-) -> Result<Answer, Unanswered> {
+) -> Result<Answer, SubmitError> {
     let answers = transaction(session, &mut Batch::of(vec![request]))
         .await
-        .map_err(|error| Unanswered::Failed(Arc::new(error)))?;
-    answers.into_iter().next().ok_or(Unanswered::Lost)
+        .map_err(|error| SubmitError::Failed(Arc::new(error)))?;
+    answers.into_iter().next().ok_or(SubmitError::Lost)
 }
 
 #[cfg(test)]

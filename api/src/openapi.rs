@@ -1,4 +1,4 @@
-//! The `OpenAPI` 3.1 document of the API, made from the handlers and their problems.
+//! The OpenAPI 3.1 document of the API, made from the handlers and their problems.
 
 use axum::{
     Router,
@@ -124,7 +124,7 @@ const GUARDED: [&str; 7] = [
     "overloaded",
 ];
 
-/// Returns the `OpenAPI` document.
+/// Returns the OpenAPI document.
 ///
 /// # Panics
 ///

@@ -14,7 +14,7 @@ use utoipa_axum::{
 
 use crate::state::AppState;
 
-/// Returns the routes that the `OpenAPI` document describes: all except those that serve it.
+/// Returns the routes that the OpenAPI document describes: all except those that serve it.
 pub(crate) fn documented() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::default()
         .routes(routes!(shows::list).layer(compression()))

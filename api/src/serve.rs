@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{admin, capacity::Capacity, config::Config, group_commit::Lanes, guards};
+use crate::{admin, capacity::Capacity, config::Config, group_commit::Lanes, middleware};
 
 /// Timeout for the head of a client's next request, and keep-alive timeout.
 ///
@@ -53,7 +53,7 @@ pub fn bind(config: &Config) -> anyhow::Result<Listeners> {
     process::disable_huge_pages();
     let api =
         listen(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
-    let admin = process::listen_for_operators(config.admin_listen, admin::USUAL_PORT)
+    let admin = process::listen_for_operators(config.admin_listen, admin::DEFAULT_PORT)
         .context("cannot open the admin listener")?;
     Ok(Listeners { api, admin })
 }
@@ -88,8 +88,8 @@ pub async fn serve(
     let lanes = Lanes::start(&database, config.limits(database.engine))?;
     let database_connections = database.pool.options().get_max_connections() + lanes.connections();
     let capacity = Capacity::new(config, database_connections);
-    let api_guard = guards::api(&database, &lanes, config, &capacity, &stop).await?;
-    let admin_guard = guards::admin(admin.local_addr()?, &database, config, &stop).await?;
+    let api_guard = middleware::api(&database, &lanes, config, &capacity, &stop).await?;
+    let admin_guard = middleware::admin(admin.local_addr()?, &database, config, &stop).await?;
     tracing::info!(
         address = %api.local_addr()?,
         admin = %admin.local_addr()?,
@@ -102,14 +102,14 @@ pub async fn serve(
         head: HEAD_TIMEOUT,
     };
     let stop = Stop {
-        told: stop,
+        draining: stop,
         close: CancellationToken::new(),
     };
     tokio::join!(
         server::serve(api, api_guard, bounds, &stop),
         server::serve(admin, admin_guard, admin::BOUNDS, &stop),
         async {
-            stop.told.cancelled().await;
+            stop.draining.cancelled().await;
             sleep(config.linger()).await;
             stop.close.cancel();
         },

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use api::config::Config;
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
-use shared::{
-    api_key::{self, Change, NewApiKey, Scope},
-    testing::{TestDatabase, assert_seats_conserved, eventually},
-};
+use shared::api_key::{self, Change, NewApiKey, Scope};
+use testing::{TestDatabase, assert_seats_conserved, eventually};
 
 use crate::server::{Api, alice, parse, the_show};
 
@@ -53,7 +51,7 @@ const ALL: [Scope; 4] = [
     Scope::BookingsWrite,
 ];
 
-/// Tests each operation of the `OpenAPI` document with the scope that the document requires.
+/// Tests each operation of the OpenAPI document with the scope that the document requires.
 #[tokio::test]
 async fn each_operation_needs_the_scope_that_is_described_and_no_other() {
     let (api, every) = start(&ALL).await;

@@ -4,10 +4,8 @@ mod server;
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use shared::{
-    api_key::{self, NewApiKey, Scope},
-    testing::{eventually, execute, let_pass},
-};
+use shared::api_key::{self, NewApiKey, Scope};
+use testing::{eventually, execute, let_pass};
 
 use crate::server::{Api, alice, parse, the_show};
 

@@ -4,7 +4,7 @@ mod server;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use shared::testing::{assert_seats_conserved, eventually, until_one_waits_for_a_lock};
+use testing::{assert_seats_conserved, eventually, until_one_waits_for_a_lock};
 
 use crate::server::{Api, alice, the_show};
 

@@ -15,7 +15,7 @@ use reqwest::{
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::{Value, json};
-use shared::testing::assert_seats_conserved;
+use testing::assert_seats_conserved;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

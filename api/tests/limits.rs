@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::json;
-use shared::{
-    api_key::{self, NewApiKey, Scope},
-    testing::eventually,
-};
+use shared::api_key::{self, NewApiKey, Scope};
+use testing::eventually;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -263,7 +261,7 @@ async fn a_connection_with_a_request_in_flight_is_not_closed_for_another_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_that_one_caller_does_not_read_leave_some_for_others() {
-    let db = std::sync::Arc::new(shared::testing::TestDatabase::new().await);
+    let db = std::sync::Arc::new(testing::TestDatabase::new().await);
     let name = "x".repeat(200);
     sqlx::query("INSERT INTO shows (name, starts_at, seats, available_seats) SELECT $1, now(), 1, 1 FROM generate_series(1, 1000)")
         .bind(&name)

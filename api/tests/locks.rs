@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use shared::testing::{assert_seats_conserved, lock_show, until_one_waits_for_a_lock};
 use sqlx::{Postgres, Transaction};
+use testing::{assert_seats_conserved, lock_show, until_one_waits_for_a_lock};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::server::{Api, parse, the_show};

@@ -1,4 +1,4 @@
-//! The `OpenAPI` document describes all that the API does, and nothing else.
+//! The OpenAPI document describes all that the API does, and nothing else.
 
 mod server;
 

@@ -12,9 +12,9 @@ use serde_json::Value;
 use shared::{
     local_postgres::{DATABASE, LocalPostgres, Mode},
     postgres::{self, DatabaseArgs},
-    testing::{DataDir, TestDatabase, eventually, execute, until_one_waits_for_a_lock},
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testing::{DataDir, TestDatabase, eventually, execute, until_one_waits_for_a_lock};
 
 use crate::server::{Api, alice, the_show};
 
@@ -135,7 +135,7 @@ async fn a_database_that_lets_nobody_in_is_the_operators_business() {
     let mut other = PgConnection::connect(&db.url.replace(&name, "postgres"))
         .await
         .unwrap();
-    let database = shared::testing::connect(&url, 4).await.unwrap();
+    let database = testing::connect(&url, 4).await.unwrap();
     let pool = database.pool.clone();
     let api = Api::serve(
         Arc::new(TestDatabase {
@@ -226,7 +226,7 @@ async fn a_full_disk_is_no_defect() {
 async fn what_somebody_cancels_is_run_again() {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
-    let blocker = shared::testing::lock_show(&api.db.pool, 1).await;
+    let blocker = testing::lock_show(&api.db.pool, 1).await;
     let cancel = async {
         until_one_waits_for_a_lock(&api.db.pool).await;
         execute(

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use shared::{
     api_key::{self, NewApiKey, Scope},
     local_postgres::{LocalPostgres, Mode},
-    testing::{
-        DataDir, SteppedClock, TestDatabase, a_show, connect, eventually, let_pass, now,
-        until_one_waits_for_a_lock,
-    },
+};
+use testing::{
+    DataDir, SteppedClock, TestDatabase, a_show, connect, eventually, let_pass, now,
+    until_one_waits_for_a_lock,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},

@@ -14,8 +14,8 @@ use serde_json::json;
 use shared::{
     local_postgres::{LocalPostgres, Mode},
     postgres::{self, DatabaseArgs},
-    testing::{DataDir, a_show, assert_seats_conserved, eventually},
 };
+use testing::{DataDir, a_show, assert_seats_conserved, eventually};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,7 @@ mod server;
 
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
-use shared::testing::{assert_seats_conserved, let_pass};
+use testing::{assert_seats_conserved, let_pass};
 
 use crate::server::{Api, alice, parse, the_show};
 

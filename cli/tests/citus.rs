@@ -14,9 +14,9 @@ use shared::{
     jobs::ExpireBookings,
     postgres::{self, Database, Engine, Session},
     show::{self, Creation, NewShow},
-    testing::{self, create, eventually, now},
 };
 use sqlx::PgPool;
+use testing::{create, eventually, now};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::system::{

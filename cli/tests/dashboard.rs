@@ -7,8 +7,8 @@ use std::{env, path::PathBuf};
 
 use axum::{Router, body::to_bytes, extract::Request, response::Html};
 use serde_json::{Value, json};
-use shared::testing::{DataDir, eventually, execute};
 use sqlx::PgPool;
+use testing::{DataDir, eventually, execute};
 use tokio::net::TcpListener;
 
 use crate::{

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::json;
-use shared::testing::DataDir;
+use testing::DataDir;
 use tokio::process::Command;
 
 use crate::system::{Up, up};

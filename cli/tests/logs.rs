@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use shared::testing::{DataDir, eventually};
+use testing::{DataDir, eventually};
 use tokio::sync::oneshot;
 
 use crate::system::{Up, up};

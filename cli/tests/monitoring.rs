@@ -5,7 +5,7 @@ mod system;
 use std::{collections::BTreeSet, fs, path::Path, process::Stdio};
 
 use serde_json::Value;
-use shared::testing::{DataDir, eventually};
+use testing::{DataDir, eventually};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::system::{Up, up};

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use shared::{
     local_postgres::{DATABASE, LocalPostgres, Mode},
     postgres,
-    testing::{DataDir, TestDatabase, count, eventually},
 };
 use sqlx::{Connection, PgConnection, PgPool};
+use testing::{DataDir, TestDatabase, count, eventually};
 use tokio::{
     process::{Child, Command},
     time::timeout,
@@ -25,7 +25,7 @@ use crate::system::{
     stress, stress_while,
 };
 
-/// The `HAProxy` of the compose file, in front of the apis of a test.
+/// The HAProxy of the compose file, in front of the apis of a test.
 struct Haproxy {
     _process: Child,
     url: String,

@@ -6,7 +6,7 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
-use shared::testing::{DataDir, TestDatabase, a_show, eventually};
+use testing::{DataDir, TestDatabase, a_show, eventually};
 
 use tokio::process::Command;
 
@@ -94,7 +94,7 @@ async fn up_quotes_why_its_server_ended() {
         ready.is_ok_and(|answer| answer.status() == 200)
     })
     .await;
-    let database = shared::testing::connect(&up.database, 2).await.unwrap();
+    let database = testing::connect(&up.database, 2).await.unwrap();
     // Simulates a log that cannot be written. The server exits at the checkpoint, if not sooner.
     std::fs::rename(data.0.join("pg_wal"), data.0.join("elsewhere")).unwrap();
     let checkpoint = sqlx::query("CHECKPOINT").execute(&database.pool).await;

@@ -11,8 +11,8 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use serde_json::{Value, json};
-use shared::testing::{DataDir, eventually, let_pass};
 use sqlx::PgPool;
+use testing::{DataDir, eventually, let_pass};
 use tokio::net::TcpListener;
 
 use crate::system::Up;

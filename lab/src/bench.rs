@@ -1,10 +1,10 @@
 //! The command `ticketing-lab bench`: measures group commit against a transaction per booking.
 
+mod admin_latency;
 mod chart;
 mod database_limit;
 mod report;
 mod trials;
-mod watch;
 
 use std::{fs, path::PathBuf};
 
@@ -18,7 +18,7 @@ use self::{
     trials::Trials,
 };
 use crate::{
-    stage::Stage,
+    environment::Environment,
     stress::{self, Mode},
 };
 
@@ -118,8 +118,8 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
                     format!("{mode:?}, {connections} connections, batches of {batch_max}")
                         .to_lowercase(),
                 );
-                let stage = Stage::set(server, batch_max).await?;
-                let measured = measure_once(args, stage, mode, connections).await?;
+                let environment = Environment::start(server, batch_max).await?;
+                let measured = measure_once(args, environment, mode, connections).await?;
                 case.add(batch_max == 1, measured);
                 bar.inc(1);
             }
@@ -133,8 +133,8 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
         }
         cases.push(case);
     }
-    let guard = compare(args, server, &bar, Beside::Keys).await?;
-    let dashboard = compare(args, server, &bar, Beside::Dashboard).await?;
+    let guard = compare(args, server, &bar, Feature::Keys).await?;
+    let dashboard = compare(args, server, &bar, Feature::Dashboard).await?;
     let trials = run_trials(args, server, &bar).await?;
     bar.finish_and_clear();
     Report::new(
@@ -164,7 +164,7 @@ async fn run_trials(
     let steady = trials::steady(server, args.batch_max).await?;
     bar.inc(1);
     bar.set_message("admin listener with 1,000,000 jobs and bookings");
-    let admin = watch::measure(server, args.batch_max).await?;
+    let admin = admin_latency::measure(server, args.batch_max).await?;
     bar.inc(1);
     Ok(Trials {
         crowd,
@@ -174,10 +174,10 @@ async fn run_trials(
     })
 }
 
-/// Measures a load once on this stage, and clears the stage.
+/// Measures a load once on this environment, and clears the environment.
 async fn measure_once(
     args: &Args,
-    stage: Stage<'_>,
+    environment: Environment<'_>,
     mode: Mode,
     connections: u32,
 ) -> anyhow::Result<Measured> {
@@ -186,8 +186,8 @@ async fn measure_once(
         duration: args.seconds,
         ..stress::Args::quiet(mode)
     };
-    let report = stage.put_load(&load).await?;
-    stage.clear().await?;
+    let report = environment.put_load(&load).await?;
+    environment.clear().await?;
     Ok(Measured {
         bookings_per_second: report.bookings_per_second,
         p50_ms: report.latency_ms.p50,
@@ -200,7 +200,7 @@ const UNREACHED_RATE: u32 = 1_000_000;
 
 /// Feature that is in use in half of the measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Beside {
+enum Feature {
     /// API keys and rate limits.
     Keys,
     /// An open dashboard.
@@ -212,7 +212,7 @@ async fn compare(
     args: &Args,
     server: &LocalPostgres,
     bar: &ProgressBar,
-    beside: Beside,
+    beside: Feature,
 ) -> anyhow::Result<Comparison> {
     let (mode, connections) = COMPARED;
     let mut comparison = Comparison::default();
@@ -223,13 +223,14 @@ async fn compare(
             bar.set_message(
                 format!("hot, {connections} connections, {with} {beside:?}").to_lowercase(),
             );
-            let rate = (is_there && beside == Beside::Keys).then_some(UNREACHED_RATE);
+            let rate = (is_there && beside == Feature::Keys).then_some(UNREACHED_RATE);
             let batch_max = args.batch_max.to_string();
-            let stage = Stage::set_with(server, &["--batch-max", &batch_max], rate).await?;
-            let page = (is_there && beside == Beside::Dashboard)
-                .then(|| watch::open_page(&stage.admin_url))
+            let environment =
+                Environment::start_with(server, &["--batch-max", &batch_max], rate).await?;
+            let page = (is_there && beside == Feature::Dashboard)
+                .then(|| admin_latency::open_page(&environment.admin_url))
                 .transpose()?;
-            let measured = measure_once(args, stage, mode, connections).await?;
+            let measured = measure_once(args, environment, mode, connections).await?;
             drop(page);
             if is_there {
                 comparison.with.push(measured);

@@ -276,7 +276,7 @@ fn is_expected(error: &str) -> bool {
 impl Summary {
     /// Adds a round, and returns a one-line description of it.
     fn add(&mut self, plan: &[Planned], outcome: &Outcome, found: Found) -> String {
-        let acknowledged = outcome.told.acknowledged.len();
+        let acknowledged = outcome.acks.acknowledged.len();
         let errors = outcome.load.seen(|seen| seen.errors.clone());
         let faults: Vec<String> = plan
             .iter()

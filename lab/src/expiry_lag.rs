@@ -6,6 +6,7 @@ use sqlx::PgPool;
 /// Expiry lag: how long after their deadlines holds failed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "each names its unit")]
 pub(crate) struct Lag {
     /// Median, in seconds.
     pub(crate) median_seconds: f64,

@@ -3,12 +3,12 @@
 mod bench;
 mod capacity;
 mod chaos;
+mod environment;
 mod expiry_lag;
 mod processor_time;
 mod program;
 mod siege;
 mod soak;
-mod stage;
 mod stress;
 mod table;
 mod work_dir;

@@ -20,7 +20,7 @@ use self::{
     health::HealthProbe,
 };
 use crate::{
-    stage::{self, Stage},
+    environment::{self, Environment},
     table,
     work_dir::WorkDir,
 };
@@ -154,22 +154,22 @@ async fn besiege(args: &Args, server: &LocalPostgres, attack: Attack) -> anyhow:
         "--requests-per-second",
         ATTACKERS_RATE,
     ];
-    let stage = Stage::set_with(server, &api_args, Some(BUYERS_RATE)).await?;
-    let worker = stage.start_worker()?;
-    let attackers_key = stage::make_key(server, "attackers", None).await?;
+    let environment = Environment::start_with(server, &api_args, Some(BUYERS_RATE)).await?;
+    let worker = environment.start_worker()?;
+    let attackers_key = environment::make_key(server, "attackers", None).await?;
     // The api has read the new key by then.
     sleep(KEY_IS_KNOWN).await;
-    let alone = buy(args, &stage).await?;
+    let alone = buy(args, &environment).await?;
 
     let siege = Siege {
-        target: stage.api_url.parse()?,
+        target: environment.api_url.parse()?,
         key: attackers_key,
         connections: args.connections_max + args.connections_max / 5,
     };
     let attackers = siege.begin(attack);
-    let probe = HealthProbe::start(&stage.api_url)?;
+    let probe = HealthProbe::start(&environment.api_url)?;
     sleep(POSITION).await;
-    let attacked = buy(args, &stage).await?;
+    let attacked = buy(args, &environment).await?;
     let health = probe.stop().await?;
     let outcome = Outcome {
         attack: attack.to_string(),
@@ -177,12 +177,12 @@ async fn besiege(args: &Args, server: &LocalPostgres, attack: Attack) -> anyhow:
         attacked,
         slowest_health_check_ms: health.slowest.as_secs_f64() * 1000.0,
         failed_health_checks: health.failed,
-        memory_mb: stage.api.peak_memory_mb().unwrap_or_default(),
-        memory_bound_mb: stage.memory_bound_mb,
+        memory_mb: environment.api.peak_memory_mb().unwrap_or_default(),
+        memory_bound_mb: environment.memory_bound_mb,
         attackers: attackers.end().await,
     };
     worker.stop().await?;
-    stage.clear().await?;
+    environment.clear().await?;
     Ok(outcome)
 }
 
@@ -198,14 +198,17 @@ const KEY_IS_KNOWN: Duration = Duration::from_secs(2);
 /// Books for the configured duration.
 ///
 /// It runs in a separate process, because this one is busy with the attack.
-async fn buy(args: &Args, stage: &Stage<'_>) -> anyhow::Result<Buyer> {
+async fn buy(args: &Args, environment: &Environment<'_>) -> anyhow::Result<Buyer> {
     let output = Command::new(env::current_exe()?)
         .args(["stress", "hot", "--json", "--quiet"])
-        .args(["--url", &stage.api_url])
+        .args(["--url", &environment.api_url])
         .args(["--connections", BUYER_CONNECTIONS])
         .args(["--rate", &args.rate.to_string()])
         .args(["--duration", &args.duration.to_string()])
-        .env("TICKETING_API_KEY", stage.api_key.as_deref().unwrap_or(""))
+        .env(
+            "TICKETING_API_KEY",
+            environment.api_key.as_deref().unwrap_or(""),
+        )
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .output()

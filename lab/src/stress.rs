@@ -1,9 +1,9 @@
 //! The command `ticketing-lab stress`: puts load on a server and verifies the result.
 
+mod acknowledgements;
 mod clients;
 pub(crate) mod http;
 mod report;
-mod told;
 pub(crate) mod verify;
 
 use std::{io::IsTerminal, sync::Arc, time::Duration};
@@ -17,9 +17,9 @@ use tokio::{task::JoinSet, time::Instant};
 
 pub(crate) use self::report::Report;
 use self::{
+    acknowledgements::Acknowledgements,
     clients::Load,
     http::{Connection, Target, post},
-    told::Told,
     verify::Expected,
 };
 
@@ -184,7 +184,7 @@ pub(crate) async fn stress(args: &Args) -> anyhow::Result<Report> {
 /// Outcome of a load, before it is verified.
 pub(crate) struct Outcome {
     pub(crate) load: Arc<Load>,
-    pub(crate) told: Told,
+    pub(crate) acks: Acknowledgements,
     pub(crate) took: Duration,
 }
 
@@ -230,11 +230,11 @@ impl Crowd {
             clients.spawn(clients::run(load.clone(), connection, index));
         }
         let finished = async {
-            let mut told = Told::default();
+            let mut acks = Acknowledgements::default();
             while let Some(client) = clients.join_next().await {
-                told.append(client?);
+                acks.append(client?);
             }
-            anyhow::Ok(told)
+            anyhow::Ok(acks)
         };
         let time_is_up = async {
             if args.mode != Mode::Sellout {
@@ -242,9 +242,9 @@ impl Crowd {
                 load.end();
             }
         };
-        let (told, ()) = tokio::join!(finished, time_is_up);
+        let (acks, ()) = tokio::join!(finished, time_is_up);
         Ok(Outcome {
-            told: told?,
+            acks: acks?,
             took: began.elapsed(),
             load,
         })

@@ -67,6 +67,4 @@ pub mod sales;
 pub mod show;
 pub mod shutdown;
 pub mod telemetry;
-#[cfg(feature = "testing")]
-pub mod testing;
 pub mod timestamp;

@@ -249,7 +249,11 @@ impl LocalPostgres {
     }
 
     /// Runs a statement in the database `postgres`.
-    pub(crate) async fn execute(&self, sql: &str) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the server can't be reached, or refuses the statement.
+    pub async fn execute(&self, sql: &str) -> anyhow::Result<()> {
         let mut connection = PgConnection::connect(&self.url("postgres")).await?;
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
             .execute(&mut connection)
@@ -264,7 +268,6 @@ impl LocalPostgres {
     /// # Errors
     ///
     /// Fails if this server can't be copied, or the standby does not start.
-    #[cfg(feature = "testing")]
     pub fn start_standby(&self, data_dir: &Path) -> anyhow::Result<Self> {
         use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
 

@@ -3,14 +3,14 @@
 //! | topic | module |
 //! | --- | --- |
 //! | queues, jobs and workers as they are now | [`inspect`] |
-//! | retry, run now, cancel, pause and resume | [`steer`] |
+//! | retry, run now, cancel, pause and resume | [`control`] |
 //! | what the janitor rescues and prunes | [`housekeeping`] |
 //! | apalis's schema, and our changes to it | [`engine`] |
 
+pub mod control;
 pub mod engine;
 pub mod housekeeping;
 pub mod inspect;
-pub mod steer;
 
 use serde::{Deserialize, Serialize};
 

@@ -478,7 +478,7 @@ impl Locked {
     ///
     /// # Errors
     ///
-    /// Fails if the database call fails, and with [`postgres::Error::Drift`] if a show is not
+    /// Fails if the database call fails, and with [`postgres::Error::RowCountMismatch`] if a show is not
     /// locked or its counter would leave its bounds.
     pub async fn add_available_seats(
         &mut self,

@@ -6,9 +6,9 @@ use shared::{
     audit::{Audit, audit},
     batch::Batch,
     booking::{cancel, confirm, expire},
-    testing::{TestDatabase, a_hold, a_show, change, direct, job, let_pass},
 };
 use sqlx::PgPool;
+use testing::{TestDatabase, a_hold, a_show, change, direct, job, let_pass};
 
 const LIMIT: Duration = Duration::from_mins(1);
 

@@ -1,12 +1,8 @@
 //! Tests that every reader sees the seats of overdue holds as available, before a worker has run.
 
-use shared::{
-    booking::expire,
-    postgres::Database,
-    sales, show,
-    testing::{
-        TestDatabase, a_hold, a_show, available_seats, connect, count, execute, job, let_pass,
-    },
+use shared::{booking::expire, postgres::Database, sales, show};
+use testing::{
+    TestDatabase, a_hold, a_show, available_seats, connect, count, execute, job, let_pass,
 };
 
 #[tokio::test]

@@ -1,14 +1,12 @@
 //! Tests of lists: contents, order and cost.
 
 use chrono::{DateTime, Utc};
-use shared::{
-    booking::{
-        Booking, BookingStatus,
-        query::{self, Cursor, Filter},
-    },
-    testing::{TestDatabase, connect, execute},
+use shared::booking::{
+    Booking, BookingStatus,
+    query::{self, Cursor, Filter},
 };
 use sqlx::PgPool;
+use testing::{TestDatabase, connect, execute};
 
 /// Inserts bookings as a year of sales leaves them: many shows and users, almost all resolved.
 ///

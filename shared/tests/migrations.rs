@@ -4,14 +4,9 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use shared::{
-    audit::audit,
-    postgres,
-    queue::engine,
-    show,
-    testing::{TestDatabase, a_hold, available_seats, count},
-};
+use shared::{audit::audit, postgres, queue::engine, show};
 use sqlx::{AssertSqlSafe, PgPool};
+use testing::{TestDatabase, a_hold, available_seats, count};
 
 async fn restored(dump: &Path) -> TestDatabase {
     let db = TestDatabase::empty().await;

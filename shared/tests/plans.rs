@@ -10,9 +10,9 @@ use shared::{
     idempotency::{Claim, Key},
     postgres::Session,
     show::{NewShow, Show},
-    testing::{TestDatabase, a_show, change, connect, create, execute, job, let_pass},
 };
 use sqlx::PgPool;
+use testing::{TestDatabase, a_show, change, connect, create, execute, job, let_pass};
 
 /// Number of bookings that a transaction changes.
 const BATCH: i64 = 100;

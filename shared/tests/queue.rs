@@ -8,12 +8,12 @@ use shared::{
     jobs::ExpireBookings,
     queue::{
         JobState,
+        control::{self, Action, Note},
         inspect::{self, Filter, Job},
-        steer::{self, Action, Note},
     },
-    testing::{TestDatabase, a_hold, a_show, connect, count, execute},
 };
 use sqlx::PgPool;
+use testing::{TestDatabase, a_hold, a_show, connect, count, execute};
 
 const QUEUE: &str = ExpireBookings::QUEUE;
 
@@ -177,7 +177,9 @@ async fn an_action_changes_jobs_in_its_states_and_no_others() {
                 target: state.name(),
             };
             let ids: Vec<String> = before.iter().map(|job| job.id.clone()).collect();
-            let changed = steer::act(&db.database, action, &ids, note).await.unwrap();
+            let changed = control::act(&db.database, action, &ids, note)
+                .await
+                .unwrap();
             if !action.allowed_in().contains(&state) {
                 assert_eq!(changed, 0, "{action:?} {state:?}");
                 assert_eq!(
@@ -209,14 +211,14 @@ async fn an_action_changes_jobs_in_its_states_and_no_others() {
             execute(&db.pool, "DELETE FROM apalis.jobs").await;
             fill(&db.pool, 2).await;
         }
-        let done = steer::interventions(&db.pool, None, 100).await.unwrap();
+        let done = control::interventions(&db.pool, None, 100).await.unwrap();
         let targets: Vec<_> = done.iter().rev().map(|done| done.target.as_str()).collect();
         assert_eq!(targets, JobState::ALL.map(JobState::name), "each is logged");
         assert!(
             done.iter()
                 .all(|done| done.actor == "tester" && done.action == action.name())
         );
-        let page = steer::interventions(&db.pool, Some(done[1].id), 2)
+        let page = control::interventions(&db.pool, Some(done[1].id), 2)
             .await
             .unwrap();
         assert_eq!(
@@ -235,7 +237,7 @@ async fn an_action_on_a_filter_changes_all_that_match() {
         target: "all dead",
     };
     let dead = filter(Some(JobState::Dead));
-    let changed = steer::act_on_all(&db.database, Action::Retry, &dead, note)
+    let changed = control::act_on_all(&db.database, Action::Retry, &dead, note)
         .await
         .unwrap();
     assert_eq!(changed, 1200, "in more than one chunk");
@@ -262,12 +264,12 @@ async fn a_paused_queue_hands_nothing_out_until_it_is_resumed() {
     };
 
     assert!(
-        steer::pause(&db.database, QUEUE, true, "tester")
+        control::pause(&db.database, QUEUE, true, "tester")
             .await
             .unwrap()
     );
     assert!(
-        !steer::pause(&db.database, QUEUE, true, "another")
+        !control::pause(&db.database, QUEUE, true, "another")
             .await
             .unwrap(),
         "it is already paused"
@@ -282,13 +284,13 @@ async fn a_paused_queue_hands_nothing_out_until_it_is_resumed() {
     assert_eq!(paused.by, "tester");
 
     assert!(
-        steer::pause(&db.database, QUEUE, false, "another")
+        control::pause(&db.database, QUEUE, false, "another")
             .await
             .unwrap()
     );
     assert_eq!(take().await, 2);
     assert!(inspect::queues(&db.pool).await.unwrap()[0].paused.is_none());
-    let done = steer::interventions(&db.pool, None, 10).await.unwrap();
+    let done = control::interventions(&db.pool, None, 10).await.unwrap();
     let done: Vec<_> = done
         .iter()
         .map(|done| (done.actor.as_str(), done.action.as_str(), done.affected))
@@ -312,7 +314,7 @@ async fn queues_that_nobody_consumes_are_seen_too() {
         "UPDATE apalis.jobs SET job_type = 'letters' WHERE status = 'Pending'",
     )
     .await;
-    steer::pause(&db.database, "parcels", true, "tester")
+    control::pause(&db.database, "parcels", true, "tester")
         .await
         .unwrap();
     let queues = inspect::queues(&db.pool).await.unwrap();

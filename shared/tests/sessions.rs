@@ -10,9 +10,9 @@ use futures_util::{FutureExt, future::BoxFuture};
 use shared::{
     booking::query,
     postgres::{Error, Session},
-    testing::{DataDir, TestDatabase, connect, eventually},
 };
 use sqlx::PgConnection;
+use testing::{DataDir, TestDatabase, connect, eventually};
 use tokio::{
     io::copy_bidirectional,
     net::{UnixListener, UnixStream},

@@ -9,11 +9,11 @@ use shared::{
     idempotency::{Claim, Key},
     postgres::{self, Database},
     show,
-    testing::{
-        TestDatabase, a_show, available_seats, change, connect, execute, job, let_pass, things,
-    },
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testing::{
+    TestDatabase, a_show, available_seats, change, connect, execute, job, let_pass, things,
+};
 
 /// Settings of a database that are usual nowhere.
 const ODD: [&str; 18] = [

@@ -13,9 +13,9 @@ use shared::{
         inspect::{self, Filter as JobFilter},
     },
     sales, show,
-    testing::{TestDatabase, a_hold, a_show, change, count, execute, let_pass, now},
 };
 use sqlx::{AssertSqlSafe, PgPool};
+use testing::{TestDatabase, a_hold, a_show, change, count, execute, let_pass, now};
 
 /// Times that PostgreSQL can have and a response can't.
 const OUT_OF_BOUNDS: [&str; 5] = [

@@ -14,13 +14,13 @@ use shared::{
     jobs::ExpireBookings,
     postgres::{Engine, Session},
     show::{self, Creation, NewShow},
-    testing::{
-        TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
-        change, connect, count, create, direct, eventually, job, let_pass, lock_show, now,
-        stored_status, things, until_one_waits_for_a_lock,
-    },
 };
 use sqlx::{AssertSqlSafe, PgPool};
+use testing::{
+    TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
+    change, connect, count, create, direct, eventually, job, let_pass, lock_show, now,
+    stored_status, things, until_one_waits_for_a_lock,
+};
 use tokio::{sync::Barrier, task::JoinSet};
 
 fn request(show_id: i64, number_of_seats: i32) -> reserve::Request {
@@ -538,7 +538,7 @@ async fn drift_fails_the_transaction() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, shared::postgres::Error::Drift { .. }),
+        matches!(error, shared::postgres::Error::RowCountMismatch { .. }),
         "{error:?}"
     );
     assert_eq!(stored_status(&db.pool, hold.id).await, "PENDING");

@@ -7,7 +7,7 @@ use shared::{
     booking::expire,
     idempotency,
     postgres::{self, Database, Leadership, Session, in_time},
-    queue::{housekeeping, steer},
+    queue::{control, housekeeping},
     telemetry, timestamp,
 };
 use sqlx::PgPool;
@@ -154,7 +154,7 @@ impl Cleaned {
             JANITOR_FINDS.with_label_values(&[action]).inc_by(count);
             if count > 0 {
                 tracing::warn!(count, "{what}");
-                steer::note_find(pool, action, what, count).await?;
+                control::note_find(pool, action, what, count).await?;
             }
         }
         Ok(())
@@ -238,7 +238,7 @@ pub async fn sweep(database: &Database, grace: TimeDelta) -> Result<usize, postg
             // A show whose seats do not add up, or that another transaction keeps locked, must not
             // affect others.
             Err(
-                error @ (postgres::Error::Drift { .. }
+                error @ (postgres::Error::RowCountMismatch { .. }
                 | postgres::Error::Unexpected(_)
                 | postgres::Error::Conflict(_)
                 | postgres::Error::Locked(_)),

@@ -327,7 +327,7 @@ mod tests {
     use clap::Parser;
     use futures_util::FutureExt;
     use serde_json::Value;
-    use shared::testing::{TestDatabase, a_hold, a_show, connect, eventually, let_pass};
+    use testing::{TestDatabase, a_hold, a_show, connect, eventually, let_pass};
 
     use super::*;
     use crate::config::Args;

@@ -14,13 +14,13 @@ use axum::{
 use shared::{
     api_key::Scope,
     http::{
-        access::{Access, Denied, Door},
+        access::{Access, Denied, ListenerPolicy},
         callers::CallerArgs,
-        counted::Routes,
         fair_semaphore::FairSemaphore,
-        guard::{Guard, Refused, Sender},
+        middleware::{Middleware, Refused, Sender},
         origin::Origins,
         rates::Rates,
+        request_metrics::Routes,
         server::{self, Bounds, Stop},
     },
     metrics, process, telemetry,
@@ -29,10 +29,10 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics as figures_of;
+use crate::metrics as worker_metrics;
 
 /// Default port of the listener.
-const USUAL_PORT: u16 = 5002;
+const DEFAULT_PORT: u16 = 5002;
 
 /// Binds the listener.
 ///
@@ -40,7 +40,7 @@ const USUAL_PORT: u16 = 5002;
 ///
 /// Fails if the address is in use or not local, or if no port is free.
 pub fn bind(address: Option<SocketAddr>) -> io::Result<TcpListener> {
-    process::listen_for_operators(address, USUAL_PORT)
+    process::listen_for_operators(address, DEFAULT_PORT)
 }
 
 /// Limits of the listener: sized for Prometheus, an orchestrator and an operator.
@@ -64,43 +64,43 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
-    figures_of::begin();
-    let guard = guard(address, &pool, callers, &stop).await?;
+    worker_metrics::begin();
+    let middleware = middleware(address, &pool, callers, &stop).await?;
     tracing::info!(metrics = %format_args!("http://{address}/metrics"), "worker serves metrics");
     // Requests in flight are not waited for: none is worth delaying the end of the worker's jobs.
     let until = Stop {
-        told: stop.clone(),
+        draining: stop.clone(),
         close: CancellationToken::new(),
     };
-    let serving = server::serve(listener, guard, BOUNDS, &until);
+    let serving = server::serve(listener, middleware, BOUNDS, &until);
     stop.run_until_cancelled(serving).await;
     Ok(())
 }
 
-async fn guard(
+async fn middleware(
     address: SocketAddr,
     pool: &PgPool,
     callers: &CallerArgs,
     stop: &CancellationToken,
-) -> anyhow::Result<Arc<Guard>> {
-    let door = Door {
+) -> anyhow::Result<Arc<Middleware>> {
+    let policy = ListenerPolicy {
         name: "worker's listener",
         address,
-        asks_this_machine: callers.require_keys,
+        requires_keys_on_loopback: callers.require_keys,
         is_open: false,
         scope: Some(Scope::Admin),
         can_wait_for_keys: true,
         example: "ticketing key create --name monitoring --scope admin",
     };
     let rate = callers.rate(address);
-    let access = Access::start(pool, &door, rate, stop).await?;
-    let guard = Arc::new(Guard {
+    let access = Access::start(pool, &policy, rate, stop).await?;
+    let middleware = Arc::new(Middleware {
         routes: Router::new()
             .route("/metrics", get(figures))
             .route("/health/live", get(async || StatusCode::OK))
             .layer(Extension(pool.clone())),
         rates: rate.map(Rates::new),
-        price: |_, _| NonZeroU32::MIN,
+        cost: |_, _| NonZeroU32::MIN,
         in_flight: FairSemaphore::new(IN_FLIGHT_MAX),
         proxies: callers.proxies(),
         origins: Origins {
@@ -111,13 +111,13 @@ async fn guard(
         },
         access,
         trusts_traces: callers.trust_traceparent,
-        counted: Routes::new([]),
+        route_metrics: Routes::new([]),
         cors: None,
         public: &[],
         refuse,
     });
-    guard.forget_the_idle(stop);
-    Ok(guard)
+    middleware.forget_the_idle(stop);
+    Ok(middleware)
 }
 
 fn refuse(refused: Refused) -> Response {
@@ -161,7 +161,7 @@ async fn figures(
         return deny(denied);
     }
     metrics::observe_pool("worker", &pool);
-    match metrics::render(&figures_of::OF_APIS, &["worker"]) {
+    match metrics::render(&worker_metrics::API_METRIC_PREFIXES, &["worker"]) {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(error = telemetry::chain(&error), "cannot render metrics");

@@ -53,7 +53,7 @@ pub static JOB_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
 });
 
 /// Prefixes of the metrics that an api in the same process reports.
-pub(crate) const OF_APIS: [&str; 6] = [
+pub(crate) const API_METRIC_PREFIXES: [&str; 6] = [
     "ticketing_http_",
     "ticketing_refusals_",
     "ticketing_batch_",

@@ -223,7 +223,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
-    use shared::testing::direct;
+    use testing::direct;
 
     use super::*;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use shared::testing::{
+use testing::{
     TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, count, eventually,
     execute, let_pass, now, until_one_waits_for_a_lock,
 };

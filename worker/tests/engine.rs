@@ -4,13 +4,11 @@
 
 use apalis_postgres::queries::{self, ResultPayload};
 use serde_json::json;
-use shared::{
-    postgres,
-    testing::{
-        TestDatabase, a_hold, a_show, available_seats, count, eventually, execute, let_pass,
-    },
-};
+use shared::postgres;
 use sqlx::{PgPool, postgres::PgPoolOptions};
+use testing::{
+    TestDatabase, a_hold, a_show, available_seats, count, eventually, execute, let_pass,
+};
 
 mod in_process;
 use in_process::{CONFIG, Worker};

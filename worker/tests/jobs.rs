@@ -5,12 +5,12 @@ use shared::{
     booking::{Booking, confirm, expire},
     http::callers::CallerArgs,
     jobs::ExpireBookings,
-    testing::{
-        self, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
-        available_seats, change, eventually, let_pass, lock_show, stored_status,
-    },
 };
 use sqlx::PgPool;
+use testing::{
+    self, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved, available_seats,
+    change, eventually, let_pass, lock_show, stored_status,
+};
 use tokio_util::sync::CancellationToken;
 use worker::{config::Config, janitor, jobs::expire_bookings::Jobs, supervise::JobError};
 

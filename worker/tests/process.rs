@@ -8,15 +8,13 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use shared::{
-    api_key::{self, NewApiKey, Scope},
-    testing::{
-        SteppedClock, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
-        available_seats, count, eventually, execute, let_pass, now, stored_status,
-        until_one_waits_for_a_lock,
-    },
-};
+use shared::api_key::{self, NewApiKey, Scope};
 use sqlx::PgPool;
+use testing::{
+    SteppedClock, TestDatabase, a_hold, a_show, a_show_with_hold, assert_seats_conserved,
+    available_seats, count, eventually, execute, let_pass, now, stored_status,
+    until_one_waits_for_a_lock,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpStream,

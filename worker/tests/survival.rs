@@ -9,12 +9,12 @@ use serde_json::Value;
 use shared::{
     postgres::{self, Database, Leadership},
     queue::housekeeping::{self, Retention},
-    testing::{
-        TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, count, eventually,
-        execute, let_pass, now,
-    },
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
+use testing::{
+    TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, count, eventually,
+    execute, let_pass, now,
+};
 use worker::{
     config::Config,
     janitor::{self, Cleaned},

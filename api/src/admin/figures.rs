@@ -13,7 +13,7 @@ use prometheus::{
 };
 use shared::metrics::{self, observe_pool};
 
-use super::{AdminState, watch::Look};
+use super::{AdminState, watch::Snapshot};
 use crate::{
     input::caller::{Administer, Caller},
     output::problem::Problem,
@@ -81,7 +81,7 @@ static GAUGES: LazyLock<Gauges> = LazyLock::new(|| {
 });
 
 impl Gauges {
-    fn set(&self, look: &Look) {
+    fn set(&self, look: &Snapshot) {
         // Stops reporting queues that no longer exist.
         self.jobs.reset();
         self.due_lag.reset();
@@ -122,6 +122,6 @@ pub(super) async fn metrics(
     observe_pool("admin", &state.database.pool);
     // In `ticketing up`, api and worker share a process: this listener reports the metrics of both.
     let text = metrics::render(&[], &["api", "admin", "worker"])
-        .map_err(|error| Problem::Panicked(error.to_string()))?;
+        .map_err(|error| Problem::Bug(error.to_string()))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

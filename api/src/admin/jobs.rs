@@ -10,8 +10,8 @@ use shared::{
     booking::{Booking, Refusal, query},
     queue::{
         JobState,
+        control::{self, Action, MAX_CHANGED, Note},
         inspect::{self, Details, Filter, Job},
-        steer::{self, Action, MAX_CHANGED, Note},
     },
 };
 
@@ -23,7 +23,7 @@ use crate::{
     },
     output::{
         pagination::{self, DEFAULT_LIMIT, ListPermit, Page},
-        problem::{Fault, Problem},
+        problem::{FieldError, Problem},
     },
 };
 
@@ -140,7 +140,7 @@ pub(super) async fn list(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(queue): Path<String>,
-    place: ListPermit,
+    permit: ListPermit,
     Query(mut query): Query<ListJobs>,
 ) -> Result<Page<Job>, Problem> {
     let queue = known(&state, queue).await?;
@@ -148,10 +148,10 @@ pub(super) async fn list(
     let filter = query.filter(queue);
     let after = query.after.as_ref().map(|cursor| &cursor.0);
     if after.is_some_and(|cursor| !filter.has(cursor)) {
-        return Err(pagination::of_another_list());
+        return Err(pagination::wrong_cursor());
     }
     let jobs = inspect::jobs(&state.database.pool, &filter, after, limit + 1).await?;
-    Ok(Page::new(jobs, limit, "jobs", place, |last| {
+    Ok(Page::new(jobs, limit, "jobs", permit, |last| {
         query.after = Some(Cursor(filter.cursor(last)));
         query
     }))
@@ -246,7 +246,7 @@ pub(super) async fn act(
     let Some(job) = inspect::find(&state.database.pool, &ids[0]).await? else {
         return Err(Problem::JobNotFound);
     };
-    let changed = steer::act(&state.database, action, &ids, note).await?;
+    let changed = control::act(&state.database, action, &ids, note).await?;
     state.watch.look_now();
     match inspect::find(&state.database.pool, &ids[0]).await? {
         Some(job) if changed > 0 => Ok(Json(job)),
@@ -274,7 +274,7 @@ pub(super) async fn act_on_all(
         .is_none_or(|state| !action.allowed_in().contains(&state))
     {
         let allowed = action.allowed_in().iter().map(|state| state.name());
-        return Err(Problem::MalformedQuery(Fault {
+        return Err(Problem::MalformedQuery(FieldError {
             pointer: "state".to_owned(),
             detail: format!(
                 "must be one of the following to {} jobs: {}",
@@ -283,7 +283,7 @@ pub(super) async fn act_on_all(
             ),
         }));
     }
-    let changed = steer::act_on_all(&state.database, action, &filter, note).await?;
+    let changed = control::act_on_all(&state.database, action, &filter, note).await?;
     state.watch.look_now();
     Ok(Json(Changed { changed }))
 }

@@ -6,8 +6,8 @@ use axum::{Json, extract::State};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use shared::queue::{
+    control::{self, Intervention},
     inspect::{self, Queue, Worker},
-    steer::{self, Intervention},
 };
 
 use super::AdminState;
@@ -77,7 +77,7 @@ async fn set(
     is_paused: bool,
 ) -> Result<Json<Steered>, Problem> {
     let queue = known(state, queue).await?;
-    let changed = steer::pause(&state.database, &queue, is_paused, &caller.name()).await?;
+    let changed = control::pause(&state.database, &queue, is_paused, &caller.name()).await?;
     state.watch.look_now();
     Ok(Json(Steered {
         queue,
@@ -109,12 +109,12 @@ pub(super) struct ListInterventions {
 pub(super) async fn interventions(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
-    place: ListPermit,
+    permit: ListPermit,
     Query(mut query): Query<ListInterventions>,
 ) -> Result<Page<Intervention>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    let found = steer::interventions(&state.database.pool, query.before, limit + 1).await?;
-    Ok(Page::new(found, limit, "interventions", place, |last| {
+    let found = control::interventions(&state.database.pool, query.before, limit + 1).await?;
+    Ok(Page::new(found, limit, "interventions", permit, |last| {
         query.before = Some(last.id);
         query
     }))

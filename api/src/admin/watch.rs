@@ -58,7 +58,7 @@ pub(super) struct Watch {
 
 #[derive(Default)]
 struct Seen {
-    last: Option<Arc<Look>>,
+    last: Option<Arc<Snapshot>>,
     history: VecDeque<Point>,
     /// Why the last poll failed; none if it succeeded.
     failure: Option<String>,
@@ -67,7 +67,7 @@ struct Seen {
 /// Result of one poll.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Look {
+pub(super) struct Snapshot {
     /// Time of the poll, by the database's clock.
     pub(super) at: DateTime<Utc>,
     /// Bookings per second of all apis since the previous poll.
@@ -105,8 +105,8 @@ struct Point {
     done_last_minute: i64,
 }
 
-impl From<&Look> for Point {
-    fn from(look: &Look) -> Self {
+impl From<&Snapshot> for Point {
+    fn from(look: &Snapshot) -> Self {
         let depth = |state| look.queues.iter().map(|queue| queue.depth[&state]).sum();
         Self {
             at: look.at,
@@ -148,7 +148,7 @@ impl Watch {
     }
 
     /// Returns the result of the last successful poll.
-    pub(super) fn last(&self) -> Option<Arc<Look>> {
+    pub(super) fn last(&self) -> Option<Arc<Snapshot>> {
         self.seen().last.clone()
     }
 
@@ -166,7 +166,7 @@ impl Watch {
         }
     }
 
-    fn remember(&self, result: Result<Look, postgres::Error>) {
+    fn remember(&self, result: Result<Snapshot, postgres::Error>) {
         let mut seen = self.seen();
         match result {
             Ok(look) => {
@@ -188,7 +188,7 @@ impl Watch {
     }
 }
 
-async fn look(pool: &PgPool, before: Option<&Look>) -> Result<Look, postgres::Error> {
+async fn look(pool: &PgPool, before: Option<&Snapshot>) -> Result<Snapshot, postgres::Error> {
     let pulse = sales::pulse(pool).await?;
     let queues = inspect::queues(pool).await?;
     let oldest_transaction = usage::oldest_transaction(pool).await?;
@@ -205,7 +205,7 @@ async fn look(pool: &PgPool, before: Option<&Look>) -> Result<Look, postgres::Er
     };
     let bookings = before.map_or(pulse.newest_booking, |before| before.pulse.newest_booking);
     let refused = before.map_or(refusals, |before| before.refusals);
-    Ok(Look {
+    Ok(Snapshot {
         at: pulse.at,
         bookings_per_second: per_second(pulse.newest_booking, bookings),
         refusals_per_second: per_second(refusals.cast_signed(), refused.cast_signed()),
@@ -232,7 +232,7 @@ pub(super) struct Overview {
     version: &'static str,
     /// Why the last poll failed; none if it succeeded.
     failure: Option<String>,
-    now: Option<Arc<Look>>,
+    now: Option<Arc<Snapshot>>,
     history: Vec<Point>,
 }
 

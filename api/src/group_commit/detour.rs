@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    Answered, Kind, Lanes, Member, PATIENCE, Sharing, Transaction, Unanswered, answer, run_batch,
+    Answered, Kind, Lanes, Member, PATIENCE, Sharing, SubmitError, Transaction, answer, run_batch,
 };
 
 /// Finds the lock that each request cannot acquire now.
@@ -137,7 +137,7 @@ where
                 Err(_) => member,
             },
         };
-        let _ = refused.caller.answer.send(Err(Unanswered::Overloaded));
+        let _ = refused.caller.answer.send(Err(SubmitError::Overloaded));
     }
 
     /// Serves the requests that wait for this lock until none is left.

@@ -65,7 +65,7 @@ pub(super) async fn run_lane<Request, Answer>(
         };
         let mut batch = Batch::joined_by(requests, &mut next_if);
         let running_batch = run_batch(&mut session, rules.transaction, &mut batch);
-        // A panic loses this batch, whose callers get `Unanswered::Lost`, but not the lane.
+        // A panic loses this batch, whose callers get `SubmitError::Lost`, but not the lane.
         let result = AssertUnwindSafe(running_batch.instrument(span.clone()))
             .catch_unwind()
             .await;

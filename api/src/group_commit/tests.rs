@@ -1,7 +1,7 @@
 use futures_util::FutureExt;
 use shared::booking::locks::Missing;
-use shared::testing::direct;
 use sqlx::PgPool;
+use testing::direct;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -140,7 +140,7 @@ async fn submit(
     group: &Arc<GroupCommit<Request, i64>>,
     world: &Arc<World>,
     numbers: &[i64],
-) -> Vec<tokio::task::JoinHandle<Result<i64, Unanswered>>> {
+) -> Vec<tokio::task::JoinHandle<Result<i64, SubmitError>>> {
     let mut tasks = Vec::new();
     for &number in numbers {
         let (group, request) = (group.clone(), (world.clone(), number));
@@ -158,8 +158,8 @@ async fn submit(
 }
 
 async fn answers(
-    tasks: Vec<tokio::task::JoinHandle<Result<i64, Unanswered>>>,
-) -> Vec<Result<i64, Unanswered>> {
+    tasks: Vec<tokio::task::JoinHandle<Result<i64, SubmitError>>>,
+) -> Vec<Result<i64, SubmitError>> {
     let mut answers = Vec::new();
     for task in tasks {
         answers.push(task.await.unwrap());
@@ -189,7 +189,7 @@ async fn submit_late(
     group: &Arc<GroupCommit<Request, i64>>,
     world: &Arc<World>,
     numbers: &[i64],
-) -> Vec<tokio::task::JoinHandle<Result<i64, Unanswered>>> {
+) -> Vec<tokio::task::JoinHandle<Result<i64, SubmitError>>> {
     let mut tasks = submit(group, world, &numbers[..2]).await;
     world.gate.add_permits(1);
     while world.transactions().len() < 2 {
@@ -245,7 +245,7 @@ async fn one_that_joined_and_is_poisoned_fails_alone() {
     let tasks = submit_late(&group, &world, &[1, 2, POISON, 3]).await;
     world.open();
     let answers = answers(tasks).await;
-    assert!(matches!(answers[2], Err(Unanswered::Failed(_))));
+    assert!(matches!(answers[2], Err(SubmitError::Failed(_))));
     for (answer, expected) in [(0, 10), (1, 20), (3, 30)] {
         assert_eq!(*answers[answer].as_ref().unwrap(), expected);
     }
@@ -270,7 +270,7 @@ async fn a_poisoned_member_fails_alone() {
     let tasks = submit(&group, &world, &[1, 2, POISON, 3]).await;
     world.open();
     let answers = answers(tasks).await;
-    assert!(matches!(answers[2], Err(Unanswered::Failed(_))));
+    assert!(matches!(answers[2], Err(SubmitError::Failed(_))));
     for (answer, expected) in [(0, 10), (1, 20), (3, 30)] {
         assert_eq!(*answers[answer].as_ref().unwrap(), expected);
     }
@@ -284,7 +284,7 @@ async fn an_unknown_outcome_is_told_to_all_and_never_repeated() {
     let answers = answers(tasks).await;
     assert!(answers[0].is_ok());
     for answer in &answers[1..] {
-        let Err(Unanswered::Failed(error)) = answer else {
+        let Err(SubmitError::Failed(error)) = answer else {
             panic!("{answer:?}");
         };
         assert!(matches!(**error, postgres::Error::OutcomeUnknown(_)));
@@ -307,7 +307,7 @@ async fn a_full_queue_sheds_at_once() {
     let tasks = submit(&group, &world, &[1, 2, 3]).await;
     for _ in 0..3 {
         let shed = group.submit(1, (world.clone(), 4)).await;
-        assert!(matches!(shed, Err(Unanswered::Overloaded)), "{shed:?}");
+        assert!(matches!(shed, Err(SubmitError::Overloaded)), "{shed:?}");
     }
     world.open();
     assert!(answers(tasks).await.iter().all(Result::is_ok));
@@ -343,8 +343,8 @@ async fn a_panic_loses_its_batch_and_not_the_lane() {
     world.open();
     let answers = answers(tasks).await;
     assert!(answers[0].is_ok());
-    assert!(matches!(answers[1], Err(Unanswered::Lost)));
-    assert!(matches!(answers[2], Err(Unanswered::Lost)));
+    assert!(matches!(answers[1], Err(SubmitError::Lost)));
+    assert!(matches!(answers[2], Err(SubmitError::Lost)));
     assert_eq!(group.submit(1, (world, 3)).await.unwrap(), 30);
 }
 

@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use shared::{
     api_key::Scope,
-    http::{access::Identity, guard::Sender},
+    http::{access::Identity, middleware::Sender},
 };
 
 use crate::output::problem::Problem;
 
 /// Owner of the idempotency keys of requests without an API key.
-const ANYONE: i64 = 0;
+const NO_KEY_OWNER: i64 = 0;
 
 /// A permission that a handler requires of its caller.
 pub(crate) trait Permission {
@@ -61,11 +61,11 @@ impl<S: Send + Sync, P: Permission> FromRequestParts<S> for Caller<P> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let sender = parts.extensions.get::<Sender>();
-        let identity = sender.map_or(Identity::Nobody, |sender| sender.identity.clone());
+        let identity = sender.map_or(Identity::Missing, |sender| sender.identity.clone());
         identity.may(P::SCOPE)?;
         let owner = match &identity {
             Identity::Key(key) => key.stored.id,
-            _ => ANYONE,
+            _ => NO_KEY_OWNER,
         };
         Ok(Self {
             owner,
@@ -85,8 +85,8 @@ impl<P> Caller<P> {
     pub(crate) fn name(&self) -> String {
         match &self.identity {
             Identity::Key(key) => key.stored.name.clone(),
-            Identity::Anyone(address) => address.to_string(),
-            Identity::Nobody | Identity::Impostor | Identity::Unknown => "nobody".to_owned(),
+            Identity::Open(address) => address.to_string(),
+            Identity::Missing | Identity::Invalid | Identity::Stale => "nobody".to_owned(),
         }
     }
 }

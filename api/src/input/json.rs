@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::validation::{self, validate};
 use crate::{
     config::MAX_BODY_BYTES,
-    output::problem::{Fault, Problem},
+    output::problem::{FieldError, Problem},
 };
 
 /// A decoded and validated JSON body.
@@ -45,7 +45,7 @@ where
         let body = text(&body)?;
         // serde would also accept an array of the field values.
         if body.trim_ascii_start().starts_with('[') {
-            let first = Fault {
+            let first = FieldError {
                 pointer: String::new(),
                 detail: "value is not of type \"object\"".to_owned(),
             };

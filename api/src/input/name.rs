@@ -6,7 +6,7 @@
 /// character, and none that changes the direction of others. The joiners U+200C and U+200D, which
 /// some scripts and emoji need, may follow only a character that is neither ASCII nor a joiner.
 ///
-/// The patterns in the `OpenAPI` document are equivalent.
+/// The patterns in the OpenAPI document are equivalent.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "garde's signature")]
 pub(crate) fn plain_to_see(text: &str, &(): &()) -> garde::Result {
     let mut before = ' ';

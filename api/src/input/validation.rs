@@ -17,14 +17,14 @@ use serde_path_to_error::Segment;
 use utoipa::ToSchema;
 
 use super::{name::NOT_PLAIN, time::time};
-use crate::output::problem::{Fault, Problem};
+use crate::output::problem::{FieldError, Problem};
 
 /// Checks the bounds of all values of a decoded request, and reports each value out of bounds.
 ///
 /// The prefix makes pointers of field names.
 pub(crate) fn validate<T: Validate<Context = ()>>(value: &T, prefix: &str) -> Result<(), Problem> {
     value.validate().map_err(|report| {
-        let faults = report.iter().map(|(path, error)| Fault {
+        let faults = report.iter().map(|(path, error)| FieldError {
             pointer: format!("{prefix}{}", path.to_string().to_lower_camel_case()),
             detail: error.message().to_owned(),
         });
@@ -35,13 +35,13 @@ pub(crate) fn validate<T: Validate<Context = ()>>(value: &T, prefix: &str) -> Re
 /// Returns all errors of a body that cannot be decoded as a `T`.
 ///
 /// They include `first`, at which decoding stopped.
-pub(crate) fn of_unreadable<T: ToSchema>(body: &str, first: Fault) -> Problem {
+pub(crate) fn of_unreadable<T: ToSchema>(body: &str, first: FieldError) -> Problem {
     // Decoding stopped before the end: the rest may not be JSON.
     let value: Value = match serde_json::from_str(body) {
         Ok(value) => value,
         Err(error) => return malformed(&error),
     };
-    let mut faults: Vec<Fault> = validator::<T>()
+    let mut faults: Vec<FieldError> = validator::<T>()
         .iter()
         .flat_map(|schema| schema.iter_errors(&value))
         .flat_map(|error| faults(&error))
@@ -56,7 +56,7 @@ pub(crate) fn of_unreadable<T: ToSchema>(body: &str, first: Fault) -> Problem {
 /// Returns the error of the member of a body at which serde stopped.
 ///
 /// The member has the wrong type, or is missing, unknown or repeated.
-pub(crate) fn of_member(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
+pub(crate) fn of_member(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
     let text = error.inner().to_string();
     let detail = text.split(" at line ").next().unwrap_or(&text);
     let path = error.path().iter().map(|segment| match segment {
@@ -68,7 +68,7 @@ pub(crate) fn of_member(error: &serde_path_to_error::Error<serde_json::Error>) -
         .chain(named(detail).map(str::to_owned))
         .map(|member| format!("/{}", escaped(&member)))
         .collect();
-    Fault {
+    FieldError {
         pointer,
         detail: detail.to_owned(),
     }
@@ -77,13 +77,13 @@ pub(crate) fn of_member(error: &serde_path_to_error::Error<serde_json::Error>) -
 /// Returns the error of the query parameter at which serde stopped.
 pub(crate) fn of_parameter(
     error: &serde_path_to_error::Error<serde_urlencoded::de::Error>,
-) -> Fault {
+) -> FieldError {
     let detail = error.inner().to_string();
     let pointer = match named(&detail) {
         Some(name) => name.to_owned(),
         None => error.path().to_string(),
     };
-    Fault { pointer, detail }
+    FieldError { pointer, detail }
 }
 
 /// Returns the member that a message of serde names, if serde reports the error at its parent.
@@ -130,13 +130,13 @@ fn validator<T: ToSchema>() -> Option<Arc<Validator>> {
 }
 
 /// Converts an error of the schema: an error about several fields becomes a fault of each.
-fn faults(error: &ValidationError<'_>) -> Vec<Fault> {
+fn faults(error: &ValidationError<'_>) -> Vec<FieldError> {
     let place = error.instance_path().as_str();
-    let field = |name: &str, detail: &str| Fault {
+    let field = |name: &str, detail: &str| FieldError {
         pointer: format!("{place}/{}", escaped(name)),
         detail: detail.to_owned(),
     };
-    let here = |detail: String| Fault {
+    let here = |detail: String| FieldError {
         pointer: place.to_owned(),
         detail,
     };

@@ -26,12 +26,12 @@ use shared::{
     http::{
         BusyGuard,
         fair_semaphore::{FairSemaphore, Permit},
-        guard::Sender,
+        middleware::Sender,
     },
 };
 use tokio::time::Instant;
 
-use super::problem::{Fault, Problem};
+use super::problem::{FieldError, Problem};
 
 /// Default length of a page.
 pub(crate) const DEFAULT_LIMIT: i64 = 100;
@@ -49,7 +49,7 @@ const ITEMS_PER_REQUEST: i64 = 10;
 ///
 /// A list counts as one request, and as one more for every ten items that it may have, because
 /// reading ten bookings takes as much processor time as making one.
-pub(crate) fn price(method: &Method, uri: &Uri) -> NonZeroU32 {
+pub(crate) fn request_cost(method: &Method, uri: &Uri) -> NonZeroU32 {
     if *method == Method::POST || !LISTS.contains(&uri.path()) {
         return NonZeroU32::MIN;
     }
@@ -105,8 +105,8 @@ impl<'de> Deserialize<'de> for Cursor {
 /// Returns the problem that the query parameter `after` is a position in a list of another order.
 ///
 /// If it were ignored, each page would begin at the start of the list again.
-pub(crate) fn of_another_list() -> Problem {
-    Problem::MalformedQuery(Fault {
+pub(crate) fn wrong_cursor() -> Problem {
+    Problem::MalformedQuery(FieldError {
         pointer: "after".to_owned(),
         detail: "a position in another list; take it from the header Link, and keep the filters"
             .to_owned(),
@@ -156,7 +156,7 @@ pub(crate) struct Page<T> {
     items: Vec<T>,
     next: Option<String>,
     /// Held until the client has read the page.
-    place: ListPermit,
+    permit: ListPermit,
 }
 
 impl<T> Page<T> {
@@ -168,7 +168,7 @@ impl<T> Page<T> {
         mut items: Vec<T>,
         limit: i64,
         path: &str,
-        place: ListPermit,
+        permit: ListPermit,
         next_query: impl FnOnce(&T) -> Q,
     ) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -179,7 +179,11 @@ impl<T> Page<T> {
             .filter(|_| more)
             .and_then(|last| serde_urlencoded::to_string(next_query(last)).ok())
             .map(|query| format!("<{path}?{query}>; rel=\"next\""));
-        Self { items, next, place }
+        Self {
+            items,
+            next,
+            permit,
+        }
     }
 }
 
@@ -187,20 +191,20 @@ impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
         let link = self.next.map(|next| [(LINK, next)]);
         let Ok(json) = serde_json::to_vec(&self.items) else {
-            return Problem::Panicked("a list cannot be serialized".into()).into_response();
+            return Problem::Bug("a list cannot be serialized".into()).into_response();
         };
         let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        let pieces = Pieces {
+        let pieces = PacedBody {
             rest: json.into(),
             began: Instant::now(),
-            _permit: self.place,
+            _permit: self.permit,
         };
         (link, kind, Body::new(pieces)).into_response()
     }
 }
 
 /// A long body that is sent in pieces as the client reads it. It holds a permit until then.
-struct Pieces<P> {
+struct PacedBody<P> {
     rest: Bytes,
     began: Instant,
     _permit: P,
@@ -208,18 +212,18 @@ struct Pieces<P> {
 
 /// Maximum time for a client to read a list.
 ///
-/// The longest list in this time is 27 kB/s. A slower client gets an incomplete body.
-const TIME_LIMIT: Duration = Duration::from_secs(15);
+/// The longest list in this time is 73 kB/s. A slower client gets an incomplete body.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Error that aborts a list which its client reads too slowly.
 #[derive(Debug, thiserror::Error)]
-#[error("the client took longer than {TIME_LIMIT:?} to read a list")]
+#[error("the client took longer than {READ_TIMEOUT:?} to read a list")]
 struct TooSlow;
 
 /// Maximum part of a list that is being sent at a time, in bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 
-impl<P: Unpin> hyper::body::Body for Pieces<P> {
+impl<P: Unpin> hyper::body::Body for PacedBody<P> {
     type Data = Bytes;
     type Error = TooSlow;
 
@@ -230,7 +234,7 @@ impl<P: Unpin> hyper::body::Body for Pieces<P> {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
-        if self.began.elapsed() > TIME_LIMIT {
+        if self.began.elapsed() > READ_TIMEOUT {
             return Poll::Ready(Some(Err(TooSlow)));
         }
         let length = PIECE_BYTES.min(self.rest.len());
@@ -257,7 +261,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_list_that_is_read_too_slowly_does_not_end() {
-        let pieces = || Pieces {
+        let pieces = || PacedBody {
             rest: vec![b' '; 3 * PIECE_BYTES].into(),
             began: Instant::now(),
             _permit: (),
@@ -268,7 +272,7 @@ mod tests {
             None => panic!("the body ended as if it were complete"),
         };
         assert!(is_sent().await);
-        advance(TIME_LIMIT).await;
+        advance(READ_TIMEOUT).await;
         assert!(is_sent().await, "just in time");
         advance(Duration::from_millis(1)).await;
         assert!(!is_sent().await);
@@ -279,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_list_costs_by_its_length() {
-        let price = |path: &'static str| price(&Method::GET, &Uri::from_static(path)).get();
+        let price = |path: &'static str| request_cost(&Method::GET, &Uri::from_static(path)).get();
         for (path, expected) in [
             ("/bookings", 11),
             ("/bookings?limit=1000", 101),
@@ -296,6 +300,6 @@ mod tests {
     #[test]
     fn what_is_no_list_counts_once() {
         let uri = Uri::from_static("/bookings?limit=1000");
-        assert_eq!(price(&Method::POST, &uri), NonZeroU32::MIN);
+        assert_eq!(request_cost(&Method::POST, &uri), NonZeroU32::MIN);
     }
 }

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use shared::{
     api_key::Scope,
     booking::{Booking, BookingStatus, Refusal},
-    http::{access::Denied, guard::Refused},
+    http::{access::Denied, middleware::Refused},
     postgres,
-    queue::{JobState, steer::Action},
+    queue::{JobState, control::Action},
     telemetry::chain,
 };
 
-use crate::{config::MAX_BODY_BYTES, group_commit::Unanswered, metrics::REFUSALS};
+use crate::{config::MAX_BODY_BYTES, group_commit::SubmitError, metrics::REFUSALS};
 
 /// Range of `Retry-After` of a 503, in seconds: a restart of the database takes about this long.
 const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
@@ -35,9 +35,9 @@ pub(crate) enum Problem {
     /// The path, the query, a header or the body is malformed.
     Malformed(String),
     /// A query parameter is malformed, unknown or repeated.
-    MalformedQuery(Fault),
+    MalformedQuery(FieldError),
     /// Some values are missing, unknown or invalid.
-    Invalid(Vec<Fault>),
+    Invalid(Vec<FieldError>),
     /// No job has this id. Only on the admin listener, like the next two.
     JobNotFound,
     /// No queue has this name.
@@ -87,7 +87,7 @@ pub(crate) enum Problem {
     /// A bug that the database reported.
     Internal(Arc<postgres::Error>),
     /// A bug: the handler, or the transaction that it shared with others, panicked.
-    Panicked(String),
+    Bug(String),
 }
 
 impl From<Refusal> for Problem {
@@ -112,17 +112,19 @@ impl From<Arc<postgres::Error>> for Problem {
             | postgres::Error::Stale(_) => Self::Unavailable(error),
             postgres::Error::NotReady(_) => Self::NotReady(error),
             postgres::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
-            postgres::Error::Unexpected(_) | postgres::Error::Drift { .. } => Self::Internal(error),
+            postgres::Error::Unexpected(_) | postgres::Error::RowCountMismatch { .. } => {
+                Self::Internal(error)
+            }
         }
     }
 }
 
-impl From<Unanswered> for Problem {
-    fn from(unanswered: Unanswered) -> Self {
+impl From<SubmitError> for Problem {
+    fn from(unanswered: SubmitError) -> Self {
         match unanswered {
-            Unanswered::Overloaded => Self::Overloaded,
-            Unanswered::Failed(error) => error.into(),
-            Unanswered::Lost => Self::Panicked("in a shared transaction".into()),
+            SubmitError::Overloaded => Self::Overloaded,
+            SubmitError::Failed(error) => error.into(),
+            SubmitError::Lost => Self::Bug("in a shared transaction".into()),
         }
     }
 }
@@ -147,14 +149,14 @@ impl From<Refused> for Problem {
             Refused::TooManyRequests => Self::TooManyRequests,
             Refused::Overloaded => Self::Overloaded,
             Refused::TimedOut => Self::TimedOut,
-            Refused::Panicked(message) => Self::Panicked(message),
+            Refused::Panicked(message) => Self::Bug(message),
         }
     }
 }
 
 /// Validation error of one value.
 #[derive(Debug, Serialize)]
-pub(crate) struct Fault {
+pub(crate) struct FieldError {
     /// Location in the body (JSON pointer) or in the query (parameter name).
     pub(crate) pointer: String,
     /// Description of the error.
@@ -298,7 +300,7 @@ impl Problem {
                 "outcome-unknown",
                 "The outcome is unknown",
             ),
-            Self::Internal(_) | Self::Panicked(_) => {
+            Self::Internal(_) | Self::Bug(_) => {
                 name(S::INTERNAL_SERVER_ERROR, "internal", "Internal error")
             }
         }
@@ -309,7 +311,7 @@ impl Problem {
         match self {
             Self::Refused(refusal) => refusal.to_string().into(),
             Self::Malformed(detail) => detail.into(),
-            Self::MalformedQuery(Fault { pointer, detail }) => {
+            Self::MalformedQuery(FieldError { pointer, detail }) => {
                 format!("Query parameter {pointer}: {detail}.").into()
             }
             Self::Invalid(_) => "Some values are missing, unknown or invalid: see `errors`.".into(),
@@ -351,7 +353,7 @@ impl Problem {
             Self::TimedOut | Self::OutcomeUnknown(_) => {
                 "The outcome is unknown. Reads, confirm, extend, cancel and requests with an `Idempotency-Key` are safe to retry; check first otherwise.".into()
             }
-            Self::Internal(_) | Self::Panicked(_) => {
+            Self::Internal(_) | Self::Bug(_) => {
                 "A bug in the server. It is logged under the `x-request-id` of this response.".into()
             }
         }
@@ -425,7 +427,7 @@ impl Problem {
             Self::Unavailable(error) | Self::NotReady(error) | Self::OutcomeUnknown(error) => {
                 tracing::warn!(error = chain(error), "request failed");
             }
-            Self::Panicked(message) => tracing::error!(message, "request panicked"),
+            Self::Bug(message) => tracing::error!(message, "request panicked"),
             Self::TimedOut => tracing::warn!("request timed out"),
             Self::KeysUnknown => tracing::warn!("request failed: the valid API keys are unknown"),
             Self::Overloaded
@@ -545,7 +547,7 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
-    /// Returns an example of each problem of the API, for the `OpenAPI` document.
+    /// Returns an example of each problem of the API, for the OpenAPI document.
     pub(crate) fn one_of_each() -> Vec<Self> {
         let at = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
         let (booking_id, show_id) = (1042, 7);
@@ -601,7 +603,7 @@ impl Problem {
         ];
         let others = [
             Self::Malformed("The id in the path is not an integer below 2^63.".into()),
-            Self::Invalid(vec![Fault {
+            Self::Invalid(vec![FieldError {
                 pointer: "/numberOfSeats".into(),
                 detail: "lower than 1".into(),
             }]),

@@ -11,31 +11,31 @@ use shared::{booking::Booking, show::Show};
 /// A resource with its entity tag.
 pub(crate) struct Tagged<T> {
     version: String,
-    thing: T,
+    resource: T,
 }
 
 impl From<Booking> for Tagged<Booking> {
-    fn from(thing: Booking) -> Self {
+    fn from(resource: Booking) -> Self {
         Self {
-            version: thing.version(),
-            thing,
+            version: resource.version(),
+            resource,
         }
     }
 }
 
 impl From<Show> for Tagged<Show> {
-    fn from(thing: Show) -> Self {
+    fn from(resource: Show) -> Self {
         Self {
-            version: thing.version(),
-            thing,
+            version: resource.version(),
+            resource,
         }
     }
 }
 
 impl<T> Tagged<T> {
     /// Tags a representation of a resource with the resource's version.
-    pub(crate) fn new(version: String, thing: T) -> Self {
-        Self { version, thing }
+    pub(crate) fn new(version: String, resource: T) -> Self {
+        Self { version, resource }
     }
 }
 
@@ -55,6 +55,6 @@ impl<T: Serialize> Tagged<T> {
 
 impl<T: Serialize> IntoResponse for Tagged<T> {
     fn into_response(self) -> Response {
-        (self.etag(), Json(self.thing)).into_response()
+        (self.etag(), Json(self.resource)).into_response()
     }
 }

@@ -379,7 +379,7 @@ pub(crate) struct ListBookings {
 pub(crate) async fn list(
     _: Caller<ReadBookings>,
     State(state): State<Arc<AppState>>,
-    place: ListPermit,
+    permit: ListPermit,
     Query(mut query): Query<ListBookings>,
 ) -> Result<Page<Booking>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
@@ -392,11 +392,11 @@ pub(crate) async fn list(
     };
     let after = query.after.map(|cursor| cursor.0);
     if after.is_some_and(|cursor| !filter.has(cursor)) {
-        return Err(pagination::of_another_list());
+        return Err(pagination::wrong_cursor());
     }
     let bookings =
         postgres::read(|| query::list(&state.database.pool, &filter, after, limit + 1)).await?;
-    Ok(Page::new(bookings, limit, "/bookings", place, |last| {
+    Ok(Page::new(bookings, limit, "/bookings", permit, |last| {
         query.after = Some(pagination::Cursor(filter.cursor(last)));
         query
     }))

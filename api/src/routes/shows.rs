@@ -210,14 +210,16 @@ pub(crate) struct ListShows {
 pub(crate) async fn list(
     _: Caller<ReadShows>,
     State(state): State<Arc<AppState>>,
-    place: ListPermit,
+    permit: ListPermit,
     Query(query): Query<ListShows>,
 ) -> Result<Page<Show>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     let shows =
         postgres::read(|| show::list(&state.database, query.after.unwrap_or(0), limit + 1)).await?;
-    Ok(Page::new(shows, limit, "/shows", place, |last| ListShows {
-        after: Some(last.id),
-        ..query
+    Ok(Page::new(shows, limit, "/shows", permit, |last| {
+        ListShows {
+            after: Some(last.id),
+            ..query
+        }
     }))
 }

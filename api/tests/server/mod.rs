@@ -9,7 +9,7 @@ use api::config::{Args, Config};
 use clap::Parser;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
-use shared::testing::TestDatabase;
+use testing::TestDatabase;
 use tokio_util::sync::DropGuard;
 
 /// An api in this process, on its own ports.

@@ -19,11 +19,9 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use shared::{
-    audit,
-    testing::{DataDir, count, direct, eventually},
-};
+use shared::audit;
 use sqlx::PgPool;
+use testing::{DataDir, count, direct, eventually};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},

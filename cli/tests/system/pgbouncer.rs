@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Stdio};
 
-use shared::testing::{DataDir, eventually};
+use testing::{DataDir, eventually};
 use tokio::process::{Child, Command};
 
 /// A running PgBouncer; killed when this is dropped.

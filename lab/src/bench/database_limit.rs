@@ -8,7 +8,7 @@ use shared::{
 };
 use tokio::process::Command;
 
-use crate::stage::DATABASE;
+use crate::environment::DATABASE;
 
 /// Script for `pgbench`: the statements of a batch of 100 requests for one show.
 const BATCH_OF_100: &str = include_str!("reserve.pgbench.sql");

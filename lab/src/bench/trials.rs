@@ -10,10 +10,10 @@ use serde::Serialize;
 use shared::{local_postgres::LocalPostgres, show};
 use tokio::time::{Instant, sleep};
 
-use super::watch::Admin;
+use super::admin_latency::Admin;
 use crate::{
+    environment::{self, DATABASE, Environment},
     expiry_lag::{Lag, expiry_lag},
-    stage::{self, DATABASE, Stage},
     stress::{self, Mode},
 };
 
@@ -61,9 +61,9 @@ pub(super) const COUNT: u64 = 4;
 
 /// Sells 1,000 seats to 10,000 clients, each with its own connection.
 pub(super) async fn crowd(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Crowd> {
-    let stage = Stage::set(server, batch_max).await?;
+    let environment = Environment::start(server, batch_max).await?;
     let connections = 10_000;
-    let report = stage
+    let report = environment
         .put_load(&stress::Args {
             connections,
             seats: 1000,
@@ -76,15 +76,15 @@ pub(super) async fn crowd(server: &LocalPostgres, batch_max: u16) -> anyhow::Res
         requests: report.requests,
         requests_per_second: report.requests_per_second(),
         errors: report.errors.values().sum(),
-        memory_mb: stage.api.peak_memory_mb(),
+        memory_mb: environment.api.peak_memory_mb(),
     };
-    stage.clear().await?;
+    environment.clear().await?;
     Ok(crowd)
 }
 
 /// Lets 100,000 holds of one show run out, then measures how long one worker takes to fail them.
 pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Backlog> {
-    let stage = Stage::set(server, batch_max).await?;
+    let environment = Environment::start(server, batch_max).await?;
     let bookings = 100_000;
     let load = stress::Args {
         connections: 128,
@@ -94,12 +94,12 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         hold_seconds: Some(30),
         ..stress::Args::quiet(Mode::Sellout)
     };
-    stage.put_load(&load).await?;
+    environment.put_load(&load).await?;
     let pool = server.connect(DATABASE).await?.pool;
-    stage::holds_have_run_out(&pool).await?;
+    environment::holds_have_run_out(&pool).await?;
 
     let began = Instant::now();
-    let worker = stage.start_worker()?;
+    let worker = environment.start_worker()?;
     let is_at_work = "SELECT EXISTS (SELECT FROM bookings WHERE resolved_at IS NULL)";
     while sqlx::query_scalar(is_at_work).fetch_one(&pool).await? {
         sleep(Duration::from_millis(10)).await;
@@ -107,15 +107,15 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
     let seconds = began.elapsed().as_secs_f64();
     pool.close().await;
     worker.stop().await?;
-    stage.clear().await?;
+    environment.clear().await?;
     Ok(Backlog { bookings, seconds })
 }
 
 /// Books one show 5,000 times per second, confirms nothing, and lets one worker fail the holds.
 pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Steady> {
-    let stage = Stage::set(server, batch_max).await?;
-    let worker = stage.start_worker()?;
-    let report = stage
+    let environment = Environment::start(server, batch_max).await?;
+    let worker = environment.start_worker()?;
+    let report = environment
         .put_load(&stress::Args {
             connections: 128,
             duration: 30,
@@ -132,7 +132,7 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
         .context("no hold expired")?;
     database.pool.close().await;
     worker.stop().await?;
-    stage.clear().await?;
+    environment.clear().await?;
     Ok(Steady {
         bookings_per_second: report.bookings_per_second,
         lag,

@@ -11,9 +11,9 @@ use tokio::time::sleep;
 
 use crate::{
     bench::median,
+    environment::{self, DATABASE, Environment},
     processor_time::processor_seconds,
     program::Program,
-    stage::{self, DATABASE, Stage},
     stress::{self, Mode, verify},
 };
 
@@ -102,20 +102,20 @@ pub(super) async fn measure(
         duration: seconds,
         ..stress::Args::quiet(mode)
     };
-    let stage = Stage::set(server, BATCH_MAX).await?;
-    let both = of_load(server, &stage, load(Mode::Confirm)).await?;
-    stage.clear().await?;
+    let environment = Environment::start(server, BATCH_MAX).await?;
+    let both = of_load(server, &environment, load(Mode::Confirm)).await?;
+    environment.clear().await?;
     bar.inc(1);
 
-    let stage = Stage::set(server, BATCH_MAX).await?;
+    let environment = Environment::start(server, BATCH_MAX).await?;
     let held = stress::Args {
         hold_seconds: Some(HOLD_SECONDS),
         ..load(Mode::Spread)
     };
-    let reserve = of_load(server, &stage, held).await?;
+    let reserve = of_load(server, &environment, held).await?;
     bar.inc(1);
-    let expire = of_expiring(server, &stage).await?;
-    stage.clear().await?;
+    let expire = of_expiring(server, &environment).await?;
+    environment.clear().await?;
     bar.inc(1);
     Ok(Costs {
         reserve,
@@ -130,15 +130,15 @@ const BATCH_MAX: u16 = 500;
 /// Returns the cost of a booking under this load.
 async fn of_load(
     server: &LocalPostgres,
-    stage: &Stage<'_>,
+    environment: &Environment<'_>,
     load: stress::Args,
 ) -> anyhow::Result<Cost> {
     let pool = server.connect(DATABASE).await?.pool;
-    let load = stage.load(&load);
+    let load = environment.load(&load);
     let crowd = stress::gather(&load).await?;
-    let before = Reading::take(server, &pool, Some(&stage.api), None).await?;
+    let before = Reading::take(server, &pool, Some(&environment.api), None).await?;
     let outcome = crowd.put_load(&load).await?;
-    let after = Reading::take(server, &pool, Some(&stage.api), None).await?;
+    let after = Reading::take(server, &pool, Some(&environment.api), None).await?;
     pool.close().await;
     let verified = verify::verify(&outcome, &verify::Expected::default()).await?;
     ensure!(verified.faults.is_empty(), "{:?}", verified.faults);
@@ -151,11 +151,14 @@ async fn of_load(
 /// Returns the cost of expiring a hold.
 ///
 /// Waits until all holds in the database have run out, then starts a worker that expires them.
-async fn of_expiring(server: &LocalPostgres, stage: &Stage<'_>) -> anyhow::Result<Cost> {
+async fn of_expiring(
+    server: &LocalPostgres,
+    environment: &Environment<'_>,
+) -> anyhow::Result<Cost> {
     let pool = server.connect(DATABASE).await?.pool;
-    stage::holds_have_run_out(&pool).await?;
+    environment::holds_have_run_out(&pool).await?;
     let overdue = count_holds(&pool).await?;
-    let worker = stage.start_worker()?;
+    let worker = environment.start_worker()?;
     let before = Reading::take(server, &pool, None, Some(&worker)).await?;
     while count_holds(&pool).await? > 0 {
         sleep(Duration::from_millis(200)).await;

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Args, Mode,
+    acknowledgements::{Acknowledged, Acknowledgements, Act, Last},
     http::{Connection, Target, post, post_with_key},
-    told::{Acknowledged, Act, Last, Told},
 };
 
 /// Longest latency that is recorded: one hour. Longer ones count as one hour.
@@ -191,24 +191,28 @@ struct Answer {
 }
 
 /// Runs a client until the load is over, and returns the acknowledgements it received.
-pub(crate) async fn run(load: std::sync::Arc<Load>, connection: Connection, index: usize) -> Told {
+pub(crate) async fn run(
+    load: std::sync::Arc<Load>,
+    connection: Connection,
+    index: usize,
+) -> Acknowledgements {
     let mut client = Client {
         load: &load,
         target: &load.targets[index % load.targets.len()],
         connection,
-        told: Told::default(),
+        acks: Acknowledgements::default(),
     };
     while let Some(turn) = load.next_turn().await {
         client.take(turn).await;
     }
-    client.told
+    client.acks
 }
 
 struct Client<'a> {
     load: &'a Load,
     target: &'a Target,
     connection: Connection,
-    told: Told,
+    acks: Acknowledgements,
 }
 
 impl Client<'_> {
@@ -230,7 +234,7 @@ impl Client<'_> {
             None => Last::Booked,
             Some(act) => self.act(act, turn, booking_id).await,
         };
-        self.told.acknowledged.push(Acknowledged {
+        self.acks.acknowledged.push(Acknowledged {
             booking_id,
             turn: turn.number,
             last,
@@ -250,7 +254,7 @@ impl Client<'_> {
             self.send(&request, turn.due).await
         };
         let Some(answer) = answer else {
-            self.told.maybe_done.push(turn.number);
+            self.acks.maybe_done.push(turn.number);
             return None;
         };
         match answer.status {
@@ -267,7 +271,7 @@ impl Client<'_> {
             status => {
                 self.load.count_error(format!("book: {status}"));
                 if !answer.is_not_done {
-                    self.told.maybe_done.push(turn.number);
+                    self.acks.maybe_done.push(turn.number);
                 }
             }
         }

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Outcome,
+    acknowledgements::{Acknowledged, Acknowledgements},
     clients::Load,
     http::{Connection, get},
-    told::{Acknowledged, Told},
 };
 
 /// Totals of the server's shows and bookings, and the faults found in them.
@@ -89,7 +89,7 @@ pub(crate) async fn verify(outcome: &Outcome, expected: &Expected) -> anyhow::Re
         let is_last = Instant::now() >= deadline;
         match list(&outcome.load).await {
             Ok(mut listed) => {
-                listed.sum.faults = find_faults(&listed, &outcome.told, expected);
+                listed.sum.faults = find_faults(&listed, &outcome.acks, expected);
                 if is_last || listed.sum.faults.is_empty() {
                     return Ok(listed.sum);
                 }
@@ -139,7 +139,7 @@ async fn list(load: &Load) -> anyhow::Result<Listed> {
 }
 
 /// Returns the faults in what the server lists. Pure.
-fn find_faults(listed: &Listed, told: &Told, expected: &Expected) -> Vec<String> {
+fn find_faults(listed: &Listed, acks: &Acknowledgements, expected: &Expected) -> Vec<String> {
     let mut faults = Faults::default();
     let Verification {
         seats,
@@ -152,19 +152,19 @@ fn find_faults(listed: &Listed, told: &Told, expected: &Expected) -> Vec<String>
             format!("{seats} seats, but {available} are available and {taken} taken")
         });
     }
-    let sold = told.acknowledged.len() as u64;
+    let sold = acks.acknowledged.len() as u64;
     if let Some(expected) = expected.sold.filter(|expected| *expected != sold) {
         faults.add("acknowledged bookings do not match the seats", || {
             format!("{sold} acknowledged, {expected} seats")
         });
     }
-    find_faults_of_acknowledged(listed, told, &mut faults);
+    find_faults_of_acknowledged(listed, acks, &mut faults);
 
-    let acknowledged = told
+    let acknowledged = acks
         .acknowledged
         .iter()
         .map(|acknowledged| acknowledged.turn);
-    let may_have_booked: HashSet<u64> = told
+    let may_have_booked: HashSet<u64> = acks
         .maybe_done
         .iter()
         .copied()
@@ -190,10 +190,10 @@ fn find_faults(listed: &Listed, told: &Told, expected: &Expected) -> Vec<String>
     faults.into_texts()
 }
 
-fn find_faults_of_acknowledged(listed: &Listed, told: &Told, faults: &mut Faults) {
+fn find_faults_of_acknowledged(listed: &Listed, acks: &Acknowledgements, faults: &mut Faults) {
     let by_id: HashMap<i64, &Booking> = listed.bookings.iter().map(|b| (b.id, b)).collect();
     let mut ids = HashSet::new();
-    for acknowledged in &told.acknowledged {
+    for acknowledged in &acks.acknowledged {
         let Acknowledged {
             booking_id,
             turn,
@@ -241,7 +241,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::told::{Act, Last},
+        super::acknowledgements::{Act, Last},
         *,
     };
 
@@ -273,7 +273,7 @@ mod tests {
         }
     }
 
-    fn told(lasts: &[Last]) -> Told {
+    fn acks(lasts: &[Last]) -> Acknowledgements {
         let acknowledged = (1..)
             .zip(lasts)
             .map(|(booking_id, &last)| Acknowledged {
@@ -282,15 +282,15 @@ mod tests {
                 last,
             })
             .collect();
-        Told {
+        Acknowledgements {
             acknowledged,
             maybe_done: Vec::new(),
         }
     }
 
     #[track_caller]
-    fn one_fault(listed: &Listed, told: &Told, expected: &Expected, what: &str) {
-        let faults = find_faults(listed, told, expected);
+    fn one_fault(listed: &Listed, acks: &Acknowledgements, expected: &Expected, what: &str) {
+        let faults = find_faults(listed, acks, expected);
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert!(faults[0].starts_with(what), "{faults:?}");
     }
@@ -301,7 +301,7 @@ mod tests {
         let listed = listed(&[
             Pending, Failed, Confirmed, Cancelled, Failed, Confirmed, Failed, Pending,
         ]);
-        let mut told = told(&[
+        let mut acks = acks(&[
             Last::Booked,
             Last::Booked,
             Last::Done(Act::Confirm),
@@ -311,8 +311,8 @@ mod tests {
             Last::Unanswered(Act::Confirm),
         ]);
         // The eighth request was not answered.
-        told.maybe_done.push(8);
-        let faults = find_faults(&listed, &told, &Expected::default());
+        acks.maybe_done.push(8);
+        let faults = find_faults(&listed, &acks, &Expected::default());
         assert!(faults.is_empty(), "{faults:?}");
     }
 
@@ -330,25 +330,25 @@ mod tests {
             (Confirmed, Last::Unanswered(Act::Cancel)),
         ] {
             let what = "bookings differ from what was acknowledged: 1";
-            one_fault(&listed(&[status]), &told(&[last]), &none, what);
+            one_fault(&listed(&[status]), &acks(&[last]), &none, what);
         }
 
-        let two = told(&[Last::Booked; 2]);
+        let two = acks(&[Last::Booked; 2]);
         let what = "acknowledged bookings are missing: 1";
         one_fault(&listed(&[Pending]), &two, &none, what);
 
-        let mut twice = told(&[Last::Booked]);
+        let mut twice = acks(&[Last::Booked]);
         twice.acknowledged.push(twice.acknowledged[0]);
         let what = "bookings were acknowledged twice: 1";
         one_fault(&listed(&[Pending]), &twice, &none, what);
 
         let what = "bookings were made for requests that were refused: 1";
-        one_fault(&listed(&[Pending]), &told(&[]), &none, what);
+        one_fault(&listed(&[Pending]), &acks(&[]), &none, what);
 
         let mut booked_twice = listed(&[Pending; 2]);
         booked_twice.bookings[1].user_name = "user 1".into();
         let what = "requests were booked twice: 1";
-        one_fault(&booked_twice, &told(&[Last::Booked]), &none, what);
+        one_fault(&booked_twice, &acks(&[Last::Booked]), &none, what);
     }
 
     #[test]
@@ -358,19 +358,19 @@ mod tests {
             let mut listed = listed(&[Pending]);
             listed.sum.available = available;
             let what = "seats do not add up";
-            one_fault(&listed, &told(&[Last::Booked]), &Expected::default(), what);
+            one_fault(&listed, &acks(&[Last::Booked]), &Expected::default(), what);
         }
         let sold = Expected {
             sold: Some(2),
             ..Expected::default()
         };
         let what = "acknowledged bookings do not match the seats";
-        one_fault(&listed(&[Pending]), &told(&[Last::Booked]), &sold, what);
+        one_fault(&listed(&[Pending]), &acks(&[Last::Booked]), &sold, what);
         let no_holds = Expected {
             no_holds: true,
             ..Expected::default()
         };
         let what = "bookings are still held: 1";
-        one_fault(&listed(&[Pending]), &told(&[Last::Booked]), &no_holds, what);
+        one_fault(&listed(&[Pending]), &acks(&[Last::Booked]), &no_holds, what);
     }
 }

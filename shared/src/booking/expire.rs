@@ -57,15 +57,15 @@ pub async fn expire(
     let mut expired = BTreeSet::new();
     let mut again_at = None;
     for _ in 0..ROUNDS {
-        let looks = postgres::in_time(look(session.pool(), job)).await?;
-        expired.extend(fail_each(session, &looks).await?);
-        let Some(kept) = looks.iter().find_map(|look| look.kept(&expired)) else {
+        let work = postgres::in_time(find_work(session.pool(), job)).await?;
+        expired.extend(fail_each(session, &work).await?);
+        let Some(kept) = work.iter().find_map(|show| show.kept(&expired)) else {
             return Ok(Outcome {
                 expired,
-                next_deadline: looks.iter().filter_map(|look| look.next_deadline).min(),
+                next_deadline: work.iter().filter_map(|show| show.next_deadline).min(),
             });
         };
-        again_at = looks.iter().filter_map(Look::again_at).min();
+        again_at = work.iter().filter_map(ShowWork::again_at).min();
         // Most likely another worker is expiring it, or a client is extending it: done in a moment.
         match locks::wait(session, kept).await {
             Ok(()) => {}
@@ -84,7 +84,7 @@ pub async fn expire(
 const ROUNDS: u32 = 3;
 
 /// Work to do for one show that has named bookings.
-struct Look {
+struct ShowWork {
     show_id: i64,
     /// Named bookings that are overdue.
     due: Vec<i64>,
@@ -96,7 +96,7 @@ struct Look {
     soon: DateTime<Utc>,
 }
 
-impl Look {
+impl ShowWork {
     /// Returns the ids of all bookings to fail, some of them twice.
     fn ids(&self) -> impl Iterator<Item = i64> {
         self.due.iter().chain(&self.others).copied()
@@ -118,10 +118,10 @@ impl Look {
 }
 
 /// Fails the overdue bookings of each show, and returns their ids.
-async fn fail_each(session: &mut Session, looks: &[Look]) -> Result<Vec<i64>, postgres::Error> {
-    let due: Vec<&Look> = looks.iter().filter(|look| !look.due.is_empty()).collect();
+async fn fail_each(session: &mut Session, work: &[ShowWork]) -> Result<Vec<i64>, postgres::Error> {
+    let due: Vec<&ShowWork> = work.iter().filter(|show| !show.due.is_empty()).collect();
     if due.len() > 1 {
-        let ids: BTreeSet<i64> = due.iter().flat_map(|look| look.ids()).collect();
+        let ids: BTreeSet<i64> = due.iter().flat_map(|show| show.ids()).collect();
         let mut ids = Vec::from_iter(ids);
         let together = session.transact(&mut ids, |tx, ids| Box::pin(fail_in(tx, None, ids)));
         match together.await {
@@ -131,9 +131,9 @@ async fn fail_each(session: &mut Session, looks: &[Look]) -> Result<Vec<i64>, po
         }
     }
     let (mut failed, mut locked) = (Vec::new(), None);
-    for look in due {
-        let ids: BTreeSet<i64> = look.ids().collect();
-        match fail(session, look.show_id, &Vec::from_iter(ids)).await {
+    for show in due {
+        let ids: BTreeSet<i64> = show.ids().collect();
+        match fail(session, show.show_id, &Vec::from_iter(ids)).await {
             Ok(ids) => failed.extend(ids),
             Err(error @ postgres::Error::Locked(_)) => locked = Some(error),
             Err(error) => return Err(error),
@@ -143,9 +143,9 @@ async fn fail_each(session: &mut Session, looks: &[Look]) -> Result<Vec<i64>, po
 }
 
 /// Finds the job's work at each show. Locks nothing.
-async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres::Error> {
-    let looks = sqlx::query_as!(
-        Look,
+async fn find_work(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<ShowWork>, postgres::Error> {
+    let work = sqlx::query_as!(
+        ShowWork,
         r#"SELECT show_id, due AS "due!",
                   ARRAY(SELECT id FROM bookings AS hold
                         WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
@@ -170,7 +170,7 @@ async fn look(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<Look>, postgres
     )
     .fetch_all(pool)
     .await?;
-    Ok(looks)
+    Ok(work)
 }
 
 /// Fails the holds of a show that have been overdue for longer than `grace`. Returns how many.

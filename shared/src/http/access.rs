@@ -57,13 +57,13 @@ pub struct Key {
 
 /// Settings that decide whether a listener requires API keys.
 #[derive(Debug)]
-pub struct Door {
+pub struct ListenerPolicy {
     /// What the listener serves, for messages.
     pub name: &'static str,
     /// Address of the listener.
     pub address: SocketAddr,
     /// Whether API keys are required on a loopback address too.
-    pub asks_this_machine: bool,
+    pub requires_keys_on_loopback: bool,
     /// Whether no API key is required, on any address.
     pub is_open: bool,
     /// Scope that every request to the listener needs, if there is one.
@@ -77,26 +77,26 @@ pub struct Door {
 impl Access {
     /// Determines the access policy of a listener, and keeps API keys current if it requires them.
     ///
-    /// Keys are required wherever other machines can reach the listener, unless the door is open.
+    /// Keys are required wherever other machines can reach the listener, unless the policy is open.
     ///
     /// # Errors
     ///
     /// Fails if keys are required and can't be read, or if other machines can reach the listener
-    /// and no key exists for it; not for these reasons if [`Door::can_wait_for_keys`] is set.
+    /// and no key exists for it; not for these reasons if [`ListenerPolicy::can_wait_for_keys`] is set.
     pub async fn start(
         pool: &PgPool,
-        door: &Door,
+        policy: &ListenerPolicy,
         default_rate: Option<NonZeroU32>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let Door {
+        let ListenerPolicy {
             name,
             address,
             example,
             ..
-        } = door;
+        } = policy;
         let is_private = address.ip().is_loopback();
-        if door.is_open || (is_private && !door.asks_this_machine) {
+        if policy.is_open || (is_private && !policy.requires_keys_on_loopback) {
             if is_private {
                 tracing::info!("no API key is required: only this machine can reach the {name}");
             } else {
@@ -104,7 +104,7 @@ impl Access {
             }
             return Ok(Self::Open);
         }
-        let keys = if door.can_wait_for_keys {
+        let keys = if policy.can_wait_for_keys {
             Keys::unknown()
         } else {
             let valid = api_key::valid(pool)
@@ -112,7 +112,7 @@ impl Access {
                 .context("cannot read the API keys")?;
             let has_key = valid
                 .iter()
-                .any(|key| door.scope.is_none_or(|scope| key.scopes.contains(&scope)));
+                .any(|key| policy.scope.is_none_or(|scope| key.scopes.contains(&scope)));
             ensure!(
                 is_private || has_key,
                 "no API key exists for the {name}, and other machines can reach {address}: \
@@ -135,14 +135,14 @@ impl Access {
     /// Identifies the sender of a request by its headers, without a database query.
     pub(super) fn identify(&self, peer: IpAddr, headers: &HeaderMap) -> Identity {
         let Self::Keys(keys) = self else {
-            return Identity::Anyone(peer);
+            return Identity::Open(peer);
         };
         let Some(credentials) = headers.get(AUTHORIZATION) else {
-            return Identity::Nobody;
+            return Identity::Missing;
         };
         let keys = keys.borrow();
         if keys.as_of.is_none_or(|as_of| as_of.elapsed() > STALE_AFTER) {
-            return Identity::Unknown;
+            return Identity::Stale;
         }
         credentials
             .to_str()
@@ -152,7 +152,7 @@ impl Access {
                 let known = keys.by_id.get(&token.key_id)?;
                 token.is(&known.stored.secret_hash).then(|| known.clone())
             })
-            .map_or(Identity::Impostor, Identity::Key)
+            .map_or(Identity::Invalid, Identity::Key)
     }
 }
 
@@ -218,15 +218,15 @@ async fn keep_current(pool: &PgPool, default_rate: Option<NonZeroU32>, keys: &wa
 #[derive(Debug, Clone)]
 pub enum Identity {
     /// No API key is required. The request came from this address.
-    Anyone(IpAddr),
+    Open(IpAddr),
     /// A valid API key was sent.
     Key(Arc<Key>),
     /// An API key is required, but none was sent.
-    Nobody,
+    Missing,
     /// The credentials that were sent are not a valid API key.
-    Impostor,
+    Invalid,
     /// The credentials can't be checked, because the cached keys are missing or too old.
-    Unknown,
+    Stale,
 }
 
 /// Reason why a caller is not authorized.
@@ -250,12 +250,12 @@ impl Identity {
     /// Fails with the reason if the caller is not authorized.
     pub fn may(&self, scope: Scope) -> Result<(), Denied> {
         match self {
-            Self::Anyone(_) => Ok(()),
+            Self::Open(_) => Ok(()),
             Self::Key(key) if key.stored.scopes.contains(&scope) => Ok(()),
             Self::Key(_) => Err(Denied::ScopeRequired(scope)),
-            Self::Nobody => Err(Denied::KeyRequired),
-            Self::Impostor => Err(Denied::KeyInvalid),
-            Self::Unknown => Err(Denied::KeysUnknown),
+            Self::Missing => Err(Denied::KeyRequired),
+            Self::Invalid => Err(Denied::KeyInvalid),
+            Self::Stale => Err(Denied::KeysUnknown),
         }
     }
 }

@@ -10,7 +10,7 @@ use axum::http::{
     header::{HOST, HeaderName, ORIGIN},
 };
 
-use super::guard::Refused;
+use super::middleware::Refused;
 
 /// Origin checks of a listener.
 #[derive(Debug, Clone, Default)]

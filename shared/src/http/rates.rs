@@ -12,12 +12,12 @@ use governor::{
 use tokio::time::interval;
 
 type Clock = MonotonicClock;
-type Told = StateInformationMiddleware;
+type WithState = StateInformationMiddleware;
 
 /// A rate limit. A second's worth of requests may come at once.
 #[derive(Debug)]
 pub struct RateLimit {
-    limiter: RateLimiter<NotKeyed, InMemoryState, Clock, Told>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, Clock, WithState>,
     pub(super) per_second: NonZeroU32,
     policy: HeaderValue,
 }
@@ -42,7 +42,7 @@ impl RateLimit {
 /// The rate limits of clients without a key.
 #[derive(Debug)]
 pub struct Rates {
-    limiter: RateLimiter<IpAddr, DashMapStateStore<IpAddr>, Clock, Told>,
+    limiter: RateLimiter<IpAddr, DashMapStateStore<IpAddr>, Clock, WithState>,
     per_second: NonZeroU32,
     policy: HeaderValue,
 }

@@ -17,7 +17,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, service_fn};
 
-use super::{connections::Connections, guard::Guard};
+use super::{connections::Connections, middleware::Middleware};
 
 /// Maximum size of a buffered request head, and of a buffered part of a body, in bytes.
 ///
@@ -36,7 +36,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 #[derive(Debug)]
 pub struct Stop {
     /// Closes each connection with its next response, so that a proxy sends no more requests on it.
-    pub told: CancellationToken,
+    pub draining: CancellationToken,
     /// Stops accepting connections.
     pub close: CancellationToken,
 }
@@ -53,7 +53,7 @@ pub struct Bounds {
 /// Serves requests until [`Stop::close`] is cancelled.
 ///
 /// After that, requests in flight have up to 25 s to finish.
-pub async fn serve(listener: TcpListener, guard: Arc<Guard>, bounds: Bounds, stop: &Stop) {
+pub async fn serve(listener: TcpListener, guard: Arc<Middleware>, bounds: Bounds, stop: &Stop) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(bounds.head)
@@ -68,15 +68,16 @@ pub async fn serve(listener: TcpListener, guard: Arc<Guard>, bounds: Bounds, sto
         })
         .await
     {
-        let told = stop.told.clone();
+        let draining = stop.draining.clone();
         let (guard, connection) = (guard.clone(), opened.connection.clone());
         let cors = guard.cors.clone();
         let service = service_fn(move |request| {
-            let (guard, connection, told) = (guard.clone(), connection.clone(), told.clone());
+            let (guard, connection, draining) =
+                (guard.clone(), connection.clone(), draining.clone());
             async move {
                 // Boxed, because hyper reserves room for this future while the connection is open.
                 let mut answer = Box::pin(guard.answer(peer.ip(), &connection, request)).await;
-                if told.is_cancelled() {
+                if draining.is_cancelled() {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
                 }
                 Ok::<_, Infallible>(answer)

@@ -45,7 +45,7 @@ pub enum Error {
     ///
     /// This is a defect, and the transaction was rolled back.
     #[error("{what}: expected to write {expected} rows, wrote {actual}")]
-    Drift {
+    RowCountMismatch {
         /// Name of the rows, for messages.
         what: &'static str,
         /// Number of rows that was decided.
@@ -122,7 +122,7 @@ impl Error {
             | Self::NotReady(_)
             | Self::OutcomeUnknown(_)
             | Self::Unexpected(_)
-            | Self::Drift { .. } => false,
+            | Self::RowCountMismatch { .. } => false,
         }
     }
 
@@ -198,12 +198,12 @@ fn is_cancelled_by_hand(error: &sqlx::Error) -> bool {
 ///
 /// # Errors
 ///
-/// Fails with [`Error::Drift`] if `actual` differs from `expected`.
+/// Fails with [`Error::RowCountMismatch`] if `actual` differs from `expected`.
 pub fn expect_rows(what: &'static str, expected: usize, actual: u64) -> Result<(), Error> {
     if u64::try_from(expected) == Ok(actual) {
         return Ok(());
     }
-    Err(Error::Drift {
+    Err(Error::RowCountMismatch {
         what,
         expected,
         actual,

@@ -334,7 +334,8 @@ fn commit_error(error: sqlx::Error) -> Error {
         | Error::NeedsOperator(error)
         | Error::Stale(error)
         | Error::Unexpected(error) => Error::OutcomeUnknown(error),
-        error @ (Error::OutcomeUnknown(_) | Error::NotReady(_) | Error::Drift { .. }) => error,
+        error
+        @ (Error::OutcomeUnknown(_) | Error::NotReady(_) | Error::RowCountMismatch { .. }) => error,
     }
 }
 

@@ -24,12 +24,12 @@ use tracing::Instrument;
 use super::{
     Connection,
     access::{Access, Identity},
-    counted::Routes,
+    body_drain::{self, Unread},
     fair_semaphore::{CallerId, FairSemaphore},
     origin::Origins,
     proxies::{Proxies, network},
     rates::{Allowance, Rates},
-    unread::{self, Unread},
+    request_metrics::Routes,
 };
 use crate::telemetry::traces;
 
@@ -40,16 +40,17 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// Timeout of a request, including the arrival of its body. A statement takes 10 s at most.
-const TIME_LIMIT: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Number of requests in flight that every caller may have, however low its rate is.
 const IN_FLIGHT_MIN: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
-/// Delay of the response to a caller that exceeds its rate.
+/// Delay of the answer to a caller that exceeds its rate: after this time, its whole rate is available again.
 ///
 /// Without it, a caller that ignores refusals would keep a processor busy with them, and other
-/// callers would notice.
-const REFUSAL_DELAY: Duration = Duration::from_millis(250);
+/// callers would notice. Requests through a trusted proxy are refused at once, because each of them
+/// occupies one of the proxy's connections, which its clients share.
+const REFUSAL_DELAY: Duration = Duration::from_secs(1);
 
 /// Path prefix of the health checks.
 ///
@@ -89,7 +90,7 @@ pub struct Sender {
 }
 
 /// Middleware in front of the routes of a listener.
-pub struct Guard {
+pub struct Middleware {
     /// Router that gets the admitted requests.
     pub routes: Router,
     /// Access policy. Handlers find the [`Sender`] among the request's extensions.
@@ -97,7 +98,7 @@ pub struct Guard {
     /// Rate limits of clients without a key; none for no limit.
     pub rates: Option<Rates>,
     /// Returns the number of requests that a request counts as for its caller's rate limit.
-    pub price: fn(&Method, &Uri) -> NonZeroU32,
+    pub cost: fn(&Method, &Uri) -> NonZeroU32,
     /// Permits for requests in flight.
     pub in_flight: Arc<FairSemaphore>,
     /// Proxies whose report of the client's address is trusted.
@@ -107,7 +108,7 @@ pub struct Guard {
     /// Whether the traces of all callers are continued, not only those of trusted proxies.
     pub trusts_traces: bool,
     /// Routes by which requests are counted.
-    pub counted: Routes,
+    pub route_metrics: Routes,
     /// CORS middleware, which tells browsers which pages of other origins may use the listener.
     pub cors: Option<CorsLayer>,
     /// Prefixes of the paths whose responses are the same for every caller.
@@ -118,7 +119,7 @@ pub struct Guard {
     pub refuse: fn(Refused) -> Response,
 }
 
-impl Guard {
+impl Middleware {
     /// Answers a request.
     ///
     /// Gives the request an id, which is on each of its log lines and in the response: the client's
@@ -154,7 +155,7 @@ impl Guard {
         }
         let method = request.method().clone();
         let path = request.uri().path();
-        let route = self.counted.find(path);
+        let route = self.route_metrics.find(path);
         let cache = if self.public.iter().any(|begins| path.starts_with(begins)) {
             "no-cache"
         } else {
@@ -167,9 +168,9 @@ impl Guard {
         route.count(&method, response.status(), began.elapsed());
         if let Some(rest) = unread.and_then(Unread::rest) {
             // Boxed, because few requests need it, but each would reserve room for it.
-            Box::pin(unread::discard(rest)).await;
+            Box::pin(body_drain::discard(rest)).await;
         }
-        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        if response.status() == StatusCode::TOO_MANY_REQUESTS && !self.proxies.trust(peer) {
             // Idle from now on: a new connection may replace one that only waits.
             drop(busy);
             Box::pin(sleep(REFUSAL_DELAY)).await;
@@ -239,21 +240,21 @@ impl Guard {
         peer: IpAddr,
         request: &Request<Body>,
     ) -> (CallerId, Option<Allowance>) {
-        let price = (self.price)(request.method(), request.uri());
+        let cost = (self.cost)(request.method(), request.uri());
         if let Identity::Key(key) = identity {
-            let allowance = key.rate_limit.as_ref().map(|limit| limit.count(price));
+            let allowance = key.rate_limit.as_ref().map(|limit| limit.count(cost));
             return (CallerId::Key(key.stored.id), allowance);
         }
         let network = network(self.proxies.client(peer, request.headers()));
-        let allowance = self.rates.as_ref().map(|rates| rates.count(network, price));
+        let allowance = self.rates.as_ref().map(|rates| rates.count(network, cost));
         (CallerId::Network(network), allowance)
     }
 
     /// Starts a task that forgets idle callers, until `stop` is cancelled.
     pub fn forget_the_idle(self: &Arc<Self>, stop: &CancellationToken) {
-        let (guard, stop) = (self.clone(), stop.clone());
+        let (middleware, stop) = (self.clone(), stop.clone());
         tokio::spawn(async move {
-            if let Some(rates) = &guard.rates {
+            if let Some(rates) = &middleware.rates {
                 stop.run_until_cancelled(rates.forget_the_idle()).await;
             }
         });
@@ -262,9 +263,12 @@ impl Guard {
     /// Calls the handler, and responds in its place if it times out or panics.
     async fn route(&self, request: Request<Body>) -> Response {
         let began = Instant::now();
-        let answered = AssertUnwindSafe(timeout(TIME_LIMIT, self.routes.clone().oneshot(request)))
-            .catch_unwind()
-            .await;
+        let answered = AssertUnwindSafe(timeout(
+            REQUEST_TIMEOUT,
+            self.routes.clone().oneshot(request),
+        ))
+        .catch_unwind()
+        .await;
         let response = match answered {
             Ok(Ok(Ok(response))) => response,
             Ok(Err(_)) => (self.refuse)(Refused::TimedOut),

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::report::median;
 use crate::{
-    stage::{DATABASE, Stage},
+    environment::{DATABASE, Environment},
     stress::http::{Connection, Target, get},
 };
 
@@ -80,7 +80,7 @@ const TIMES: usize = 25;
 ///
 /// It has a million jobs, in all states, and a million bookings.
 pub(super) async fn measure(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Admin> {
-    let stage = Stage::set(server, batch_max).await?;
+    let environment = Environment::start(server, batch_max).await?;
     let pool = server.connect(DATABASE).await?.pool;
     fill(&pool).await?;
     let job: String = sqlx::query_scalar("SELECT id FROM apalis.jobs ORDER BY id DESC LIMIT 1")
@@ -108,7 +108,7 @@ pub(super) async fn measure(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         paths.push(format!("{list}?state={state}"));
         paths.push(format!("{list}/count?state={state}"));
     }
-    let target: Target = stage.admin_url.parse()?;
+    let target: Target = environment.admin_url.parse()?;
     let mut connection = Connection::open(&target).await?;
     let mut answers = Vec::new();
     for path in paths {
@@ -125,7 +125,7 @@ pub(super) async fn measure(server: &LocalPostgres, batch_max: u16) -> anyhow::R
             median_ms: median(took),
         });
     }
-    stage.clear().await?;
+    environment.clear().await?;
     Ok(Admin {
         jobs: JOBS,
         answers,

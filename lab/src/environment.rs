@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A fresh database, and an api that uses it.
-pub(crate) struct Stage<'a> {
+pub(crate) struct Environment<'a> {
     server: &'a LocalPostgres,
     pub(crate) database_url: String,
     pub(crate) api: Program,
@@ -29,16 +29,16 @@ pub(crate) struct Stage<'a> {
     pub(crate) api_key: Option<String>,
 }
 
-impl<'a> Stage<'a> {
-    pub(crate) async fn set(server: &'a LocalPostgres, batch_max: u16) -> anyhow::Result<Self> {
+impl<'a> Environment<'a> {
+    pub(crate) async fn start(server: &'a LocalPostgres, batch_max: u16) -> anyhow::Result<Self> {
         let batch_max = batch_max.to_string();
-        Self::set_with(server, &["--batch-max", &batch_max], None).await
+        Self::start_with(server, &["--batch-max", &batch_max], None).await
     }
 
     /// Creates the database, and starts an api with additional arguments.
     ///
     /// With `requests_per_second`, the api requires keys, and a key with this rate is created.
-    pub(crate) async fn set_with(
+    pub(crate) async fn start_with(
         server: &'a LocalPostgres,
         args: &[&str],
         requests_per_second: Option<u32>,

@@ -1,4 +1,4 @@
-//! Test support (feature `testing`): a migrated database for each test, and builders of test data.
+//! Test support: a migrated database for each test, and builders of test data.
 
 use std::{
     env, fs,
@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::OnceCell;
 
-use crate::{
+use shared::{
     audit::{SEATS_ARE_CONSERVED, audit},
     batch::Batch,
     booking::{Booking, Change, Refusal, reserve},

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Maximum time for discarding a rest.
-const TIME_LIMIT: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Slot to which a body returns when its handler is done with it.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Unread {
     }
 }
 
-/// Reads and discards the rest of a body, within [`MAX_BYTES`] and [`TIME_LIMIT`].
+/// Reads and discards the rest of a body, within [`MAX_BYTES`] and [`DRAIN_TIMEOUT`].
 pub(super) async fn discard(mut rest: Incoming) {
     let discarding = async {
         let mut discarded = 0;
@@ -67,7 +67,7 @@ pub(super) async fn discard(mut rest: Incoming) {
             discarded += frame.data_ref().map_or(0, Bytes::len);
         }
     };
-    timeout(TIME_LIMIT, discarding).await.ok();
+    timeout(DRAIN_TIMEOUT, discarding).await.ok();
 }
 
 async fn next_frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, hyper::Error>> {

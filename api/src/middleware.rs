@@ -10,12 +10,12 @@ use axum::{
 use shared::{
     api_key::Scope,
     http::{
-        access::{Access, Door},
-        counted::Routes,
+        access::{Access, ListenerPolicy},
         fair_semaphore::FairSemaphore,
-        guard::{Guard, Refused},
+        middleware::{Middleware, Refused},
         origin::Origins,
         rates::Rates,
+        request_metrics::Routes,
     },
     postgres::Database,
 };
@@ -54,24 +54,24 @@ pub(crate) async fn api(
     config: &Config,
     capacity: &Capacity,
     stop: &CancellationToken,
-) -> anyhow::Result<Arc<Guard>> {
-    let door = Door {
+) -> anyhow::Result<Arc<Middleware>> {
+    let policy = ListenerPolicy {
         name: "API",
         address: config.listen,
-        asks_this_machine: config.callers.require_keys,
+        requires_keys_on_loopback: config.callers.require_keys,
         is_open: config.insecure,
         scope: None,
         can_wait_for_keys: false,
         example: "ticketing key create --name box-office --scope shows:read,bookings:write",
     };
     let rate = config.callers.rate(config.listen);
-    let access = Access::start(&database.pool, &door, rate, stop).await?;
+    let access = Access::start(&database.pool, &policy, rate, stop).await?;
     let is_open = matches!(access, Access::Open);
-    let guard = Arc::new(Guard {
+    let middleware = Arc::new(Middleware {
         routes: router(AppState::new(database.clone(), lanes, capacity.lists, stop)),
         access,
         rates: rate.map(Rates::new),
-        price: pagination::price,
+        cost: pagination::request_cost,
         in_flight: FairSemaphore::new(capacity.in_flight),
         proxies: config.callers.proxies(),
         origins: Origins {
@@ -81,13 +81,13 @@ pub(crate) async fn api(
             pages: config.cors_origins.clone(),
         },
         trusts_traces: config.callers.trust_traceparent,
-        counted: Routes::new(routes::paths()),
+        route_metrics: Routes::new(routes::paths()),
         cors: cors::layer(&config.cors_origins),
         public: &["/shows", "/docs", "/openapi.json", "/health/"],
         refuse,
     });
-    guard.forget_the_idle(stop);
-    Ok(guard)
+    middleware.forget_the_idle(stop);
+    Ok(middleware)
 }
 
 fn refuse(refused: Refused) -> Response {
@@ -105,11 +105,11 @@ pub(crate) async fn admin(
     database: &Database,
     config: &Config,
     stop: &CancellationToken,
-) -> anyhow::Result<Arc<Guard>> {
-    let door = Door {
+) -> anyhow::Result<Arc<Middleware>> {
+    let policy = ListenerPolicy {
         name: "admin listener",
         address,
-        asks_this_machine: config.callers.require_keys,
+        requires_keys_on_loopback: config.callers.require_keys,
         // `--insecure` never opens the admin listener.
         is_open: false,
         scope: Some(Scope::Admin),
@@ -117,13 +117,13 @@ pub(crate) async fn admin(
         example: "ticketing key create --name operations --scope admin",
     };
     let rate = config.callers.rate(config.listen);
-    let access = Access::start(&database.pool, &door, rate, stop).await?;
+    let access = Access::start(&database.pool, &policy, rate, stop).await?;
     let is_open = matches!(access, Access::Open);
-    let guard = Arc::new(Guard {
+    let middleware = Arc::new(Middleware {
         routes: admin::router(database, stop),
         access,
         rates: rate.map(Rates::new),
-        price: |_, _| NonZeroU32::MIN,
+        cost: |_, _| NonZeroU32::MIN,
         in_flight: FairSemaphore::new(admin::IN_FLIGHT_MAX),
         proxies: config.callers.proxies(),
         origins: Origins {
@@ -133,11 +133,11 @@ pub(crate) async fn admin(
             pages: Vec::new(),
         },
         trusts_traces: config.callers.trust_traceparent,
-        counted: Routes::new([]),
+        route_metrics: Routes::new([]),
         cors: None,
         public: &[],
         refuse,
     });
-    guard.forget_the_idle(stop);
-    Ok(guard)
+    middleware.forget_the_idle(stop);
+    Ok(middleware)
 }

@@ -4,7 +4,7 @@ use shared::booking::BookingStatus;
 
 /// Acknowledgements of one client, or of all clients together.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Acknowledgements {
     /// Bookings that the server acknowledged.
     pub(crate) acknowledged: Vec<Acknowledged>,
     /// Turns whose booking has an unknown outcome.
@@ -13,7 +13,7 @@ pub(crate) struct Told {
     pub(crate) maybe_done: Vec<u64>,
 }
 
-impl Told {
+impl Acknowledgements {
     pub(crate) fn append(&mut self, mut other: Self) {
         self.acknowledged.append(&mut other.acknowledged);
         self.maybe_done.append(&mut other.maybe_done);
