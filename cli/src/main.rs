@@ -48,7 +48,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Up(args) => up::run(*args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Audit(args) => audit::run(args).await,
-        Command::Health(args) => health::run(&args),
+        Command::Health(args) => health::run(args).await,
         Command::Key(args) => key::run(args).await,
         Command::Configuration => {
             configuration::run();
