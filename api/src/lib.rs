@@ -1,6 +1,6 @@
 //! The HTTP API: validates a request, runs a transaction of [`shared`], and responds.
 //!
-//! [`serve`] runs it. `routes` has the handlers, `input` the extractors of their arguments, and
+//! [`serve()`] runs it. `routes` has the handlers, `input` the extractors of their arguments, and
 //! `output` their responses. Handlers submit their requests to `group_commit`, which lets
 //! concurrent ones share a transaction. `admin` is the listener for operators. What every request
 //! passes before its route is in [`shared::http`].
