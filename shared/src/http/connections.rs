@@ -54,7 +54,7 @@ pub struct Connection {
     network: IpAddr,
     /// Number of guards; [`EVICTED`] or more if the connection is being closed.
     busy: AtomicUsize,
-    /// Arrival of the last request, in milliseconds of [`since_start`].
+    /// Arrival of the last request, in microseconds of [`since_start`].
     last_used: AtomicU64,
     /// Index in [`Open::all`].
     at: AtomicUsize,
@@ -112,10 +112,10 @@ impl Drop for BusyGuard {
     }
 }
 
-/// Returns the milliseconds from the first call of this function until `at`.
+/// Returns the microseconds from the first call of this function until `at`.
 fn since_start(at: Instant) -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(at.duration_since(*START).as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(at.duration_since(*START).as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Connections {
