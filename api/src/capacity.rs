@@ -7,8 +7,9 @@ use crate::{admin, config::Config};
 /// Maximum memory of an open connection, in bytes: while the longest request head arrives.
 const CONNECTION_BYTES: u64 = 48_000;
 
-/// Maximum memory of a list that is built or sent, in bytes: 1,000 bookings
-/// with the longest names, of four bytes a character.
+/// Maximum memory of a list that is built or sent, in bytes.
+///
+/// It has up to 1,000 bookings, whose names have up to 200 characters of four bytes.
 const LIST_BYTES: u64 = 1_100_000;
 
 /// Maximum memory of everything else, in bytes.

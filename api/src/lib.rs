@@ -16,7 +16,7 @@ mod middleware;
 pub mod openapi;
 mod output;
 mod routes;
-pub mod serve;
+mod serve;
 mod state;
 
 pub use serve::{Listeners, bind, serve};

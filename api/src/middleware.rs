@@ -1,6 +1,6 @@
 //! Middleware of both listeners: who may call, how often, and with what routes.
 
-use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -118,26 +118,14 @@ pub(crate) async fn admin(
     };
     let rate = config.callers.rate(config.listen);
     let access = Access::start(&database.pool, &policy, rate, stop).await?;
-    let is_open = matches!(access, Access::Open);
-    let middleware = Arc::new(Middleware {
-        routes: admin::router(database, stop),
+    let middleware = Arc::new(Middleware::for_operators(
+        admin::router(database, stop),
         access,
-        rates: rate.map(Rates::new),
-        cost: |_, _| NonZeroU32::MIN,
-        in_flight: FairSemaphore::new(admin::IN_FLIGHT_MAX),
-        proxies: config.callers.proxies(),
-        origins: Origins {
-            checks_host: is_open,
-            hosts: config.callers.allowed_hosts.clone(),
-            checks_page: true,
-            pages: Vec::new(),
-        },
-        trusts_traces: config.callers.trust_traceparent,
-        route_metrics: Routes::new([]),
-        cors: None,
-        public: &[],
+        &config.callers,
+        rate,
+        admin::IN_FLIGHT_MAX,
         refuse,
-    });
+    ));
     middleware.forget_the_idle(stop);
     Ok(middleware)
 }

@@ -88,8 +88,8 @@ pub async fn serve(
     let lanes = Lanes::start(&database, config.limits(database.engine))?;
     let database_connections = database.pool.options().get_max_connections() + lanes.connections();
     let capacity = Capacity::new(config, database_connections);
-    let api_guard = middleware::api(&database, &lanes, config, &capacity, &stop).await?;
-    let admin_guard = middleware::admin(admin.local_addr()?, &database, config, &stop).await?;
+    let api_middleware = middleware::api(&database, &lanes, config, &capacity, &stop).await?;
+    let admin_middleware = middleware::admin(admin.local_addr()?, &database, config, &stop).await?;
     tracing::info!(
         address = %api.local_addr()?,
         admin = %admin.local_addr()?,
@@ -106,8 +106,8 @@ pub async fn serve(
         close: CancellationToken::new(),
     };
     tokio::join!(
-        server::serve(api, api_guard, bounds, &stop),
-        server::serve(admin, admin_guard, admin::BOUNDS, &stop),
+        server::serve(api, api_middleware, bounds, &stop),
+        server::serve(admin, admin_middleware, admin::BOUNDS, &stop),
         async {
             stop.draining.cancelled().await;
             sleep(config.linger()).await;

@@ -1,6 +1,6 @@
 //! HTTP listener of a worker: `/metrics` for Prometheus, `/health/live` for orchestrators.
 
-use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -16,11 +16,7 @@ use shared::{
     http::{
         access::{Access, Denied, ListenerPolicy},
         callers::CallerArgs,
-        fair_semaphore::FairSemaphore,
         middleware::{Middleware, Refused, Sender},
-        origin::Origins,
-        rates::Rates,
-        request_metrics::Routes,
         server::{self, Bounds, Stop},
     },
     metrics, process, telemetry,
@@ -94,28 +90,18 @@ async fn middleware(
     };
     let rate = callers.rate(address);
     let access = Access::start(pool, &policy, rate, stop).await?;
-    let middleware = Arc::new(Middleware {
-        routes: Router::new()
-            .route("/metrics", get(figures))
-            .route("/health/live", get(async || StatusCode::OK))
-            .layer(Extension(pool.clone())),
-        rates: rate.map(Rates::new),
-        cost: |_, _| NonZeroU32::MIN,
-        in_flight: FairSemaphore::new(IN_FLIGHT_MAX),
-        proxies: callers.proxies(),
-        origins: Origins {
-            checks_host: matches!(access, Access::Open),
-            hosts: callers.allowed_hosts.clone(),
-            checks_page: true,
-            pages: Vec::new(),
-        },
+    let routes = Router::new()
+        .route("/metrics", get(figures))
+        .route("/health/live", get(async || StatusCode::OK))
+        .layer(Extension(pool.clone()));
+    let middleware = Arc::new(Middleware::for_operators(
+        routes,
         access,
-        trusts_traces: callers.trust_traceparent,
-        route_metrics: Routes::new([]),
-        cors: None,
-        public: &[],
+        callers,
+        rate,
+        IN_FLIGHT_MAX,
         refuse,
-    });
+    ));
     middleware.forget_the_idle(stop);
     Ok(middleware)
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::stress::http::{Connection, Target, get};
+use crate::stress::http::{Connection, Target, get, post};
 
 /// Kind of attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -146,7 +146,7 @@ impl Attacker {
         stream
             .write_all(&get(&self.siege.target, "/openapi.json"))
             .await?;
-        self.read_all(&mut stream).await
+        self.read(&mut stream, 512, Duration::ZERO).await
     }
 
     /// Returns a request head that is almost as long as allowed, and has no end.
@@ -160,10 +160,9 @@ impl Attacker {
 
     fn head_of_a_booking(&self) -> Vec<u8> {
         let target = self.siege.target.clone().with_key(Some(&self.siege.key));
-        let mut head = get(&target, "/bookings");
-        head.splice(..3, *b"POST");
-        head.truncate(head.len() - 2);
-        head.extend(b"content-type: application/json\r\ncontent-length: 16000\r\n\r\n");
+        let body = " ".repeat(BODY_BYTES);
+        let mut head = post(&target, "/bookings", &body);
+        head.truncate(head.len() - body.len());
         head
     }
 
@@ -174,13 +173,20 @@ impl Attacker {
         let (mut reader, mut writer) = stream.split();
         tokio::select! {
             ended = drip(&mut writer) => ended,
-            ended = self.read_all(&mut reader) => ended,
+            ended = self.read(&mut reader, 512, Duration::ZERO) => ended,
         }
     }
 
     /// Reads until the server closes the connection, and counts the status of the first response.
-    async fn read_all(&self, reader: &mut (impl AsyncReadExt + Unpin)) -> io::Result<()> {
-        let mut buffer = vec![0; 512];
+    ///
+    /// It reads `bytes` at a time, and pauses in between.
+    async fn read(
+        &self,
+        reader: &mut (impl AsyncReadExt + Unpin),
+        bytes: usize,
+        pause: Duration,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; bytes];
         let mut is_first = true;
         loop {
             let length = reader.read(&mut buffer).await?;
@@ -188,32 +194,20 @@ impl Attacker {
                 return Ok(());
             }
             if std::mem::take(&mut is_first) {
-                self.count_status(&buffer[..length]);
+                let status = buffer[..length].get(9..12).unwrap_or_default();
+                self.count(&String::from_utf8_lossy(status));
+            }
+            if !pause.is_zero() {
+                sleep(pause).await;
             }
         }
-    }
-
-    fn count_status(&self, answer: &[u8]) {
-        let status = answer.get(9..12).unwrap_or_default();
-        self.count(&String::from_utf8_lossy(status));
     }
 
     async fn read_slowly(&self) -> io::Result<()> {
         let target = self.siege.target.clone().with_key(Some(&self.siege.key));
         let mut stream = self.siege.target.connect_with_small_buffer().await?;
         stream.write_all(&get(&target, LONGEST_LIST)).await?;
-        let mut buffer = [0; 100];
-        let mut is_first = true;
-        loop {
-            let length = stream.read(&mut buffer).await?;
-            if length == 0 {
-                return Ok(());
-            }
-            if std::mem::take(&mut is_first) {
-                self.count_status(&buffer[..length]);
-            }
-            sleep(Duration::from_secs(1)).await;
-        }
+        self.read(&mut stream, 100, Duration::from_secs(1)).await
     }
 
     async fn flood(&self, path: &str, key: &str) -> io::Result<()> {
@@ -236,6 +230,9 @@ async fn drip(writer: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
 }
 
 const LONG_HEAD_BYTES: usize = 15 * 1024;
+
+/// Length of an announced body, in bytes. A little less than the maximum.
+const BODY_BYTES: usize = 16_000;
 
 const LONGEST_LIST: &str = "/bookings?limit=1000";
 

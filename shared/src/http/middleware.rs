@@ -25,6 +25,7 @@ use super::{
     Connection,
     access::{Access, Identity},
     body_drain::{self, Unread},
+    callers::CallerArgs,
     fair_semaphore::{CallerId, FairSemaphore},
     origin::Origins,
     proxies::{Proxies, network},
@@ -45,8 +46,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Number of requests in flight that every caller may have, however low its rate is.
 const IN_FLIGHT_MIN: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
-/// Delay of the answer to a caller that exceeds its rate: after this time, its whole rate is available again.
+/// Delay of the answer to a caller that exceeds its rate.
 ///
+/// After this time, its whole rate is available again.
 /// Without it, a caller that ignores refusals would keep a processor busy with them, and other
 /// callers would notice. Requests through a trusted proxy are refused at once, because each of them
 /// occupies one of the proxy's connections, which its clients share.
@@ -120,6 +122,37 @@ pub struct Middleware {
 }
 
 impl Middleware {
+    /// Creates the middleware of a listener for operators, which web pages of other origins may not
+    /// use, and whose responses no shared cache may store.
+    pub fn for_operators(
+        routes: Router,
+        access: Access,
+        callers: &CallerArgs,
+        rate: Option<NonZeroU32>,
+        in_flight_max: usize,
+        refuse: fn(Refused) -> Response,
+    ) -> Self {
+        Self {
+            routes,
+            rates: rate.map(Rates::new),
+            cost: |_, _| NonZeroU32::MIN,
+            in_flight: FairSemaphore::new(in_flight_max),
+            proxies: callers.proxies(),
+            origins: Origins {
+                checks_host: matches!(access, Access::Open),
+                hosts: callers.allowed_hosts.clone(),
+                checks_page: true,
+                pages: Vec::new(),
+            },
+            access,
+            trusts_traces: callers.trust_traceparent,
+            route_metrics: Routes::new([]),
+            cors: None,
+            public: &[],
+            refuse,
+        }
+    }
+
     /// Answers a request.
     ///
     /// Gives the request an id, which is on each of its log lines and in the response: the client's
@@ -240,13 +273,16 @@ impl Middleware {
         peer: IpAddr,
         request: &Request<Body>,
     ) -> (CallerId, Option<Allowance>) {
-        let cost = (self.cost)(request.method(), request.uri());
+        let cost = || (self.cost)(request.method(), request.uri());
         if let Identity::Key(key) = identity {
-            let allowance = key.rate_limit.as_ref().map(|limit| limit.count(cost));
+            let allowance = key.rate_limit.as_ref().map(|limit| limit.count(cost()));
             return (CallerId::Key(key.stored.id), allowance);
         }
         let network = network(self.proxies.client(peer, request.headers()));
-        let allowance = self.rates.as_ref().map(|rates| rates.count(network, cost));
+        let allowance = self
+            .rates
+            .as_ref()
+            .map(|rates| rates.count(network, cost()));
         (CallerId::Network(network), allowance)
     }
 

@@ -53,7 +53,12 @@ pub struct Bounds {
 /// Serves requests until [`Stop::close`] is cancelled.
 ///
 /// After that, requests in flight have up to 25 s to finish.
-pub async fn serve(listener: TcpListener, guard: Arc<Middleware>, bounds: Bounds, stop: &Stop) {
+pub async fn serve(
+    listener: TcpListener,
+    middleware: Arc<Middleware>,
+    bounds: Bounds,
+    stop: &Stop,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(bounds.head)
@@ -69,14 +74,14 @@ pub async fn serve(listener: TcpListener, guard: Arc<Middleware>, bounds: Bounds
         .await
     {
         let draining = stop.draining.clone();
-        let (guard, connection) = (guard.clone(), opened.connection.clone());
-        let cors = guard.cors.clone();
+        let (middleware, connection) = (middleware.clone(), opened.connection.clone());
+        let cors = middleware.cors.clone();
         let service = service_fn(move |request| {
-            let (guard, connection, draining) =
-                (guard.clone(), connection.clone(), draining.clone());
+            let (middleware, connection, draining) =
+                (middleware.clone(), connection.clone(), draining.clone());
             async move {
                 // Boxed, because hyper reserves room for this future while the connection is open.
-                let mut answer = Box::pin(guard.answer(peer.ip(), &connection, request)).await;
+                let mut answer = Box::pin(middleware.answer(peer.ip(), &connection, request)).await;
                 if draining.is_cancelled() {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
                 }
