@@ -1,28 +1,26 @@
 //! The admin listener: metrics, queue administration, and a dashboard for operators.
 
+mod cached;
 mod dashboard;
-mod figures;
 mod jobs;
+mod metrics;
+mod overview;
+mod poll;
 mod queues;
+mod state;
 mod system;
-mod watch;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::FromRef,
     routing::{get, post},
 };
 use shared::{http::server::Bounds, postgres::Database};
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use self::{system::System, watch::Watch};
-use crate::{
-    config::MAX_BODY_BYTES,
-    output::{pagination::Lists, problem::Problem},
-};
+use self::state::AdminState;
+use crate::{config::MAX_BODY_BYTES, output::problem::Problem};
 
 /// Default port of the admin listener.
 pub(crate) const DEFAULT_PORT: u16 = 5001;
@@ -36,38 +34,12 @@ pub(crate) const BOUNDS: Bounds = Bounds {
 /// Maximum number of requests in flight.
 pub(crate) const IN_FLIGHT_MAX: usize = 100;
 
-/// State shared by all handlers of the admin listener.
-pub(crate) struct AdminState {
-    /// Connections for monitoring, apart from those of the API.
-    database: Database,
-    /// Connection pool of the API, to report its use.
-    api_pool: PgPool,
-    watch: Arc<Watch>,
-    system: System,
-    /// Permits for lists, as in the API.
-    lists: Lists,
-}
-
-impl FromRef<Arc<AdminState>> for Lists {
-    fn from_ref(state: &Arc<AdminState>) -> Self {
-        state.lists.clone()
-    }
-}
-
 /// Returns the routes of the admin listener, and polls the system until `stop` is cancelled.
 pub(crate) fn router(api_database: &Database, stop: &CancellationToken) -> Router {
-    let database = api_database.watching();
-    let watch = Watch::start(&database.pool, stop);
-    let state = AdminState {
-        system: System::new(&database),
-        api_pool: api_database.pool.clone(),
-        database,
-        watch,
-        lists: Lists::new(IN_FLIGHT_MAX),
-    };
+    let state = AdminState::new(api_database, IN_FLIGHT_MAX, stop);
     Router::new()
-        .route("/metrics", get(figures::metrics))
-        .route("/overview", get(watch::overview))
+        .route("/metrics", get(metrics::metrics))
+        .route("/overview", get(overview::overview))
         .route("/sales", get(system::sales))
         .route("/queues", get(queues::list))
         .route("/queues/{queue}/pause", post(queues::pause))

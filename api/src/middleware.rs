@@ -12,9 +12,10 @@ use shared::{
     http::{
         access::{Access, ListenerPolicy},
         fair_semaphore::FairSemaphore,
-        middleware::{Middleware, Refused},
+        middleware::Middleware,
         origin::Origins,
         rates::Rates,
+        rejection::Rejection,
         request_metrics::Routes,
     },
     postgres::Database,
@@ -84,14 +85,14 @@ pub(crate) async fn api(
         route_metrics: Routes::new(routes::paths()),
         cors: cors::layer(&config.cors_origins),
         public: &["/shows", "/docs", "/openapi.json", "/health/"],
-        refuse,
+        reject,
     });
     middleware.forget_the_idle(stop);
     Ok(middleware)
 }
 
-fn refuse(refused: Refused) -> Response {
-    Problem::from(refused).into_response()
+fn reject(rejection: Rejection) -> Response {
+    Problem::from(rejection).into_response()
 }
 
 /// Returns the middleware of the admin listener.
@@ -124,7 +125,7 @@ pub(crate) async fn admin(
         &config.callers,
         rate,
         admin::IN_FLIGHT_MAX,
-        refuse,
+        reject,
     ));
     middleware.forget_the_idle(stop);
     Ok(middleware)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use shared::{
-    booking::{Booking, Change, Refusal, extend, reserve},
+    booking::{Change, Refusal},
     postgres::{Database, Engine},
 };
 use tokio_util::sync::CancellationToken;
@@ -12,22 +12,20 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     group_commit::{
         GroupCommit, Lanes, Sharing,
-        kinds::{CANCEL, CONFIRM, EXTEND, LOCATE, RESERVE},
+        kinds::{Cancel, Confirm, Extend, Locate, Reserve},
     },
     output::{pagination::Lists, problem::Problem},
 };
 
-type Answer = Result<Booking, Refusal>;
-
 /// State of the API.
 pub(crate) struct AppState {
     pub(crate) database: Database,
-    pub(crate) reserve: GroupCommit<reserve::Request, reserve::Answer>,
-    pub(crate) confirm: GroupCommit<Change, Answer>,
-    pub(crate) cancel: GroupCommit<Change, Answer>,
-    pub(crate) extend: GroupCommit<extend::Request, Answer>,
+    pub(crate) reserve: GroupCommit<Reserve>,
+    pub(crate) confirm: GroupCommit<Confirm>,
+    pub(crate) cancel: GroupCommit<Cancel>,
+    pub(crate) extend: GroupCommit<Extend>,
     /// Finds the show of a booking, on engines that need it.
-    locate: Option<GroupCommit<i64, Option<i64>>>,
+    locate: Option<GroupCommit<Locate>>,
     lists: Lists,
     /// Cancelled when the process is to stop.
     pub(crate) stop: CancellationToken,
@@ -47,12 +45,11 @@ impl AppState {
             Engine::Citus => Sharing::SameKey,
         };
         Self {
-            reserve: GroupCommit::start(&RESERVE, lanes, sharing),
-            confirm: GroupCommit::start(&CONFIRM, lanes, sharing),
-            cancel: GroupCommit::start(&CANCEL, lanes, sharing),
-            extend: GroupCommit::start(&EXTEND, lanes, sharing),
-            locate: (engine == Engine::Citus)
-                .then(|| GroupCommit::start(&LOCATE, lanes, Sharing::Any)),
+            reserve: GroupCommit::start(lanes, sharing),
+            confirm: GroupCommit::start(lanes, sharing),
+            cancel: GroupCommit::start(lanes, sharing),
+            extend: GroupCommit::start(lanes, sharing),
+            locate: (engine == Engine::Citus).then(|| GroupCommit::start(lanes, Sharing::Any)),
             lists: Lists::new(lists_max),
             stop: stop.clone(),
             database,

@@ -58,7 +58,7 @@ async fn an_api_is_ready_when_its_database_is_migrated_and_not_before() {
     assert_unavailable(&api, "/shows", &the_show(), "not-ready").await;
     assert_unavailable(&api, "/bookings", &alice(1), "not-ready").await;
 
-    postgres::migrate(&api.db.database).await.unwrap();
+    shared::migrate::run(&api.db.database).await.unwrap();
     assert!(is_ready(&api).await, "the api becomes ready by itself");
     assert_eq!(api.post("/shows", &the_show()).await.0, StatusCode::CREATED);
     assert_eq!(

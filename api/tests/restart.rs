@@ -29,7 +29,7 @@ async fn a_restart_of_the_database_loses_no_acknowledged_booking_and_books_none_
         database_connections: 8,
     };
     let database = postgres::connect(&args).await.unwrap();
-    postgres::migrate(&database).await.unwrap();
+    shared::migrate::run(&database).await.unwrap();
     let pool = database.pool.clone();
     let show = a_show(&pool, 1_000_000).await;
 

@@ -17,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let _telemetry = telemetry::init(&args.log, "ticketing-migrate")?;
     let database = postgres::connect(&args.database).await?;
-    postgres::migrate(&database).await?;
+    shared::migrate::run(&database).await?;
     database.pool.close().await;
     println!("The schema is up to date.");
     Ok(())

@@ -83,7 +83,7 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let api_database = postgres::connect(database).await?;
-    postgres::migrate(&api_database).await?;
+    shared::migrate::run(&api_database).await?;
     let worker_database = postgres::connect(database).await?;
     let listeners = api::bind(api)?;
     say(banner(&listeners, server)?);

@@ -12,7 +12,7 @@ use shared::{
     booking::{BookingStatus, Change, Refusal, cancel, confirm, expire, extend, query, reserve},
     idempotency::{Claim, Key},
     jobs::ExpireBookings,
-    postgres::{self, Database, Engine, Session},
+    postgres::{Database, Engine, Session},
     show::{self, Creation, NewShow},
 };
 use sqlx::PgPool;
@@ -40,7 +40,7 @@ impl Citus {
         };
         let alone = ALONE.lock().await;
         let database = connect(&url).await;
-        postgres::migrate(&database).await.unwrap();
+        shared::migrate::run(&database).await.unwrap();
         Some(Self {
             url,
             pool: database.pool.clone(),
@@ -73,7 +73,7 @@ async fn shows_and_their_bookings_are_spread_together() {
         return;
     };
     // A migration is safe to repeat.
-    postgres::migrate(&citus.database).await.unwrap();
+    shared::migrate::run(&citus.database).await.unwrap();
     let spread = citus
         .count(
             "SELECT count(*) FROM citus_tables WHERE citus_table_type = 'distributed'

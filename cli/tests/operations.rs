@@ -9,10 +9,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use shared::{
-    local_postgres::{DATABASE, LocalPostgres, Mode},
-    postgres,
-};
+use shared::local_postgres::{DATABASE, LocalPostgres, Mode};
 use sqlx::{Connection, PgConnection, PgPool};
 use testing::{DataDir, TestDatabase, count, eventually};
 use tokio::{
@@ -266,7 +263,7 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     let (first, second) = (dir.0.join("one"), dir.0.join("two"));
     let primary = LocalPostgres::start(&first, Mode::Durable).unwrap();
     let database = primary.connect(DATABASE).await.unwrap();
-    postgres::migrate(&database).await.unwrap();
+    shared::migrate::run(&database).await.unwrap();
     let pool = database.pool;
     let standby = primary.start_standby(&second).unwrap();
     // Makes a commit wait until the standby has it.

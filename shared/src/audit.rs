@@ -139,14 +139,10 @@ const CHECKS: [Check; 11] = [
 ];
 
 /// Query for which job will expire which booking.
-///
-/// It reads the payload as text, because a payload that is not ours must not abort the audit. Such
-/// a job is the worker's business, which declares it dead.
-const LIVE_JOBS: &str = r#"SELECT jobs.id AS job_id, named::bigint AS booking_id
-    FROM apalis.jobs CROSS JOIN LATERAL regexp_split_to_table(
-        substring(encode(job, 'escape') FROM '^\{(?:"showId" ?: ?[0-9]{1,18}, ?)?"bookingIds" ?: ?\[([0-9]{1,18}(?:, ?[0-9]{1,18})*)\]\}$'), ', ?') AS named
+const LIVE_JOBS: &str = "SELECT jobs.id AS job_id, booking_id
+    FROM apalis.jobs CROSS JOIN LATERAL bookings_of_payload(job) AS booking_id
     WHERE job_type = 'expire-bookings'
-      AND (status IN ('Pending', 'Queued', 'Running') OR status = 'Failed' AND attempts < max_attempts)"#;
+      AND (status IN ('Pending', 'Queued', 'Running') OR status = 'Failed' AND attempts < max_attempts)";
 
 /// Checks all invariants in one snapshot.
 ///

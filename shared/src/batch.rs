@@ -1,16 +1,21 @@
 //! Batches of requests that share a transaction.
 
+use std::fmt;
+
 /// Requests that share a transaction, in the order in which they arrived.
 ///
 /// More requests arrive while the transaction waits for its locks. Those that these locks cover can
 /// join the batch, and need not wait for the next one.
 pub struct Batch<'w, Request> {
     members: Vec<Request>,
-    waiting: Option<NextIf<'w, Request>>,
+    waiting: Option<&'w mut dyn Waiting<Request>>,
 }
 
-/// Function that returns the request that has waited longest, if it fits.
-type NextIf<'w, Request> = &'w mut (dyn FnMut(&dyn Fn(&Request) -> bool) -> Option<Request> + Send);
+/// Requests that wait, and that a batch may admit.
+pub trait Waiting<Request>: Send {
+    /// Returns the request that has waited longest, if it fits and the batch is not full.
+    fn next_if(&mut self, fits: &dyn Fn(&Request) -> bool) -> Option<Request>;
+}
 
 impl<'w, Request> Batch<'w, Request> {
     /// Creates a batch that no other request can join.
@@ -22,11 +27,11 @@ impl<'w, Request> Batch<'w, Request> {
         }
     }
 
-    /// Creates a batch that more requests can join: those that `next_if` returns.
-    pub fn joined_by(members: Vec<Request>, next_if: NextIf<'w, Request>) -> Self {
+    /// Creates a batch that waiting requests can join.
+    pub fn joined_by(members: Vec<Request>, waiting: &'w mut dyn Waiting<Request>) -> Self {
         Self {
             members,
-            waiting: Some(next_if),
+            waiting: Some(waiting),
         }
     }
 
@@ -46,24 +51,37 @@ impl<'w, Request> Batch<'w, Request> {
     ///
     /// They stay members when the transaction is run again.
     pub fn admit(&mut self, fits: impl Fn(&Request) -> bool) {
-        let Some(next_if) = &mut self.waiting else {
+        let Some(waiting) = &mut self.waiting else {
             return;
         };
-        while let Some(request) = next_if(&fits) {
+        while let Some(request) = waiting.next_if(&fits) {
             self.members.push(request);
         }
     }
 }
 
+impl<Request: fmt::Debug> fmt::Debug for Batch<'_, Request> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Batch").field(&self.members).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{iter::Peekable, vec};
+
     use super::*;
+
+    impl Waiting<i32> for Peekable<vec::IntoIter<i32>> {
+        fn next_if(&mut self, fits: &dyn Fn(&i32) -> bool) -> Option<i32> {
+            Peekable::next_if(self, fits)
+        }
+    }
 
     #[test]
     fn those_that_fit_join() {
         let mut queue = vec![6, 4, 3, 2].into_iter().peekable();
-        let mut next_if = |fits: &dyn Fn(&i32) -> bool| queue.next_if(fits);
-        let mut batch = Batch::joined_by(vec![8], &mut next_if);
+        let mut batch = Batch::joined_by(vec![8], &mut queue);
         batch.admit(|number| number % 2 == 0);
         assert_eq!(batch.members(), [8, 6, 4]);
         batch.admit(|number| *number == 3);

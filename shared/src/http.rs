@@ -13,6 +13,7 @@ pub mod middleware;
 pub mod origin;
 pub mod proxies;
 pub mod rates;
+pub mod rejection;
 pub mod request_metrics;
 pub mod server;
 

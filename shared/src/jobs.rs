@@ -1,49 +1,77 @@
-//! Background jobs: queue names, payloads, and when jobs are run again.
+//! Background jobs: their kinds, how one is enqueued, and when it is run again.
 //!
-//! A payload holds ids only. Delivery is at least once, so every handler re-reads the state that it
-//! acts on.
+//! Delivery is at least once, so every handler re-reads the state that it acts on, and a payload
+//! holds ids only.
 
-use apalis_postgres::PostgresStorage;
+mod expire_bookings;
+mod job;
+
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use ulid::Ulid;
 
-use crate::postgres;
-
-/// Payload of the job that fails the named holds once they have expired.
-///
-/// There is one job for each committed batch of bookings. [`reserve`](crate::booking::reserve)
-/// enqueues it in the statement that writes the bookings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExpireBookings {
-    /// Show of the bookings, if it is the same for all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub show_id: Option<i64>,
-    /// Bookings that were reserved together.
-    pub booking_ids: Vec<i64>,
-}
-
-impl ExpireBookings {
-    /// Name of the queue, also in `apalis.jobs.job_type`.
-    pub const QUEUE: &str = "expire-bookings";
-    /// Number of attempts after which a failing job is dead.
-    ///
-    /// With the worker's backoff that takes about half an hour; the janitor's sweep frees the seats
-    /// long before.
-    pub(crate) const MAX_ATTEMPTS: i32 = 12;
-}
+pub use self::{expire_bookings::ExpireBookings, job::Job};
+use crate::{postgres, telemetry::traces};
 
 /// Names of all queues of this program.
 pub const QUEUES: [&str; 1] = [ExpireBookings::QUEUE];
 
-/// Creates an id for a new job, a ULID as apalis requires.
+/// Columns of a new job in `apalis.jobs`, except its payload.
+pub(crate) struct NewJob {
+    /// A ULID, as apalis requires.
+    ///
+    /// It begins with the time at which the job's bookings are made, by which
+    /// [`inspect`](crate::queue::inspect) finds the jobs of a booking.
+    pub(crate) id: String,
+    pub(crate) queue: &'static str,
+    pub(crate) max_attempts: i32,
+    pub(crate) run_at: DateTime<Utc>,
+    /// W3C trace context of the request that enqueues the job, if it is traced.
+    pub(crate) traceparent: Option<String>,
+}
+
+impl NewJob {
+    /// Returns a job of kind `J` that is made `now` and due at `run_at`.
+    pub(crate) fn of_kind<J: Job>(run_at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        Self {
+            id: Ulid::from_datetime(now.into()).to_string(),
+            queue: J::QUEUE,
+            max_attempts: J::MAX_ATTEMPTS,
+            run_at,
+            traceparent: traces::traceparent(),
+        }
+    }
+}
+
+/// Enqueues a job in the caller's transaction. It exists if and only if that commits.
 ///
-/// It begins with the time at which the job's bookings are made, by which
-/// [`inspect`](crate::queue::inspect) finds the jobs of a booking.
-pub(crate) fn new_id(made_at: DateTime<Utc>) -> String {
-    Ulid::from_datetime(made_at.into()).to_string()
+/// The statement that writes bookings enqueues its job by itself: see
+/// `booking/reserve/insert.sql`.
+///
+/// # Errors
+///
+/// Fails if the database call fails.
+pub async fn enqueue<J: Job>(
+    tx: &mut PgConnection,
+    payload: &J,
+    run_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<(), postgres::Error> {
+    let job = NewJob::of_kind::<J>(run_at, now);
+    let payload = serde_json::to_vec(payload).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query!(
+        "INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at, metadata)
+         SELECT $1, $2, $3, $4, $5, CASE WHEN $6::text IS NOT NULL THEN hstore('traceparent', $6) END",
+        job.id,
+        job.queue,
+        payload,
+        job.max_attempts,
+        job.run_at,
+        job.traceparent,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Reschedules a job while it is running.
@@ -81,16 +109,4 @@ pub enum RunAt {
     Instant(DateTime<Utc>),
     /// This long after now, because the job failed.
     After(std::time::Duration),
-}
-
-/// Creates or updates apalis's own tables (schema `apalis`).
-pub(crate) async fn migrate(pool: &PgPool) -> Result<(), postgres::Error> {
-    PostgresStorage::setup(pool).await.map_err(from_apalis)
-}
-
-fn from_apalis(error: apalis_postgres::Error) -> postgres::Error {
-    match error {
-        apalis_postgres::Error::Database(error) => error.into(),
-        other => sqlx::Error::AnyDriverError(Box::new(other)).into(),
-    }
 }

@@ -17,7 +17,8 @@
 //! | inspecting, controlling and cleaning up the queue | [`queue`] |
 //! | progress of the sale | [`sales`] |
 //! | audit of the invariants | [`audit`] |
-//! | connections, migrations, retryable errors | [`postgres`] |
+//! | connections, transactions, retryable errors | [`postgres`] |
+//! | schema migrations | [`migrate`] |
 //! | a private PostgreSQL server | [`local_postgres`] |
 //! | logs and traces | [`telemetry`] |
 //! | metrics for Prometheus | [`metrics`] |
@@ -60,6 +61,8 @@ pub mod idempotency;
 pub mod jobs;
 pub mod local_postgres;
 pub mod metrics;
+pub mod migrate;
+mod migrations;
 pub mod postgres;
 pub mod process;
 pub mod queue;

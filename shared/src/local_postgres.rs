@@ -22,22 +22,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{Connection, PgConnection};
 
 use self::cluster::Owner;
+pub use self::cluster::{DATABASE, Mode};
 use crate::{
     postgres::{self, Database, DatabaseArgs},
     process,
 };
-
-/// Durability of the server's data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Every commit is on disk before it is acknowledged, and the data is kept.
-    Durable,
-    /// Fast: nothing is forced to disk, and the data directory is removed when the server stops.
-    Throwaway,
-}
-
-/// Name of the database in a new server.
-pub const DATABASE: &str = "ticketing";
 
 /// Name of the server's log, in its data directory.
 const LOG: &str = "server.log";
@@ -173,7 +162,7 @@ impl LocalPostgres {
     pub async fn create_database(&self, name: &str) -> anyhow::Result<String> {
         self.execute(&format!("CREATE DATABASE {name}")).await?;
         let database = self.connect(name).await?;
-        postgres::migrate(&database).await?;
+        crate::migrate::run(&database).await?;
         database.pool.close().await;
         Ok(self.url(name))
     }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
     idempotency::{self, Claim, Made},
-    postgres::{self, Database, Engine, Session},
+    postgres::{self, Database, Engine, Session, Work},
     timestamp::Timestamp,
 };
 
@@ -126,34 +126,31 @@ pub struct Creation {
 /// Fails if the database call fails, or a bound is broken, which the caller should have refused.
 pub async fn create(
     session: &mut Session,
-    mut creation: Creation,
+    creation: Creation,
 ) -> Result<Result<Made<Show>, Refusal>, postgres::Error> {
-    session
-        .transact(&mut creation, |tx, creation| {
-            Box::pin(create_in(tx, creation))
-        })
-        .await
+    session.transact(creation).await
 }
 
-async fn create_in(
-    tx: &mut PgConnection,
-    Creation { new, claim }: &Creation,
-) -> Result<Result<Made<Show>, Refusal>, postgres::Error> {
-    if let Some(claim) = claim
-        && let Some(record) = idempotency::find(tx, [&claim.key].into_iter())
-            .await?
-            .remove(&claim.key)
-    {
-        if record.fingerprint != claim.fingerprint {
-            return Ok(Err(Refusal::KeyReused));
+impl Work for Creation {
+    type Output = Result<Made<Show>, Refusal>;
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<Self::Output, postgres::Error> {
+        let Self { new, claim } = self;
+        if let Some(claim) = claim
+            && let Some(record) = idempotency::find(tx, [&claim.key].into_iter())
+                .await?
+                .remove(&claim.key)
+        {
+            if record.fingerprint != claim.fingerprint {
+                return Ok(Err(Refusal::KeyReused));
+            }
+            let show = find(&mut *tx, record.show_id).await?;
+            // On Citus the server of the show may commit it a moment after the key is committed.
+            let show = show.ok_or(postgres::Error::PartlyCommitted)?;
+            return Ok(Ok(Made::earlier(show)));
         }
-        let show = find(&mut *tx, record.show_id).await?;
-        // On Citus the server of the show may commit it a moment after the key is committed.
-        let show = show.ok_or(postgres::Error::Conflict(sqlx::Error::RowNotFound))?;
-        return Ok(Ok(Made::earlier(show)));
-    }
-    // `SELECT`, not `VALUES`: see `postgres::citus`.
-    let show = sqlx::query_as!(
+        // `SELECT`, not `VALUES`: see `postgres::citus`.
+        let show = sqlx::query_as!(
         Show,
         r#"WITH created AS (
              INSERT INTO shows (name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
@@ -180,7 +177,8 @@ async fn create_in(
     )
     .fetch_one(tx)
     .await?;
-    Ok(Ok(Made::now(show)))
+        Ok(Ok(Made::now(show)))
+    }
 }
 
 /// Finds a show. Seats of overdue holds count as available.

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use shared::{audit::audit, postgres, queue::engine, show};
+use shared::{audit::audit, queue::engine, show};
 use sqlx::{AssertSqlSafe, PgPool};
 use testing::{TestDatabase, a_hold, available_seats, count};
 
@@ -55,7 +55,7 @@ async fn each_earlier_database_is_migrated_with_all_that_it_has() {
     for dump in fs::read_dir(dumps).unwrap() {
         let dump = dump.unwrap().path();
         let db = restored(&dump).await;
-        postgres::migrate(&db.database).await.unwrap();
+        shared::migrate::run(&db.database).await.unwrap();
         let migrated = schema(&db.pool).await;
         let differences: Vec<&String> = migrated.symmetric_difference(&fresh).collect();
         assert!(

@@ -5,17 +5,89 @@ use std::collections::BTreeSet;
 use shared::{
     batch::Batch,
     booking::reserve,
-    jobs::ExpireBookings,
+    jobs::{self, ExpireBookings, Job},
     queue::{
         JobState,
         control::{self, Action, Note},
-        inspect::{self, Filter, Job},
+        inspect::{self, Filter, QueuedJob},
     },
 };
 use sqlx::PgPool;
-use testing::{TestDatabase, a_hold, a_show, connect, count, execute};
+use testing::{TestDatabase, a_hold, a_show, connect, count, execute, now};
 
 const QUEUE: &str = ExpireBookings::QUEUE;
+
+/// The queue's payloads are written and read in Rust and in SQL.
+#[tokio::test]
+async fn rust_and_sql_agree_on_the_payload_of_a_job() {
+    let db = TestDatabase::new().await;
+    for (show_id, booking_ids) in [(Some(7), vec![3, 5]), (None, vec![4]), (None, vec![])] {
+        let job = ExpireBookings {
+            show_id,
+            booking_ids,
+        };
+        let payload: Vec<u8> = sqlx::query_scalar("SELECT expire_bookings_payload($1, $2)")
+            .bind(job.show_id)
+            .bind(&job.booking_ids)
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        assert_eq!(
+            serde_json::from_slice::<ExpireBookings>(&payload).unwrap(),
+            job
+        );
+        for payload in [payload, serde_json::to_vec(&job).unwrap()] {
+            assert_eq!(bookings_of(&db.pool, &payload).await, job.booking_ids);
+        }
+    }
+    let others = [
+        "",
+        "null",
+        "{}",
+        r#"{"bookingIds":[1,-2]}"#,
+        r#"{"bookingIds":[99999999999999999999]}"#,
+    ];
+    for other in others {
+        assert_eq!(
+            bookings_of(&db.pool, other.as_bytes()).await,
+            [0; 0],
+            "{other}"
+        );
+    }
+}
+
+async fn bookings_of(pool: &PgPool, payload: &[u8]) -> Vec<i64> {
+    sqlx::query_scalar("SELECT bookings_of_payload($1)")
+        .bind(payload)
+        .fetch_all(pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_enqueued_job_exists_if_and_only_if_its_transaction_commits() {
+    let db = TestDatabase::new().await;
+    let job = ExpireBookings {
+        show_id: None,
+        booking_ids: vec![1],
+    };
+    let now = now(&db.pool).await;
+    for commits in [false, true] {
+        let mut tx = db.pool.begin().await.unwrap();
+        jobs::enqueue(&mut tx, &job, now, now).await.unwrap();
+        if commits {
+            tx.commit().await.unwrap();
+        }
+        assert_eq!(
+            count(&db.pool, "SELECT count(*) FROM apalis.jobs").await,
+            i64::from(commits)
+        );
+    }
+    let details = inspect::jobs(&db.pool, &filter(Some(JobState::Due)), None, 10)
+        .await
+        .unwrap();
+    assert_eq!(details[0].max_attempts, ExpireBookings::MAX_ATTEMPTS);
+}
 
 /// Inserts this many jobs for each of the ways in which a row can be in a state.
 async fn fill(pool: &PgPool, of_each: i32) {
@@ -51,8 +123,8 @@ fn filter(state: Option<JobState>) -> Filter {
 }
 
 /// Reads a whole list, in pages of 4.
-async fn follow(pool: &PgPool, filter: &Filter) -> Vec<Job> {
-    let mut all: Vec<Job> = Vec::new();
+async fn follow(pool: &PgPool, filter: &Filter) -> Vec<QueuedJob> {
+    let mut all: Vec<QueuedJob> = Vec::new();
     loop {
         let after = all.last().map(|last| filter.cursor(last));
         let page = inspect::jobs(pool, filter, after.as_ref(), 4)

@@ -1,15 +1,10 @@
 //! Sessions on a real PostgreSQL: retries, open transactions, and a database that does not answer.
 
-use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
 use shared::{
     booking::query,
-    postgres::{Error, Session},
+    postgres::{Error, Session, Work},
 };
 use sqlx::PgConnection;
 use testing::{DataDir, TestDatabase, connect, eventually};
@@ -32,17 +27,28 @@ async fn a_transaction_is_run_again_only_for_a_transient_error_and_not_without_e
         (|| sqlx::Error::RowNotFound, 1),
     ];
     for (error, expected) in errors {
-        let input = (AtomicU32::new(0), error);
-        let result: Result<(), Error> = db
-            .session()
-            .transact(&mut &input, |_, (runs, error)| {
-                runs.fetch_add(1, Ordering::Relaxed);
-                let error = error().into();
-                Box::pin(async move { Err(error) })
-            })
-            .await;
-        assert!(result.is_err());
-        assert_eq!(input.0.into_inner(), expected);
+        let mut runs = 0;
+        let fail = Fail {
+            error,
+            runs: &mut runs,
+        };
+        assert!(db.session().transact(fail).await.is_err());
+        assert_eq!(runs, expected);
+    }
+}
+
+/// Fails, and counts its runs.
+struct Fail<'r> {
+    error: fn() -> sqlx::Error,
+    runs: &'r mut u32,
+}
+
+impl Work for Fail<'_> {
+    type Output = ();
+
+    async fn run(&mut self, _: &mut PgConnection) -> Result<(), Error> {
+        *self.runs += 1;
+        Err((self.error)().into())
     }
 }
 
@@ -60,12 +66,12 @@ async fn a_chained_session_that_rests_leaves_no_transaction_open() {
     };
     let mut session = Session::chained(&db.database);
     for _ in 0..2 {
-        session.transact(&mut (), nothing).await.unwrap();
+        session.transact(Look).await.unwrap();
         eventually("a transaction is open", async || open().await == 1).await;
     }
     session.rest().await;
     eventually("no transaction is open", async || open().await == 0).await;
-    session.transact(&mut (), nothing).await.unwrap();
+    session.transact(Look).await.unwrap();
     drop(session);
     eventually("the transaction is closed", async || open().await == 0).await;
 }
@@ -76,20 +82,7 @@ async fn a_chained_session_commits_each_of_its_transactions_by_itself() {
     let db = TestDatabase::new().await;
     let mut session = Session::chained(&db.database);
     for fails in [false, true, false] {
-        let result: Result<(), Error> = session
-            .transact(&mut { fails }, |tx, fails| {
-                async move {
-                    sqlx::query("INSERT INTO shows (name, starts_at, seats, available_seats) VALUES ('x', now(), 1, 1)")
-                        .execute(&mut *tx)
-                        .await?;
-                    if *fails {
-                        sqlx::query("SELECT 1 / 0").execute(tx).await?;
-                    }
-                    Ok(())
-                }
-                .boxed()
-            })
-            .await;
+        let result = session.transact(InsertShow { fails }).await;
         assert_eq!(result.is_err(), fails);
     }
     let shows: i64 = sqlx::query_scalar("SELECT count(*) FROM shows")
@@ -97,6 +90,27 @@ async fn a_chained_session_commits_each_of_its_transactions_by_itself() {
         .await
         .unwrap();
     assert_eq!(shows, 2);
+}
+
+/// Inserts a show, and then may fail.
+struct InsertShow {
+    fails: bool,
+}
+
+impl Work for InsertShow {
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO shows (name, starts_at, seats, available_seats) VALUES ('x', now(), 1, 1)",
+        )
+        .execute(&mut *tx)
+        .await?;
+        if self.fails {
+            sqlx::query("SELECT 1 / 0").execute(tx).await?;
+        }
+        Ok(())
+    }
 }
 
 /// A database that stops answering must not block a lane for a quarter of an hour.
@@ -109,31 +123,31 @@ async fn a_silent_connection_is_given_up_and_the_next_transaction_has_another_on
     // One connection, so that each transaction would get the silent one if it were kept.
     let database = connect(&way.url, 1).await.unwrap();
     for mut session in [Session::new(&database), Session::chained(&database)] {
-        session.transact(&mut (), nothing).await.unwrap();
+        session.transact(Look).await.unwrap();
 
-        let result = session.transact(&mut &way.silent, silence_then_look).await;
+        let result = session.transact(SilenceThenLook(&way.silent)).await;
         assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
         way.silent.send_replace(false);
         time::resume();
-        session.transact(&mut (), nothing).await.unwrap();
+        session.transact(Look).await.unwrap();
 
-        let result = session.transact(&mut &way.silent, look_then_silence).await;
+        let result = session.transact(LookThenSilence(&way.silent)).await;
         assert!(
             matches!(result, Err(Error::OutcomeUnknown(_))),
             "{result:?}"
         );
         way.silent.send_replace(false);
         time::resume();
-        session.transact(&mut (), nothing).await.unwrap();
+        session.transact(Look).await.unwrap();
     }
 
     let mut session = Session::chained(&database);
-    session.transact(&mut (), nothing).await.unwrap();
+    session.transact(Look).await.unwrap();
     fall_silent(&way.silent).await;
     session.rest().await;
     way.silent.send_replace(false);
     time::resume();
-    session.transact(&mut (), nothing).await.unwrap();
+    session.transact(Look).await.unwrap();
 }
 
 /// Nor must it block calls outside of transactions, or a connection whose caller is gone.
@@ -175,38 +189,47 @@ async fn a_chained_session_that_waited_begins_again_with_the_only_connection() {
     let db = TestDatabase::new().await;
     let database = connect(&db.url, 1).await.unwrap();
     let mut session = Session::chained(&database);
-    session.transact(&mut (), nothing).await.unwrap();
+    session.transact(Look).await.unwrap();
     time::pause();
     time::advance(Duration::from_secs(2)).await;
     time::resume();
-    session.transact(&mut (), nothing).await.unwrap();
+    session.transact(Look).await.unwrap();
 }
 
-fn nothing<'t>(tx: &'t mut PgConnection, (): &'t mut ()) -> BoxFuture<'t, Result<(), Error>> {
-    look(tx).boxed()
-}
+/// Queries the database.
+struct Look;
 
-fn silence_then_look<'t>(
-    tx: &'t mut PgConnection,
-    silent: &'t mut &watch::Sender<bool>,
-) -> BoxFuture<'t, Result<(), Error>> {
-    async {
-        fall_silent(silent).await;
+impl Work for Look {
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<(), Error> {
         look(tx).await
     }
-    .boxed()
 }
 
-fn look_then_silence<'t>(
-    tx: &'t mut PgConnection,
-    silent: &'t mut &watch::Sender<bool>,
-) -> BoxFuture<'t, Result<(), Error>> {
-    async {
+/// Queries a database that has fallen silent.
+struct SilenceThenLook<'s>(&'s watch::Sender<bool>);
+
+impl Work for SilenceThenLook<'_> {
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<(), Error> {
+        fall_silent(self.0).await;
+        look(tx).await
+    }
+}
+
+/// Silences the database before the COMMIT.
+struct LookThenSilence<'s>(&'s watch::Sender<bool>);
+
+impl Work for LookThenSilence<'_> {
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<(), Error> {
         look(tx).await?;
-        fall_silent(silent).await;
+        fall_silent(self.0).await;
         Ok(())
     }
-    .boxed()
 }
 
 async fn look(tx: &mut PgConnection) -> Result<(), Error> {
@@ -282,20 +305,24 @@ async fn refused_commit(code: &str) -> (Error, u32) {
         .execute(&db.pool)
         .await
         .unwrap();
-    let runs = AtomicU32::new(0);
-    let result = db
-        .session()
-        .transact(&mut &runs, |tx, runs| {
-            runs.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async move {
-                sqlx::query("INSERT INTO committed VALUES (1)")
-                    .execute(tx)
-                    .await?;
-                Ok(())
-            })
-        })
-        .await;
-    (result.unwrap_err(), runs.into_inner())
+    let mut runs = 0;
+    let result = db.session().transact(InsertCommitted(&mut runs)).await;
+    (result.unwrap_err(), runs)
+}
+
+/// Makes the trigger of [`refused_commit`] fire, and counts its runs.
+struct InsertCommitted<'r>(&'r mut u32);
+
+impl Work for InsertCommitted<'_> {
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<(), Error> {
+        *self.0 += 1;
+        sqlx::query("INSERT INTO committed VALUES (1)")
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
 }
 
 /// Citus ends a COMMIT like this if another server did not answer.

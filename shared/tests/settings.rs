@@ -104,7 +104,7 @@ async fn it_migrates_whatever_is_set_for_the_database() {
     let db = TestDatabase::empty().await;
     set_odd(&db).await;
     let database = connect(&db.url, 4).await.unwrap();
-    postgres::migrate(&database).await.unwrap();
+    shared::migrate::run(&database).await.unwrap();
     postgres::ready(&database).await.unwrap();
     sell(&database).await;
 }

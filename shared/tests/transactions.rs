@@ -1,18 +1,21 @@
 //! Tests of the transactions on a real PostgreSQL, raced against each other.
 
-use std::sync::Arc;
+use std::{
+    iter::Peekable,
+    sync::{Arc, mpsc},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use shared::{
-    batch::Batch,
+    batch::{Batch, Waiting},
     booking::{
         Booking, BookingStatus, Change, Refusal, cancel, confirm, expire, extend, query,
-        reserve::{self, Outcome, Terms},
+        reserve::{self, Outcome, Reserve},
     },
     idempotency::{Claim, Key},
     jobs::ExpireBookings,
-    postgres::{Engine, Session},
+    postgres::{Engine, Session, Work},
     show::{self, Creation, NewShow},
 };
 use sqlx::{AssertSqlSafe, PgPool};
@@ -47,12 +50,12 @@ async fn reserve_in(
     tx: &mut sqlx::PgConnection,
     batch: Vec<reserve::Request>,
 ) -> Vec<Result<Booking, Refusal>> {
-    let terms = Terms {
+    let mut reserve = Reserve {
+        batch: &mut Batch::of(batch),
         engine: Engine::Postgres,
         waits: 0,
     };
-    let tried = reserve::reserve_in(tx, &mut Batch::of(batch), terms).await;
-    let Outcome::Answered(answers) = tried.unwrap() else {
+    let Outcome::Answered(answers) = reserve.run(tx).await.unwrap() else {
         panic!("reserving without waits must answer");
     };
     things(answers)
@@ -319,16 +322,24 @@ async fn time_spent_waiting_for_a_lock_counts() {
     ));
 }
 
+/// Requests that wait for a batch.
+struct Arrivals(Peekable<mpsc::IntoIter<reserve::Request>>);
+
+impl Waiting<reserve::Request> for Arrivals {
+    fn next_if(&mut self, fits: &dyn Fn(&reserve::Request) -> bool) -> Option<reserve::Request> {
+        self.0.next_if(fits)
+    }
+}
+
 /// Such requests need not wait for the next transaction; those for a show that is not locked do.
 #[tokio::test]
 async fn requests_for_a_locked_show_join_the_batch_that_locked_it() {
     let db = TestDatabase::new().await;
     let (one, two) = (a_show(&db.pool, 3).await, a_show(&db.pool, 3).await);
     let blocker = lock_show(&db.pool, one.id).await;
-    let (arrive, arrivals) = std::sync::mpsc::channel();
-    let mut arrivals = arrivals.into_iter().peekable();
-    let mut next_if = |fits: &dyn Fn(&reserve::Request) -> bool| arrivals.next_if(fits);
-    let mut batch = Batch::joined_by(vec![request(one.id, 1)], &mut next_if);
+    let (arrive, arrivals) = mpsc::channel();
+    let mut arrivals = Arrivals(arrivals.into_iter().peekable());
+    let mut batch = Batch::joined_by(vec![request(one.id, 1)], &mut arrivals);
     let mut session = db.session();
     let (answers, ()) = tokio::join!(reserve::reserve(&mut session, &mut batch), async {
         until_one_waits_for_a_lock(&db.pool).await;
@@ -347,7 +358,7 @@ async fn requests_for_a_locked_show_join_the_batch_that_locked_it() {
     assert_eq!(available_seats(&db.pool, one.id).await, 1);
     assert_eq!(count(&db.pool, "SELECT count(*) FROM apalis.jobs").await, 1);
     assert_eq!(
-        arrivals.next().unwrap().show_id,
+        arrivals.0.next().unwrap().show_id,
         two.id,
         "no request overtakes it"
     );

@@ -241,6 +241,7 @@ pub async fn sweep(database: &Database, grace: TimeDelta) -> Result<usize, postg
                 error @ (postgres::Error::RowCountMismatch { .. }
                 | postgres::Error::Unexpected(_)
                 | postgres::Error::Conflict(_)
+                | postgres::Error::PartlyCommitted
                 | postgres::Error::Locked(_)),
             ) => {
                 tracing::error!(

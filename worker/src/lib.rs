@@ -16,11 +16,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
-use serde::de::DeserializeOwned;
 use shared::{
     http::callers::CallerArgs,
-    jobs::ExpireBookings,
-    postgres::{self, Database, in_time, pooler},
+    jobs::{ExpireBookings, Job},
+    postgres::{self, Database, in_time},
     queue::engine,
 };
 use tokio::time::{Instant, Interval, interval, sleep};
@@ -73,7 +72,7 @@ pub async fn run(
     callers: &CallerArgs,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    pooler::ensure_none(&database, "A worker")?;
+    database.ensure_direct("A worker")?;
     let (connections, needed) = (
         database.pool.options().get_max_connections(),
         u32::from(config.concurrency) + OTHER_CONNECTIONS,
@@ -231,7 +230,7 @@ async fn consume(
 fn monitor(queues: &Queues<'_>) -> Monitor {
     let monitor = Monitor::new().shutdown_timeout(SHUTDOWN_TIMEOUT);
     let expiring = Arc::new(jobs::expire_bookings::Jobs::default());
-    queues.consume(monitor, ExpireBookings::QUEUE, move |database, job| {
+    queues.consume(monitor, move |database, job: ExpireBookings| {
         let expiring = expiring.clone();
         async move { expiring.run(&database, job).await }
     })
@@ -250,22 +249,20 @@ struct Queues<'a> {
 
 impl Queues<'_> {
     /// Adds the worker that runs the jobs of a queue.
-    fn consume<Job, Running>(
+    fn consume<J: Job, Running>(
         &self,
         monitor: Monitor,
-        queue: &'static str,
-        run: impl Fn(Database, Job) -> Running + Send + Sync + 'static,
+        run: impl Fn(Database, J) -> Running + Send + Sync + 'static,
     ) -> Monitor
     where
-        Job: DeserializeOwned + 'static,
         Running: Future<Output = Result<(), JobError>> + Send + 'static,
     {
         let concurrency = usize::from(self.config.concurrency);
-        let name = format!("{queue}-{}", self.name);
+        let name = format!("{}-{}", J::QUEUE, self.name);
         let (database, engine) = (self.database.clone(), self.engine.clone());
-        let handler = supervise::handler(queue, run);
+        let handler = supervise::handler(run);
         let config = apalis_postgres::Config::default()
-            .queue(queue)
+            .queue(J::QUEUE)
             // A fetch of more jobs than can run at once would starve the heartbeat.
             .batch_size(concurrency)
             .heartbeat_interval(HEARTBEAT_INTERVAL)
@@ -326,7 +323,6 @@ mod tests {
 
     use clap::Parser;
     use futures_util::FutureExt;
-    use serde_json::Value;
     use testing::{TestDatabase, a_hold, a_show, connect, eventually, let_pass};
 
     use super::*;
@@ -355,7 +351,7 @@ mod tests {
             config: &config,
             name: "test",
         };
-        let monitor = queues.consume(Monitor::new(), ExpireBookings::QUEUE, |_, _: Value| async {
+        let monitor = queues.consume(Monitor::new(), |_, _: ExpireBookings| async {
             for _ in 0..STEPS {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

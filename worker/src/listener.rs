@@ -16,7 +16,8 @@ use shared::{
     http::{
         access::{Access, Denied, ListenerPolicy},
         callers::CallerArgs,
-        middleware::{Middleware, Refused, Sender},
+        middleware::{Middleware, Sender},
+        rejection::Rejection,
         server::{self, Bounds, Stop},
     },
     metrics, process, telemetry,
@@ -91,7 +92,7 @@ async fn middleware(
     let rate = callers.rate(address);
     let access = Access::start(pool, &policy, rate, stop).await?;
     let routes = Router::new()
-        .route("/metrics", get(figures))
+        .route("/metrics", get(render))
         .route("/health/live", get(async || StatusCode::OK))
         .layer(Extension(pool.clone()));
     let middleware = Arc::new(Middleware::for_operators(
@@ -100,24 +101,24 @@ async fn middleware(
         callers,
         rate,
         IN_FLIGHT_MAX,
-        refuse,
+        reject,
     ));
     middleware.forget_the_idle(stop);
     Ok(middleware)
 }
 
-fn refuse(refused: Refused) -> Response {
-    let (status, why) = match refused {
-        Refused::NoHost => (StatusCode::BAD_REQUEST, "send the header Host exactly once"),
-        Refused::UnknownHost => (
+fn reject(rejection: Rejection) -> Response {
+    let (status, why) = match rejection {
+        Rejection::NoHost => (StatusCode::BAD_REQUEST, "send the header Host exactly once"),
+        Rejection::UnknownHost => (
             StatusCode::MISDIRECTED_REQUEST,
             "unknown host: see --allowed-hosts",
         ),
-        Refused::CrossOrigin => (StatusCode::FORBIDDEN, "sent by a page of another origin"),
-        Refused::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
-        Refused::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-        Refused::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "the request timed out"),
-        Refused::Panicked(message) => {
+        Rejection::CrossOrigin => (StatusCode::FORBIDDEN, "sent by a page of another origin"),
+        Rejection::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too many requests"),
+        Rejection::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+        Rejection::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "the request timed out"),
+        Rejection::Panicked(message) => {
             tracing::error!(message, "request panicked");
             (StatusCode::INTERNAL_SERVER_ERROR, "a bug in the worker")
         }
@@ -139,7 +140,7 @@ fn deny(denied: Denied) -> Response {
     (status, [(WWW_AUTHENTICATE, challenge)], why).into_response()
 }
 
-async fn figures(
+async fn render(
     Extension(sender): Extension<Sender>,
     Extension(pool): Extension<PgPool>,
 ) -> Response {

@@ -10,9 +10,8 @@ use anyhow::{Context, anyhow};
 use apalis::prelude::{AbortError, BoxDynError, DeferredError, FromRequest, Task, TaskId};
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, future::BoxFuture};
-use serde::de::DeserializeOwned;
 use shared::{
-    jobs::{self, RunAt},
+    jobs::{self, Job, RunAt},
     postgres::Database,
     telemetry::traces::{self, TRACEPARENT},
 };
@@ -45,12 +44,10 @@ type Run = Arc<dyn Fn(Database, String) -> BoxFuture<'static, Result<(), JobErro
 /// Converts the function that runs one kind of job into a [`Handler`].
 ///
 /// A job whose payload does not decode is dead at once, with the reason.
-pub fn handler<Job, Running>(
-    queue: &'static str,
-    run: impl Fn(Database, Job) -> Running + Send + Sync + 'static,
+pub fn handler<J: Job, Running>(
+    run: impl Fn(Database, J) -> Running + Send + Sync + 'static,
 ) -> Handler
 where
-    Job: DeserializeOwned + 'static,
     Running: Future<Output = Result<(), JobError>> + Send + 'static,
 {
     let run = move |database, payload: String| match decode(&payload)
@@ -60,12 +57,12 @@ where
         Err(error) => std::future::ready(Err(JobError::Fail(error))).boxed(),
     };
     Handler {
-        queue,
+        queue: J::QUEUE,
         run: Arc::new(run),
     }
 }
 
-fn decode<Job: DeserializeOwned>(payload: &str) -> anyhow::Result<Job> {
+fn decode<J: Job>(payload: &str) -> anyhow::Result<J> {
     Ok(serde_json::from_slice(&hex::decode(payload)?)?)
 }
 
@@ -222,18 +219,27 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde::{Deserialize, Serialize};
     use testing::direct;
 
     use super::*;
 
+    /// Job without a payload.
+    #[derive(Serialize, Deserialize)]
+    struct Empty;
+
+    impl Job for Empty {
+        const QUEUE: &'static str = "test";
+        const MAX_ATTEMPTS: i32 = 1;
+    }
+
     /// Runs a job with this function. Its pool is never used.
-    async fn run_one<Running>(run: fn(Database, Value) -> Running) -> Result<(), JobError>
+    async fn run_one<Running>(run: fn(Database, Empty) -> Running) -> Result<(), JobError>
     where
         Running: Future<Output = Result<(), JobError>> + Send + 'static,
     {
         let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
-        run_limited(&handler("test", run), direct(&pool), hex::encode("null")).await
+        run_limited(&handler(run), direct(&pool), hex::encode("null")).await
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,6 @@
 
 use apalis_postgres::queries::{self, ResultPayload};
 use serde_json::json;
-use shared::postgres;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use testing::{
     TestDatabase, a_hold, a_show, available_seats, count, eventually, execute, let_pass,
@@ -26,7 +25,7 @@ async fn a_worker_refuses_a_function_that_is_not_ours_until_it_is_put_back() {
     let error = refused.expect_err("it is not ours").to_string();
     assert!(error.contains("ticketing migrate"), "{error}");
 
-    postgres::migrate(&db.database).await.unwrap();
+    shared::migrate::run(&db.database).await.unwrap();
     let show = a_show(&db.pool, 10).await;
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 200).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use shared::{
-    postgres::{self, Database, Leadership},
+    postgres::{Database, Leadership},
     queue::housekeeping::{self, Retention},
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -109,7 +109,7 @@ async fn a_worker_waits_for_a_database_that_is_not_migrated_and_begins_by_itself
     let db = TestDatabase::empty().await;
     let worker = Worker::start(&db.database, CONFIG);
     a_worker_is_told(&db).await;
-    postgres::migrate(&db.database).await.unwrap();
+    shared::migrate::run(&db.database).await.unwrap();
     let show = a_show(&db.pool, 10).await;
     a_hold(&db.pool, &show, 1).await;
     let_pass(&db.pool, 200).await;

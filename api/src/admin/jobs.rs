@@ -8,14 +8,15 @@ use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use shared::{
     booking::{Booking, Refusal, query},
+    jobs::{ExpireBookings, Job},
     queue::{
         JobState,
         control::{self, Action, MAX_CHANGED, Note},
-        inspect::{self, Details, Filter, Job},
+        inspect::{self, Details, Filter, QueuedJob},
     },
 };
 
-use super::{AdminState, queues::known};
+use super::{queues::known, state::AdminState};
 use crate::{
     input::{
         caller::{Administer, Caller},
@@ -142,7 +143,7 @@ pub(super) async fn list(
     Path(queue): Path<String>,
     permit: ListPermit,
     Query(mut query): Query<ListJobs>,
-) -> Result<Page<Job>, Problem> {
+) -> Result<Page<QueuedJob>, Problem> {
     let queue = known(&state, queue).await?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     let filter = query.filter(queue);
@@ -204,7 +205,7 @@ fn storable(id: String) -> Result<String, Problem> {
 pub(super) struct BookingWithJobs {
     #[serde(flatten)]
     booking: Booking,
-    jobs: Vec<Job>,
+    jobs: Vec<QueuedJob>,
 }
 
 pub(super) async fn of_booking(
@@ -216,7 +217,7 @@ pub(super) async fn of_booking(
         .await?
         .ok_or(Refusal::BookingNotFound { booking_id })?;
     let filter = Filter {
-        queue: shared::jobs::ExpireBookings::QUEUE.to_owned(),
+        queue: ExpireBookings::QUEUE.to_owned(),
         state: None,
         booking_id: Some(booking_id),
         show_id: None,
@@ -247,7 +248,7 @@ pub(super) async fn act(
         return Err(Problem::JobNotFound);
     };
     let changed = control::act(&state.database, action, &ids, note).await?;
-    state.watch.look_now();
+    state.poller.poll_now();
     match inspect::find(&state.database.pool, &ids[0]).await? {
         Some(job) if changed > 0 => Ok(Json(job)),
         now => Err(Problem::JobState {
@@ -284,6 +285,6 @@ pub(super) async fn act_on_all(
         }));
     }
     let changed = control::act_on_all(&state.database, action, &filter, note).await?;
-    state.watch.look_now();
+    state.poller.poll_now();
     Ok(Json(Changed { changed }))
 }

@@ -10,7 +10,7 @@ use shared::queue::{
     inspect::{self, Queue, Worker},
 };
 
-use super::AdminState;
+use super::state::AdminState;
 use crate::{
     input::{
         caller::{Administer, Caller},
@@ -26,7 +26,7 @@ pub(super) async fn list(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<Vec<Queue>>, Problem> {
-    match state.watch.last() {
+    match state.poller.last() {
         Some(look) => Ok(Json(look.queues.clone())),
         None => Ok(Json(inspect::queues(&state.database.pool).await?)),
     }
@@ -35,7 +35,7 @@ pub(super) async fn list(
 /// Returns the name of a queue, if the queue exists.
 pub(super) async fn known(state: &AdminState, name: String) -> Result<String, Problem> {
     let has_it = |queues: &[Queue]| queues.iter().any(|queue| queue.name == name);
-    let seen = state.watch.last();
+    let seen = state.poller.last();
     if seen.is_some_and(|look| has_it(&look.queues))
         || has_it(&inspect::queues(&state.database.pool).await?)
     {
@@ -78,7 +78,7 @@ async fn set(
 ) -> Result<Json<Steered>, Problem> {
     let queue = known(state, queue).await?;
     let changed = control::pause(&state.database, &queue, is_paused, &caller.name()).await?;
-    state.watch.look_now();
+    state.poller.poll_now();
     Ok(Json(Steered {
         queue,
         is_paused,

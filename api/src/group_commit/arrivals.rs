@@ -3,31 +3,47 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use shared::{postgres::Session, telemetry::traces};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::timeout,
+};
 use tracing::Span;
 
-use super::{Figures, Member, Turn};
+use super::{kind::Kind, member::Member, metrics::BatchMetrics};
+
+/// Limits a lane to one transaction at a time, without reordering requests.
+#[derive(Default)]
+pub(super) struct Turn {
+    pub(super) running: Mutex<()>,
+    /// Number of requests not yet in a transaction. Only the holder of `running` takes any of them.
+    pub(super) waiting: AtomicUsize,
+    /// Whether the lane's last transaction had several requests, so that more are about to arrive.
+    pub(super) is_busy: AtomicBool,
+}
 
 /// Requests that wait for a lane, in order of arrival.
-pub(super) struct Arrivals<Request, Answer> {
-    pub(super) queue: mpsc::UnboundedReceiver<Member<Request, Answer>>,
+pub(super) struct Arrivals<K: Kind> {
+    pub(super) queue: mpsc::UnboundedReceiver<Member<K>>,
     /// Requests ahead of `queue`, such as those that the previous batch skipped; served first.
-    pub(super) front: VecDeque<Member<Request, Answer>>,
+    pub(super) front: VecDeque<Member<K>>,
     /// Requests that this batch skipped because they do not fit; the next batch starts with them.
-    pub(super) passed: VecDeque<Member<Request, Answer>>,
+    pub(super) passed: VecDeque<Member<K>>,
     pub(super) turn: Arc<Turn>,
-    pub(super) figures: Figures,
+    pub(super) metrics: BatchMetrics,
 }
 
 /// Idle time after which the lane returns its connection to the pool.
 const RESTS_AFTER: Duration = Duration::from_millis(100);
 
-impl<Request, Answer> Arrivals<Request, Answer> {
+impl<K: Kind> Arrivals<K> {
     /// Waits for a request. Returns false if none is left and all senders are gone.
     pub(super) async fn wait(&mut self, session: &mut Session) -> bool {
         if self.front.is_empty() {
@@ -53,17 +69,14 @@ impl<Request, Answer> Arrivals<Request, Answer> {
     pub(super) fn begin_span(&self) -> Span {
         match self.front.front() {
             Some(first) if traces::are_made() => {
-                tracing::info_span!(parent: &first.caller.span, "transaction", kind = self.figures.kind)
+                tracing::info_span!(parent: &first.caller.span, "transaction", kind = K::NAME)
             }
             _ => Span::none(),
         }
     }
 
     /// Returns the next request that fits. Drops requests whose callers have gone away.
-    pub(super) fn next_if(
-        &mut self,
-        fits: &dyn Fn(&Member<Request, Answer>) -> bool,
-    ) -> Option<Member<Request, Answer>> {
+    pub(super) fn next_if(&mut self, fits: &dyn Fn(&Member<K>) -> bool) -> Option<Member<K>> {
         loop {
             let next = self
                 .front
@@ -75,7 +88,7 @@ impl<Request, Answer> Arrivals<Request, Answer> {
                 continue;
             }
             self.turn.waiting.fetch_sub(1, SeqCst);
-            self.figures.waiting.dec();
+            self.metrics.waiting.dec();
             if !is_gone {
                 return Some(next);
             }

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
 use shared::{
     batch::Batch,
     booking::locks::{self, Lock, Missing},
@@ -25,50 +25,36 @@ use tokio::{
 };
 
 use super::{
-    Answered, Kind, Lanes, Member, PATIENCE, Sharing, SubmitError, Transaction, answer, run_batch,
+    kind::{Kind, Sharing},
+    lanes::{LOCK_TIMEOUT, Lanes},
+    member::{Answered, Member, SubmitError, answer},
+    run::run_batch,
 };
 
-/// Finds the lock that each request cannot acquire now.
-pub(crate) type FindMissing<Request> =
-    for<'t> fn(&'t mut Session, &'t [Request]) -> BoxFuture<'t, Result<Missing, postgres::Error>>;
-
-/// Maximum number of locks that the requests of a process wait for at the same time.
-///
-/// Requests that would wait for a further lock get a 503 at once.
-pub(super) const DETOURS_MAX: usize = 8;
-
 /// Requests of one kind that wait for locks.
-pub(super) struct Detours<Request, Answer> {
-    transaction: Transaction<Request, Answer>,
-    find_missing: FindMissing<Request>,
+pub(super) struct Detours<K: Kind> {
     sharing: Sharing,
     database: Database,
     /// Runtime of the detours.
     thread: Handle,
     /// Permits for detours, shared by all kinds of requests.
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Maximum number of requests that wait for one lock.
     queue_max: usize,
-    waiting: Mutex<Waiting<Request, Answer>>,
+    waiting: Mutex<Waiting<K>>,
     under_way: AtomicUsize,
 }
 
 /// Waiting requests by the lock that they need, in order of arrival.
-type Waiting<Request, Answer> = HashMap<Lock, VecDeque<Member<Request, Answer>>>;
+type Waiting<K> = HashMap<Lock, VecDeque<Member<K>>>;
 
-impl<Request, Answer> Detours<Request, Answer>
-where
-    Request: Clone + Send + Sync + 'static,
-    Answer: Send + 'static,
-{
-    pub(super) fn new(kind: &Kind<Request, Answer>, lanes: &Lanes, sharing: Sharing) -> Self {
+impl<K: Kind> Detours<K> {
+    pub(super) fn new(lanes: &Lanes, sharing: Sharing) -> Self {
         Self {
-            transaction: kind.transaction,
-            find_missing: kind.find_missing,
             sharing,
             database: lanes.database.clone(),
             thread: lanes.thread.clone(),
-            places: lanes.detours.clone(),
+            permits: lanes.detours.clone(),
             queue_max: lanes.limits.queue_max,
             waiting: Mutex::default(),
             under_way: AtomicUsize::new(0),
@@ -86,8 +72,8 @@ where
     pub(super) async fn divert(
         self: &Arc<Self>,
         session: &mut Session,
-        members: Vec<Member<Request, Answer>>,
-    ) -> Vec<Member<Request, Answer>> {
+        members: Vec<Member<K>>,
+    ) -> Vec<Member<K>> {
         let missing = self.find_missing(session, &members).await;
         let mut rest = Vec::with_capacity(members.len());
         for (member, lock) in members.into_iter().zip(missing) {
@@ -99,18 +85,14 @@ where
         rest
     }
 
-    async fn find_missing(
-        &self,
-        session: &mut Session,
-        members: &[Member<Request, Answer>],
-    ) -> Missing {
+    async fn find_missing(&self, session: &mut Session, members: &[Member<K>]) -> Missing {
         if self.sharing == Sharing::SameKey {
             // Citus cannot lock rows of several servers in a query; a batch is for one show there.
-            let lock = |member: &Member<Request, Answer>| Some(Lock::Show(member.caller.key));
+            let lock = |member: &Member<K>| Some(Lock::Show(member.caller.key));
             return members.iter().map(lock).collect();
         }
-        let requests: Vec<Request> = members.iter().map(|m| m.request.clone()).collect();
-        match (self.find_missing)(session, &requests).await {
+        let requests: Vec<K::Request> = members.iter().map(|m| m.request.clone()).collect();
+        match K::find_missing(session, &requests).await {
             Ok(missing) => missing,
             Err(error) => {
                 // The requests get this error from their transaction.
@@ -120,18 +102,18 @@ where
         }
     }
 
-    fn let_wait(self: &Arc<Self>, lock: Lock, member: Member<Request, Answer>) {
+    fn let_wait(self: &Arc<Self>, lock: Lock, member: Member<K>) {
         let refused = match self.waiting().entry(lock) {
             Entry::Occupied(mut others) if others.get().len() < self.queue_max => {
                 others.get_mut().push_back(member);
                 return;
             }
             Entry::Occupied(_) => member,
-            Entry::Vacant(first) => match self.places.clone().try_acquire_owned() {
-                Ok(place) => {
+            Entry::Vacant(first) => match self.permits.clone().try_acquire_owned() {
+                Ok(permit) => {
                     first.insert(VecDeque::from([member]));
                     self.under_way.fetch_add(1, SeqCst);
-                    self.thread.spawn(self.clone().run(lock, place));
+                    self.thread.spawn(self.clone().run(lock, permit));
                     return;
                 }
                 Err(_) => member,
@@ -141,7 +123,7 @@ where
     }
 
     /// Serves the requests that wait for this lock until none is left.
-    async fn run(self: Arc<Self>, lock: Lock, _place: OwnedSemaphorePermit) {
+    async fn run(self: Arc<Self>, lock: Lock, _permit: OwnedSemaphorePermit) {
         // The first requests are here because the lock was held; later ones may find it free.
         let mut must_wait = true;
         while let Some(members) = self.next(lock) {
@@ -159,7 +141,7 @@ where
     /// Takes all requests that wait for this lock.
     ///
     /// If there are none, the next request for it starts a new detour.
-    fn next(&self, lock: Lock) -> Option<Vec<Member<Request, Answer>>> {
+    fn next(&self, lock: Lock) -> Option<Vec<Member<K>>> {
         let mut waiting = self.waiting();
         let queue = waiting.get_mut(&lock)?;
         let members: Vec<_> = queue.drain(..).filter(|m| !m.caller.is_gone()).collect();
@@ -179,8 +161,8 @@ where
         &self,
         lock: Lock,
         mut must_wait: bool,
-        requests: Vec<Request>,
-    ) -> Result<Vec<Answered<Answer>>, postgres::Error> {
+        requests: Vec<K::Request>,
+    ) -> Result<Vec<Answered<K>>, postgres::Error> {
         let mut batch = Batch::of(requests);
         let began = Instant::now();
         loop {
@@ -189,15 +171,15 @@ where
             }
             must_wait = true;
             let mut session = Session::new(&self.database).impatient();
-            match run_batch(&mut session, self.transaction, &mut batch).await {
+            match run_batch::<K>(&mut session, &mut batch).await {
                 // Another session was faster.
-                Err(postgres::Error::Locked(_)) if began.elapsed() < PATIENCE => {}
+                Err(postgres::Error::Locked(_)) if began.elapsed() < LOCK_TIMEOUT => {}
                 result => return result,
             }
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting<Request, Answer>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<K>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

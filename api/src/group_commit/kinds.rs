@@ -1,45 +1,123 @@
 //! Kinds of requests that share transactions.
 
-use std::future::ready;
-
-use futures_util::FutureExt;
-use shared::booking::{
-    Booking, Change, Refusal, cancel, confirm, extend,
-    locks::{missing_to_cancel, missing_to_change, missing_to_reserve},
-    query, reserve,
+use shared::{
+    batch::Batch,
+    booking::{
+        Booking, Change, Refusal, cancel, confirm, extend,
+        locks::{Missing, missing_to_cancel, missing_to_change, missing_to_reserve},
+        query, reserve,
+    },
+    postgres::{Error, Session},
 };
 
-use super::Kind;
+use super::kind::Kind;
 
 type Answer = Result<Booking, Refusal>;
 
-pub(crate) const RESERVE: Kind<reserve::Request, reserve::Answer> = Kind {
-    name: "reserve",
-    transaction: |session, batch| Box::pin(reserve::reserve(session, batch)),
-    find_missing: |session, requests| Box::pin(missing_to_reserve(session, requests)),
-};
+/// Reserve seats.
+pub(crate) struct Reserve;
 
-pub(crate) const CONFIRM: Kind<Change, Answer> = Kind {
-    name: "confirm",
-    transaction: |session, batch| Box::pin(confirm::confirm(session, batch)),
-    find_missing: |session, requests| Box::pin(missing_to_change(session, requests)),
-};
+impl Kind for Reserve {
+    type Request = reserve::Request;
+    type Answer = reserve::Answer;
+    const NAME: &'static str = "reserve";
 
-pub(crate) const CANCEL: Kind<Change, Answer> = Kind {
-    name: "cancel",
-    transaction: |session, batch| Box::pin(cancel::cancel(session, batch)),
-    find_missing: |session, requests| Box::pin(missing_to_cancel(session, requests)),
-};
+    async fn run(
+        session: &mut Session,
+        batch: &mut Batch<'_, reserve::Request>,
+    ) -> Result<Vec<reserve::Answer>, Error> {
+        reserve::reserve(session, batch).await
+    }
 
-pub(crate) const EXTEND: Kind<extend::Request, Answer> = Kind {
-    name: "extend",
-    transaction: |session, batch| Box::pin(extend::extend(session, batch)),
-    find_missing: |session, requests| Box::pin(missing_to_change(session, requests)),
-};
+    async fn find_missing(
+        session: &mut Session,
+        requests: &[reserve::Request],
+    ) -> Result<Missing, Error> {
+        let show_ids: Vec<i64> = requests.iter().map(|request| request.show_id).collect();
+        missing_to_reserve(session, &show_ids).await
+    }
+}
 
-/// Finds the shows of bookings. It takes no locks, so none can be missing.
-pub(crate) const LOCATE: Kind<i64, Option<i64>> = Kind {
-    name: "locate",
-    transaction: |session, batch| Box::pin(query::locate(session, batch.members())),
-    find_missing: |_, bookings| ready(Ok(vec![None; bookings.len()])).boxed(),
-};
+/// Confirm a hold.
+pub(crate) struct Confirm;
+
+impl Kind for Confirm {
+    type Request = Change;
+    type Answer = Answer;
+    const NAME: &'static str = "confirm";
+
+    async fn run(
+        session: &mut Session,
+        batch: &mut Batch<'_, Change>,
+    ) -> Result<Vec<Answer>, Error> {
+        confirm::confirm(session, batch).await
+    }
+
+    async fn find_missing(session: &mut Session, requests: &[Change]) -> Result<Missing, Error> {
+        missing_to_change(session, requests).await
+    }
+}
+
+/// Cancel a booking.
+pub(crate) struct Cancel;
+
+impl Kind for Cancel {
+    type Request = Change;
+    type Answer = Answer;
+    const NAME: &'static str = "cancel";
+
+    async fn run(
+        session: &mut Session,
+        batch: &mut Batch<'_, Change>,
+    ) -> Result<Vec<Answer>, Error> {
+        cancel::cancel(session, batch).await
+    }
+
+    async fn find_missing(session: &mut Session, requests: &[Change]) -> Result<Missing, Error> {
+        missing_to_cancel(session, requests).await
+    }
+}
+
+/// Extend a hold.
+pub(crate) struct Extend;
+
+impl Kind for Extend {
+    type Request = extend::Request;
+    type Answer = Answer;
+    const NAME: &'static str = "extend";
+
+    async fn run(
+        session: &mut Session,
+        batch: &mut Batch<'_, extend::Request>,
+    ) -> Result<Vec<Answer>, Error> {
+        extend::extend(session, batch).await
+    }
+
+    async fn find_missing(
+        session: &mut Session,
+        requests: &[extend::Request],
+    ) -> Result<Missing, Error> {
+        missing_to_change(session, requests).await
+    }
+}
+
+/// Find the show of a booking.
+pub(crate) struct Locate;
+
+impl Kind for Locate {
+    type Request = i64;
+    type Answer = Option<i64>;
+    const NAME: &'static str = "locate";
+
+    async fn run(
+        session: &mut Session,
+        batch: &mut Batch<'_, i64>,
+    ) -> Result<Vec<Option<i64>>, Error> {
+        query::locate(session, batch.members()).await
+    }
+
+    /// It takes no locks, so none can be missing.
+    async fn find_missing(_: &mut Session, bookings: &[i64]) -> Result<Missing, Error> {
+        Ok(vec![None; bookings.len()])
+    }
+}

@@ -8,68 +8,63 @@ use std::{
 
 use futures_util::FutureExt;
 use shared::{
-    batch::Batch,
+    batch::{Batch, Waiting},
     postgres::{self, Session},
 };
 use tokio::{runtime::Handle, time::Instant};
 use tracing::{Instrument, Span};
 
 use super::{
-    Caller, Member, PATIENCE, Sharing, Transaction, answer, arrivals::Arrivals, detour::Detours,
-    run_batch,
+    arrivals::Arrivals,
+    detour::Detours,
+    kind::{Kind, Sharing},
+    lanes::LOCK_TIMEOUT,
+    member::{Caller, Member, answer},
+    run::run_batch,
 };
 
 /// Rules by which a lane builds batches, runs them and answers callers.
-pub(super) struct Rules<Request, Answer> {
+pub(super) struct Rules<K: Kind> {
     pub(super) batch_max: usize,
     pub(super) sharing: Sharing,
-    pub(super) transaction: Transaction<Request, Answer>,
-    pub(super) detours: Arc<Detours<Request, Answer>>,
+    pub(super) detours: Arc<Detours<K>>,
     /// Runtime of the callers' threads.
     pub(super) callers: Handle,
 }
 
 /// Runs transactions until all senders of requests are gone.
-pub(super) async fn run_lane<Request, Answer>(
-    mut arrivals: Arrivals<Request, Answer>,
-    rules: Rules<Request, Answer>,
+pub(super) async fn run_lane<K: Kind>(
+    mut arrivals: Arrivals<K>,
+    rules: Rules<K>,
     mut session: Session,
-) where
-    Request: Clone + Send + Sync + 'static,
-    Answer: Send + 'static,
-{
+) {
     let turn = arrivals.turn.clone();
     while arrivals.wait(&mut session).await {
         let running = turn.running.lock().await;
         let began = Instant::now();
         let span = arrivals.begin_span();
-        let key = arrivals.key();
-        let shares = |member: &Member<Request, Answer>| {
-            rules.sharing == Sharing::Any || Some(member.caller.key) == key
+        let mut joining = Joining {
+            key: arrivals.key(),
+            rules: &rules,
+            arrivals: &mut arrivals,
+            span: &span,
+            callers: Vec::new(),
         };
         // Includes requests that arrived while another transaction had the turn.
-        let first = iter::from_fn(|| arrivals.next_if(&shares));
-        let mut first: Vec<_> = first.take(rules.batch_max).collect();
+        let mut first = joining.take_first();
         if rules.detours.are_under_way() {
             first = rules.detours.divert(&mut session, first).await;
         }
-        let (requests, mut callers) = part(first, &span);
-        let mut next_if = |fits: &dyn Fn(&Request) -> bool| {
-            if callers.len() == rules.batch_max {
-                return None;
-            }
-            let member = arrivals.next_if(&|member| shares(member) && fits(&member.request))?;
-            let (request, caller) = member.join(&span);
-            callers.push(caller);
-            Some(request)
-        };
-        let mut batch = Batch::joined_by(requests, &mut next_if);
-        let running_batch = run_batch(&mut session, rules.transaction, &mut batch);
+        let requests;
+        (requests, joining.callers) = part(first, &span);
+        let mut batch = Batch::joined_by(requests, &mut joining);
+        let running_batch = run_batch::<K>(&mut session, &mut batch);
         // A panic loses this batch, whose callers get `SubmitError::Lost`, but not the lane.
         let result = AssertUnwindSafe(running_batch.instrument(span.clone()))
             .catch_unwind()
             .await;
         let requests = batch.into_members();
+        let callers = joining.callers;
         let members = callers.len();
         turn.is_busy.store(members > 1, SeqCst);
         match result {
@@ -82,31 +77,68 @@ pub(super) async fn run_lane<Request, Answer>(
         }
         drop(running);
         arrivals.go_back();
-        arrivals.figures.observe(members, began);
+        arrivals.metrics.observe(members, began);
+    }
+}
+
+/// Requests that can join the lane's batch while it waits for its locks.
+struct Joining<'l, K: Kind> {
+    arrivals: &'l mut Arrivals<K>,
+    rules: &'l Rules<K>,
+    /// Key of the first request.
+    key: Option<i64>,
+    /// Span of the transaction.
+    span: &'l Span,
+    /// Callers of the batch's members, in the same order.
+    callers: Vec<Caller<K>>,
+}
+
+impl<K: Kind> Joining<'_, K> {
+    /// Takes the requests that wait now, up to a full batch.
+    fn take_first(&mut self) -> Vec<Member<K>> {
+        let batch_max = self.rules.batch_max;
+        let waiting = iter::from_fn(|| self.next_if(&|_| true));
+        waiting.take(batch_max).collect()
+    }
+
+    fn next_if(&mut self, fits: &dyn Fn(&K::Request) -> bool) -> Option<Member<K>> {
+        let (sharing, key) = (self.rules.sharing, self.key);
+        self.arrivals.next_if(&|member| {
+            let shares = sharing == Sharing::Any || Some(member.caller.key) == key;
+            shares && fits(&member.request)
+        })
+    }
+}
+
+impl<K: Kind> Waiting<K::Request> for Joining<'_, K> {
+    fn next_if(&mut self, fits: &dyn Fn(&K::Request) -> bool) -> Option<K::Request> {
+        if self.callers.len() == self.rules.batch_max {
+            return None;
+        }
+        let (request, caller) = Joining::next_if(self, fits)?.join(self.span);
+        self.callers.push(caller);
+        Some(request)
     }
 }
 
 /// Runs the members of a batch that could not acquire a lock, and diverts those that need it.
 ///
-/// Retries for as long as requests wait for a lock ([`PATIENCE`]), since under contention another
-/// session may be faster again.
-async fn run_the_rest<Request, Answer>(
+/// Retries for as long as requests wait for a lock ([`LOCK_TIMEOUT`]), since under contention
+/// another session may be faster again.
+async fn run_the_rest<K: Kind>(
     session: &mut Session,
-    rules: &Rules<Request, Answer>,
-    mut members: Vec<Member<Request, Answer>>,
+    rules: &Rules<K>,
+    mut members: Vec<Member<K>>,
     span: &Span,
-) where
-    Request: Clone + Send + Sync + 'static,
-    Answer: Send + 'static,
-{
+) {
     let began = Instant::now();
     loop {
         members = rules.detours.divert(session, members).await;
         let (requests, callers) = part(members, span);
         let mut batch = Batch::of(requests);
-        let running = run_batch(session, rules.transaction, &mut batch).instrument(span.clone());
+        let running = run_batch::<K>(session, &mut batch).instrument(span.clone());
         match AssertUnwindSafe(running).catch_unwind().await {
-            Ok(Err(postgres::Error::Locked(_))) if began.elapsed() < PATIENCE => {
+            Ok(Err(postgres::Error::Locked(_))) if began.elapsed() < LOCK_TIMEOUT => {
                 members = Member::put_together(batch.into_members(), callers);
             }
             Ok(result) => return answer(callers, result, &rules.callers),
@@ -116,9 +148,6 @@ async fn run_the_rest<Request, Answer>(
 }
 
 /// Splits members into their requests and the callers that get the answers.
-fn part<Request, Answer>(
-    members: Vec<Member<Request, Answer>>,
-    span: &Span,
-) -> (Vec<Request>, Vec<Caller<Answer>>) {
+fn part<K: Kind>(members: Vec<Member<K>>, span: &Span) -> (Vec<K::Request>, Vec<Caller<K>>) {
     members.into_iter().map(|member| member.join(span)).unzip()
 }

@@ -1,10 +1,16 @@
+use std::sync::Arc;
+
 use futures_util::FutureExt;
-use shared::booking::locks::Missing;
+use shared::{
+    batch::Batch,
+    booking::locks::Missing,
+    postgres::{self, Session},
+};
 use sqlx::PgPool;
 use testing::direct;
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::*;
+use super::{kind::Kind, lanes::DETOURS_MAX, *};
 
 /// State of the fake transactions, carried by the requests.
 struct World {
@@ -60,12 +66,18 @@ impl World {
     }
 }
 
-/// Answers each request with ten times its number.
-fn transaction<'t>(
-    _: &'t mut Session,
-    batch: &'t mut Batch<'_, Request>,
-) -> BoxFuture<'t, Result<Vec<i64>, postgres::Error>> {
-    Box::pin(async move {
+/// Kind of request that is answered with ten times its number.
+struct TenTimes;
+
+impl Kind for TenTimes {
+    type Request = Request;
+    type Answer = i64;
+    const NAME: &'static str = "test";
+
+    async fn run(
+        _: &mut Session,
+        batch: &mut Batch<'_, Request>,
+    ) -> Result<Vec<i64>, postgres::Error> {
         let world = batch.members()[0].0.clone();
         let begun = {
             let mut transactions = world.transactions.lock().unwrap();
@@ -81,22 +93,22 @@ fn transaction<'t>(
             return Err((world.failure)());
         }
         Ok(numbers.into_iter().map(|number| number * 10).collect())
-    })
-}
+    }
 
-/// Reports no missing locks.
-fn find_missing<'t>(
-    _: &'t mut Session,
-    requests: &'t [Request],
-) -> BoxFuture<'t, Result<Missing, postgres::Error>> {
-    Box::pin(std::future::ready(Ok(vec![None; requests.len()])))
+    /// Reports no missing locks.
+    async fn find_missing(
+        _: &mut Session,
+        requests: &[Request],
+    ) -> Result<Missing, postgres::Error> {
+        Ok(vec![None; requests.len()])
+    }
 }
 
 fn numbers(batch: &Batch<'_, Request>) -> Vec<i64> {
     batch.members().iter().map(|request| request.1).collect()
 }
 
-fn start(batch_max: usize, queue_max: usize) -> Arc<GroupCommit<Request, i64>> {
+fn start(batch_max: usize, queue_max: usize) -> Arc<GroupCommit<TenTimes>> {
     start_sharing(Sharing::Any, batch_max, queue_max)
 }
 
@@ -104,7 +116,7 @@ fn start_sharing(
     sharing: Sharing,
     batch_max: usize,
     queue_max: usize,
-) -> Arc<GroupCommit<Request, i64>> {
+) -> Arc<GroupCommit<TenTimes>> {
     let pool = PgPool::connect_lazy("postgres:///never-connected").unwrap();
     let database = direct(&pool);
     // On the test's own thread, so that the test knows what the lanes have done.
@@ -120,12 +132,7 @@ fn start_sharing(
         runtime: None,
         detours: Arc::new(Semaphore::new(DETOURS_MAX)),
     };
-    let kind = Kind {
-        name: "test",
-        transaction,
-        find_missing,
-    };
-    Arc::new(GroupCommit::start(&kind, &lanes, sharing))
+    Arc::new(GroupCommit::start(&lanes, sharing))
 }
 
 /// Returns the key of a request: its last digit.
@@ -137,7 +144,7 @@ fn key(number: i64) -> i64 {
 ///
 /// The first request is at the gate before the second is submitted.
 async fn submit(
-    group: &Arc<GroupCommit<Request, i64>>,
+    group: &Arc<GroupCommit<TenTimes>>,
     world: &Arc<World>,
     numbers: &[i64],
 ) -> Vec<tokio::task::JoinHandle<Result<i64, SubmitError>>> {
@@ -186,7 +193,7 @@ async fn requests_that_wait_together_share_the_next_transaction_in_order() {
 /// A lone request runs on its caller's thread, where no other can join it. So the second
 /// transaction is the first one of the lane.
 async fn submit_late(
-    group: &Arc<GroupCommit<Request, i64>>,
+    group: &Arc<GroupCommit<TenTimes>>,
     world: &Arc<World>,
     numbers: &[i64],
 ) -> Vec<tokio::task::JoinHandle<Result<i64, SubmitError>>> {

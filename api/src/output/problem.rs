@@ -15,8 +15,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
     api_key::Scope,
-    booking::{Booking, BookingStatus, Refusal},
-    http::{access::Denied, middleware::Refused},
+    booking::{BookingStatus, Refusal},
+    http::{access::Denied, rejection::Rejection},
     postgres,
     queue::{JobState, control::Action},
     telemetry::chain,
@@ -106,6 +106,7 @@ impl From<Arc<postgres::Error>> for Problem {
     fn from(error: Arc<postgres::Error>) -> Self {
         match *error {
             postgres::Error::Conflict(_)
+            | postgres::Error::PartlyCommitted
             | postgres::Error::Locked(_)
             | postgres::Error::Unavailable(_)
             | postgres::Error::NeedsOperator(_)
@@ -140,16 +141,16 @@ impl From<Denied> for Problem {
     }
 }
 
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::NoHost => Self::NoHost,
-            Refused::UnknownHost => Self::UnknownHost,
-            Refused::CrossOrigin => Self::CrossOrigin,
-            Refused::TooManyRequests => Self::TooManyRequests,
-            Refused::Overloaded => Self::Overloaded,
-            Refused::TimedOut => Self::TimedOut,
-            Refused::Panicked(message) => Self::Bug(message),
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::NoHost => Self::NoHost,
+            Rejection::UnknownHost => Self::UnknownHost,
+            Rejection::CrossOrigin => Self::CrossOrigin,
+            Rejection::TooManyRequests => Self::TooManyRequests,
+            Rejection::Overloaded => Self::Overloaded,
+            Rejection::TimedOut => Self::TimedOut,
+            Rejection::Panicked(message) => Self::Bug(message),
         }
     }
 }
@@ -408,8 +409,8 @@ impl Problem {
             }),
             Self::Refused(Refusal::BookingChanged {
                 booking_id,
-                current,
-            }) => json!({ "bookingId": booking_id, "currentStatus": current.status }),
+                current_status,
+            }) => json!({ "bookingId": booking_id, "currentStatus": current_status }),
             Self::QueueNotFound { queue } => json!({ "queue": queue }),
             Self::JobState { state, .. } => json!({ "state": state }),
             Self::MalformedQuery(fault) => json!({ "errors": [fault] }),
@@ -552,18 +553,6 @@ impl Problem {
         let at = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
         let (booking_id, show_id) = (1042, 7);
         let (expires_at, extendable_until) = (at(1_795_550_520_123_456), at(1_795_551_300_123_456));
-        let current = Booking {
-            id: booking_id,
-            show_id,
-            user_name: "Alice".to_owned(),
-            number_of_seats: 2,
-            status: BookingStatus::Confirmed,
-            expires_at,
-            extendable_until,
-            seconds_left: None,
-            created_at: at(1_795_550_400_123_456),
-            resolved_at: Some(at(1_795_550_470_500_000)),
-        };
         let failed = || Arc::new(postgres::Error::Unavailable(sqlx::Error::PoolTimedOut));
         let refusals = [
             Refusal::ShowNotFound { show_id },
@@ -597,7 +586,7 @@ impl Problem {
             Refusal::BookingCancelled { booking_id },
             Refusal::BookingChanged {
                 booking_id,
-                current: Box::new(current),
+                current_status: BookingStatus::Confirmed,
             },
             Refusal::KeyReused,
         ];

@@ -15,7 +15,7 @@ use nix::{
 };
 use shared::{
     local_postgres::{DATABASE, LocalPostgres, Mode},
-    postgres::{self, Database},
+    postgres::Database,
     process,
 };
 use tokio::{
@@ -62,7 +62,7 @@ impl System {
         let postgres = start_postgres(dir).await?;
         let database_url = postgres.default_url();
         let database = postgres.connect(DATABASE).await?;
-        postgres::migrate(&database).await?;
+        shared::migrate::run(&database).await?;
         database.pool.close().await;
         let mut system = Self {
             dir: dir.to_owned(),

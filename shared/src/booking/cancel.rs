@@ -3,14 +3,15 @@
 use sqlx::PgConnection;
 
 use super::{
-    Booking, Refusal,
     change::{self, Change, Decisions},
-    query, seats_by_show,
+    query,
+    refusal::Refusal,
+    rules::{Booking, seats_by_show},
 };
 use crate::{
     batch::Batch,
     metrics::BOOKINGS,
-    postgres::{self, Session},
+    postgres::{self, Session, Work},
     show,
 };
 
@@ -27,23 +28,27 @@ pub async fn cancel(
     session: &mut Session,
     batch: &mut Batch<'_, Change>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    let decisions = session
-        .transact(batch, |tx, batch| Box::pin(cancel_in(tx, batch.members())))
-        .await?;
+    let decisions = session.transact(Cancel(batch.members())).await?;
     BOOKINGS.cancelled.inc_by(decisions.changed.len() as u64);
     Ok(decisions.answers)
 }
 
-async fn cancel_in(
-    tx: &mut PgConnection,
-    requests: &[Change],
-) -> Result<Decisions, postgres::Error> {
-    let show_id = change::only_show(requests);
-    let mut locked = query::lock(tx, &change::ids(requests), show_id).await?;
-    let now = locked.locked_at;
-    let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
-    let ids: Vec<i64> = decisions.changed.iter().copied().collect();
-    let updated = sqlx::query!(
+/// Transaction that cancels the bookings of these requests.
+struct Cancel<'r>(&'r [Change]);
+
+impl Work for Cancel<'_> {
+    type Output = Decisions;
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<Decisions, postgres::Error> {
+        let Self(requests) = *self;
+        let show_id = change::only_show(requests);
+        let Some(mut locked) = query::lock(tx, &change::ids(requests), show_id).await? else {
+            return Ok(Decisions::not_found(requests));
+        };
+        let now = locked.locked_at;
+        let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
+        let ids: Vec<i64> = decisions.changed.iter().copied().collect();
+        let updated = sqlx::query!(
         "UPDATE bookings SET status = 'CANCELLED', resolved_at = greatest($2, created_at, resolved_at)
          WHERE id = ANY($1) AND (status = 'CONFIRMED' OR status = 'PENDING' AND expires_at > $2)
            AND ($3::bigint IS NULL OR show_id = $3)",
@@ -54,8 +59,9 @@ async fn cancel_in(
     .execute(&mut *tx)
     .await?
     .rows_affected();
-    postgres::expect_rows("cancelled bookings", ids.len(), updated)?;
-    let freed = seats_by_show(ids.iter().filter_map(|id| locked.bookings.get(id)));
-    show::lock_and_add_available_seats(tx, &freed).await?;
-    Ok(decisions)
+        postgres::expect_rows("cancelled bookings", ids.len(), updated)?;
+        let freed = seats_by_show(ids.iter().filter_map(|id| locked.bookings.get(id)));
+        show::lock_and_add_available_seats(tx, &freed).await?;
+        Ok(decisions)
+    }
 }

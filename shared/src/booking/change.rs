@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Booking, Effect, Refusal, query};
+use super::{
+    query,
+    refusal::Refusal,
+    rules::{Booking, Effect},
+};
 
 /// Request to change a booking.
 #[derive(Debug, Clone)]
@@ -37,6 +41,11 @@ impl Change {
             .is_none_or(|show_id| show_id == booking.show_id)
     }
 
+    fn not_found(&self) -> Refusal {
+        let booking_id = self.booking_id;
+        Refusal::BookingNotFound { booking_id }
+    }
+
     fn allows(&self, current: &Booking) -> bool {
         self.only_if
             .as_ref()
@@ -64,6 +73,17 @@ pub(super) struct Decisions {
     pub changed: BTreeSet<i64>,
 }
 
+impl Decisions {
+    /// Refuses all requests, since none of their bookings exists.
+    pub(super) fn not_found<Request: AsRef<Change>>(requests: &[Request]) -> Self {
+        let refused = |request: &Request| Err(request.as_ref().not_found());
+        Self {
+            answers: requests.iter().map(refused).collect(),
+            changed: BTreeSet::new(),
+        }
+    }
+}
+
 /// Decides the requests in order, each on the state that the previous one left.
 ///
 /// Pure, except that `locked` becomes the state to be written.
@@ -82,13 +102,13 @@ pub(super) fn decide<Request: AsRef<Change>>(
                 .bookings
                 .get_mut(&booking_id)
                 .filter(|booking| change.is_for(booking))
-                .ok_or(Refusal::BookingNotFound { booking_id })?;
+                .ok_or_else(|| change.not_found())?;
             let mut next = current.clone();
             if apply(request, &mut next)? == Effect::Changed {
                 if !change.allows(current) {
                     return Err(Refusal::BookingChanged {
                         booking_id,
-                        current: Box::new(current.clone()),
+                        current_status: current.status,
                     });
                 }
                 changed.insert(booking_id);

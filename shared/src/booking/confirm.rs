@@ -3,14 +3,15 @@
 use sqlx::PgConnection;
 
 use super::{
-    Booking, Refusal,
     change::{self, Change, Decisions},
     query,
+    refusal::Refusal,
+    rules::Booking,
 };
 use crate::{
     batch::Batch,
     metrics::BOOKINGS,
-    postgres::{self, Session},
+    postgres::{self, Session, Work},
 };
 
 /// Confirms bookings in one transaction. Returns an answer to each request, in the same order.
@@ -28,33 +29,38 @@ pub async fn confirm(
     session: &mut Session,
     batch: &mut Batch<'_, Change>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    let decisions = session
-        .transact(batch, |tx, batch| Box::pin(confirm_in(tx, batch.members())))
-        .await?;
+    let decisions = session.transact(Confirm(batch.members())).await?;
     BOOKINGS.confirmed.inc_by(decisions.changed.len() as u64);
     Ok(decisions.answers)
 }
 
-async fn confirm_in(
-    tx: &mut PgConnection,
-    requests: &[Change],
-) -> Result<Decisions, postgres::Error> {
-    let show_id = change::only_show(requests);
-    let mut locked = query::lock(tx, &change::ids(requests), show_id).await?;
-    let now = locked.locked_at;
-    let decisions = change::decide(&mut locked, requests, |_, booking| booking.confirm(now));
-    let ids: Vec<i64> = decisions.changed.iter().copied().collect();
-    let updated = sqlx::query!(
-        "UPDATE bookings SET status = 'CONFIRMED', resolved_at = greatest($2, created_at)
+/// Transaction that confirms the bookings of these requests.
+struct Confirm<'r>(&'r [Change]);
+
+impl Work for Confirm<'_> {
+    type Output = Decisions;
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<Decisions, postgres::Error> {
+        let Self(requests) = *self;
+        let show_id = change::only_show(requests);
+        let Some(mut locked) = query::lock(tx, &change::ids(requests), show_id).await? else {
+            return Ok(Decisions::not_found(requests));
+        };
+        let now = locked.locked_at;
+        let decisions = change::decide(&mut locked, requests, |_, booking| booking.confirm(now));
+        let ids: Vec<i64> = decisions.changed.iter().copied().collect();
+        let updated = sqlx::query!(
+            "UPDATE bookings SET status = 'CONFIRMED', resolved_at = greatest($2, created_at)
          WHERE id = ANY($1) AND status = 'PENDING' AND expires_at > $2
            AND ($3::bigint IS NULL OR show_id = $3)",
-        &ids,
-        now,
-        show_id,
-    )
-    .execute(tx)
-    .await?
-    .rows_affected();
-    postgres::expect_rows("confirmed bookings", ids.len(), updated)?;
-    Ok(decisions)
+            &ids,
+            now,
+            show_id,
+        )
+        .execute(tx)
+        .await?
+        .rows_affected();
+        postgres::expect_rows("confirmed bookings", ids.len(), updated)?;
+        Ok(decisions)
+    }
 }

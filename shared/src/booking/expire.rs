@@ -6,14 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::{
-    Booking, Effect,
     locks::{self, Lock},
-    query, seats_by_show,
+    query,
+    rules::{Booking, Effect, seats_by_show},
 };
 use crate::{
     jobs::ExpireBookings,
     metrics::{BOOKINGS, EXPIRY_LAG},
-    postgres::{self, Session},
+    postgres::{self, Session, Work},
     show,
 };
 
@@ -122,9 +122,11 @@ async fn fail_each(session: &mut Session, work: &[ShowWork]) -> Result<Vec<i64>,
     let due: Vec<&ShowWork> = work.iter().filter(|show| !show.due.is_empty()).collect();
     if due.len() > 1 {
         let ids: BTreeSet<i64> = due.iter().flat_map(|show| show.ids()).collect();
-        let mut ids = Vec::from_iter(ids);
-        let together = session.transact(&mut ids, |tx, ids| Box::pin(fail_in(tx, None, ids)));
-        match together.await {
+        let together = Fail {
+            show_id: None,
+            ids: &Vec::from_iter(ids),
+        };
+        match session.transact(together).await {
             // The other shows need not wait for the one that is locked: each gets a transaction.
             Err(postgres::Error::Locked(_)) => {}
             result => return result,
@@ -209,11 +211,8 @@ async fn fail(
     if session.commits_each_statement() {
         return fail_in_a_statement(session, show_id, ids).await;
     }
-    session
-        .transact(&mut (show_id, ids), |tx, (show_id, ids)| {
-            Box::pin(fail_in(tx, Some(*show_id), ids))
-        })
-        .await
+    let show_id = Some(show_id);
+    session.transact(Fail { show_id, ids }).await
 }
 
 /// Runs [`fail`] as one statement that is a transaction by itself.
@@ -274,17 +273,22 @@ fn count(seconds_late: impl ExactSizeIterator<Item = f64>) {
     seconds_late.for_each(|seconds| EXPIRY_LAG.observe(seconds));
 }
 
-/// Fails the overdue ones of these bookings in the caller's transaction.
-///
-/// It frees their seats and returns their ids. If a show is given, all bookings are of that show.
-async fn fail_in(
-    tx: &mut PgConnection,
+/// Transaction that fails the overdue ones of these bookings, frees their seats, and returns their
+/// ids.
+struct Fail<'i> {
+    /// Show of all bookings, if it is the same.
     show_id: Option<i64>,
-    ids: &[i64],
-) -> Result<Vec<i64>, postgres::Error> {
-    let failed = fail_free(tx, ids, show_id).await?.failed;
-    show::lock_and_add_available_seats(tx, &seats_by_show(&failed)).await?;
-    Ok(failed.iter().map(|booking| booking.id).collect())
+    ids: &'i [i64],
+}
+
+impl Work for Fail<'_> {
+    type Output = Vec<i64>;
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<Vec<i64>, postgres::Error> {
+        let failed = fail_free(tx, self.ids, self.show_id).await?.failed;
+        show::lock_and_add_available_seats(tx, &seats_by_show(&failed)).await?;
+        Ok(failed.iter().map(|booking| booking.id).collect())
+    }
 }
 
 /// Finds the holds of a show that have been overdue for longer than `grace`, oldest first.
@@ -396,7 +400,12 @@ async fn fail_free(
     ids: &[i64],
     show_id: Option<i64>,
 ) -> Result<Failed, postgres::Error> {
-    let mut locked = query::lock_free(tx, ids, show_id).await?;
+    let Some(mut locked) = query::lock_free(tx, ids, show_id).await? else {
+        return Ok(Failed {
+            failed: Vec::new(),
+            kept: ids.first().copied(),
+        });
+    };
     let now = locked.locked_at;
     let kept = ids.iter().find(|id| !locked.bookings.contains_key(id));
     let failed = expire_each(&mut locked.bookings, now);

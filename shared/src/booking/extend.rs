@@ -4,14 +4,15 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{
-    Booking, Refusal,
     change::{self, Change, Decisions},
     query,
+    refusal::Refusal,
+    rules::Booking,
 };
 use crate::{
     batch::Batch,
     metrics::BOOKINGS,
-    postgres::{self, Session},
+    postgres::{self, Session, Work},
 };
 
 /// Request to extend a hold.
@@ -44,42 +45,47 @@ pub async fn extend(
     session: &mut Session,
     batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
-    let decisions = session
-        .transact(batch, |tx, batch| Box::pin(extend_in(tx, batch.members())))
-        .await?;
+    let decisions = session.transact(Extend(batch.members())).await?;
     BOOKINGS.extended.inc_by(decisions.changed.len() as u64);
     Ok(decisions.answers)
 }
 
-async fn extend_in(
-    tx: &mut PgConnection,
-    requests: &[Request],
-) -> Result<Decisions, postgres::Error> {
-    let show_id = change::only_show(requests);
-    let mut locked = query::lock(tx, &change::ids(requests), show_id).await?;
-    let now = locked.locked_at;
-    let decisions = change::decide(&mut locked, requests, |request, booking| {
-        booking.extend(request.seconds, now)
-    });
-    let (ids, deadlines): (Vec<i64>, Vec<DateTime<Utc>>) = decisions
-        .changed
-        .iter()
-        .filter_map(|id| Some((*id, locked.bookings.get(id)?.expires_at)))
-        .unzip();
-    let updated = sqlx::query!(
-        "UPDATE bookings SET expires_at = new.expires_at
+/// Transaction that extends the holds of these requests.
+struct Extend<'r>(&'r [Request]);
+
+impl Work for Extend<'_> {
+    type Output = Decisions;
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<Decisions, postgres::Error> {
+        let Self(requests) = *self;
+        let show_id = change::only_show(requests);
+        let Some(mut locked) = query::lock(tx, &change::ids(requests), show_id).await? else {
+            return Ok(Decisions::not_found(requests));
+        };
+        let now = locked.locked_at;
+        let decisions = change::decide(&mut locked, requests, |request, booking| {
+            booking.extend(request.seconds, now)
+        });
+        let (ids, deadlines): (Vec<i64>, Vec<DateTime<Utc>>) = decisions
+            .changed
+            .iter()
+            .filter_map(|id| Some((*id, locked.bookings.get(id)?.expires_at)))
+            .unzip();
+        let updated = sqlx::query!(
+            "UPDATE bookings SET expires_at = new.expires_at
          FROM unnest($1::bigint[], $2::timestamptz[]) AS new (id, expires_at)
          WHERE bookings.id = new.id AND status = 'PENDING' AND bookings.expires_at > $3
            AND new.expires_at > bookings.expires_at AND new.expires_at <= extendable_until
            AND ($4::bigint IS NULL OR show_id = $4)",
-        &ids,
-        &deadlines,
-        now,
-        show_id,
-    )
-    .execute(tx)
-    .await?
-    .rows_affected();
-    postgres::expect_rows("extended bookings", ids.len(), updated)?;
-    Ok(decisions)
+            &ids,
+            &deadlines,
+            now,
+            show_id,
+        )
+        .execute(tx)
+        .await?
+        .rows_affected();
+        postgres::expect_rows("extended bookings", ids.len(), updated)?;
+        Ok(decisions)
+    }
 }

@@ -7,9 +7,12 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use super::{Change, query, reserve};
+use super::{
+    change::{self, Change},
+    query,
+};
 use crate::{
-    postgres::{self, Session},
+    postgres::{self, Session, Work},
     show,
 };
 
@@ -31,21 +34,18 @@ pub enum Lock {
 /// locks.
 pub type Missing = Vec<Option<Lock>>;
 
-/// Finds the locks that requests to reserve need and other transactions hold.
+/// Finds the locks of these shows that other transactions hold: those that reserving needs.
 ///
 /// # Errors
 ///
 /// Fails if the database call fails.
 pub async fn missing_to_reserve(
     session: &mut Session,
-    requests: &[reserve::Request],
+    show_ids: &[i64],
 ) -> Result<Missing, postgres::Error> {
-    let ids: Vec<i64> = requests.iter().map(|request| request.show_id).collect();
-    let kept = session
-        .transact(&mut &*ids, |tx, ids| Box::pin(kept_shows(tx, ids)))
-        .await?;
-    let missing = |id: &i64| kept.contains(id).then_some(Lock::Show(*id));
-    Ok(ids.iter().map(missing).collect())
+    let locked = session.transact(FindLockedShows(show_ids)).await?;
+    let missing = |id: &i64| locked.contains(id).then_some(Lock::Show(*id));
+    Ok(show_ids.iter().map(missing).collect())
 }
 
 /// Finds the locks that requests to confirm or extend need and other transactions hold.
@@ -58,12 +58,12 @@ pub async fn missing_to_change<Request: AsRef<Change>>(
     requests: &[Request],
 ) -> Result<Missing, postgres::Error> {
     let ids: Vec<i64> = requests.iter().map(|r| r.as_ref().booking_id).collect();
-    let kept = session
-        .transact(&mut &*ids, |tx, ids| Box::pin(kept_bookings(tx, ids)))
-        .await?;
+    let locked = session.transact(FindLockedBookings(&ids)).await?;
     let missing = |change: &Change| {
         let (id, show_id) = (change.booking_id, change.show_id);
-        kept.contains(&id).then_some(Lock::Booking { id, show_id })
+        locked
+            .contains(&id)
+            .then_some(Lock::Booking { id, show_id })
     };
     Ok(requests.iter().map(|r| missing(r.as_ref())).collect())
 }
@@ -79,15 +79,13 @@ pub async fn missing_to_cancel(
     session: &mut Session,
     requests: &[Change],
 ) -> Result<Missing, postgres::Error> {
-    let shows = query::locate(session, &super::change::ids(requests)).await?;
+    let shows = query::locate(session, &change::ids(requests)).await?;
     let known: Vec<i64> = shows.iter().copied().flatten().collect();
-    let kept = session
-        .transact(&mut &*known, |tx, ids| Box::pin(kept_shows(tx, ids)))
-        .await?;
+    let locked = session.transact(FindLockedShows(&known)).await?;
     let of_bookings = missing_to_change(session, requests).await?;
     let of_shows = shows
         .into_iter()
-        .map(|show| show.filter(|id| kept.contains(id)).map(Lock::Show));
+        .map(|show| show.filter(|id| locked.contains(id)).map(Lock::Show));
     Ok(of_shows
         .zip(of_bookings)
         .map(|(show, booking)| show.or(booking))
@@ -101,22 +99,32 @@ pub async fn missing_to_cancel(
 /// # Errors
 ///
 /// Fails if the database call fails, and with [`postgres::Error::Locked`] after the lock timeout.
-pub async fn wait(session: &mut Session, mut lock: Lock) -> Result<(), postgres::Error> {
-    session
-        .transact(&mut lock, |tx, lock| Box::pin(take(tx, *lock)))
-        .await
+pub async fn wait(session: &mut Session, lock: Lock) -> Result<(), postgres::Error> {
+    session.transact(Acquire(lock)).await
 }
 
-async fn take(tx: &mut PgConnection, lock: Lock) -> Result<(), postgres::Error> {
-    match lock {
-        Lock::Show(id) => show::lock(tx, &[id]).await.map(drop),
-        Lock::Booking { id, show_id } => query::lock(tx, &[id], show_id).await.map(drop),
+/// Transaction that acquires a lock, and releases it when it ends.
+struct Acquire(Lock);
+
+impl Work for Acquire {
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<(), postgres::Error> {
+        match self.0 {
+            Lock::Show(id) => show::lock(tx, &[id]).await.map(drop),
+            Lock::Booking { id, show_id } => query::lock(tx, &[id], show_id).await.map(drop),
+        }
     }
 }
 
-/// Returns those of these shows whose row another transaction has locked.
-async fn kept_shows(tx: &mut PgConnection, ids: &[i64]) -> Result<BTreeSet<i64>, postgres::Error> {
-    let kept = sqlx::query_scalar!(
+/// Transaction that finds those of these shows whose row another transaction has locked.
+struct FindLockedShows<'i>(&'i [i64]);
+
+impl Work for FindLockedShows<'_> {
+    type Output = BTreeSet<i64>;
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<BTreeSet<i64>, postgres::Error> {
+        let locked = sqlx::query_scalar!(
         r#"WITH free AS MATERIALIZED (
                SELECT show.id FROM unnest($1::bigint[]) AS wanted (id)
                CROSS JOIN LATERAL (
@@ -124,25 +132,29 @@ async fn kept_shows(tx: &mut PgConnection, ids: &[i64]) -> Result<BTreeSet<i64>,
                    FOR NO KEY UPDATE SKIP LOCKED) AS show)
            SELECT wanted.id AS "id!" FROM unnest($1) AS wanted (id)
            WHERE id NOT IN (SELECT id FROM free) AND EXISTS (SELECT FROM shows WHERE shows.id = wanted.id)"#,
-        ids,
+        self.0,
     )
     .fetch_all(tx)
     .await?;
-    Ok(kept.into_iter().collect())
+        Ok(locked.into_iter().collect())
+    }
 }
 
-/// Returns those of these bookings whose row another transaction has locked.
-async fn kept_bookings(
-    tx: &mut PgConnection,
-    ids: &[i64],
-) -> Result<BTreeSet<i64>, postgres::Error> {
-    let kept = sqlx::query_scalar!(
-        "WITH free AS MATERIALIZED (
+/// Transaction that finds those of these bookings whose row another transaction has locked.
+struct FindLockedBookings<'i>(&'i [i64]);
+
+impl Work for FindLockedBookings<'_> {
+    type Output = BTreeSet<i64>;
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<BTreeSet<i64>, postgres::Error> {
+        let locked = sqlx::query_scalar!(
+            "WITH free AS MATERIALIZED (
              SELECT id FROM bookings WHERE id = ANY($1) FOR NO KEY UPDATE SKIP LOCKED)
          SELECT id FROM bookings WHERE id = ANY($1) AND id NOT IN (SELECT id FROM free)",
-        ids,
-    )
-    .fetch_all(tx)
-    .await?;
-    Ok(kept.into_iter().collect())
+            self.0,
+        )
+        .fetch_all(tx)
+        .await?;
+        Ok(locked.into_iter().collect())
+    }
 }

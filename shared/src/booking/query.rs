@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder};
 
-use super::{Booking, BookingStatus};
+use super::{rules::Booking, status::BookingStatus};
 use crate::{
     postgres::{self, Session},
     timestamp::Timestamp,
@@ -319,28 +319,32 @@ fn oldest_overdue(show_id: Option<i64>) -> String {
 pub(super) struct Locked {
     /// Bookings that exist, by id.
     pub bookings: BTreeMap<i64, Booking>,
-    /// The database's clock, read when all of them were locked; the epoch if there are none.
+    /// The database's clock, read when all of them were locked.
     pub locked_at: DateTime<Utc>,
 }
 
 impl Locked {
-    fn new(rows: Vec<Row>) -> Result<Self, postgres::Error> {
-        Ok(Self {
-            locked_at: rows.iter().map(|row| row.read_at).max().unwrap_or_default(),
+    /// Returns `None` if there are no rows.
+    fn new(rows: Vec<Row>) -> Result<Option<Self>, postgres::Error> {
+        let Some(locked_at) = rows.iter().map(|row| row.read_at).max() else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            locked_at,
             bookings: by_id(rows)?,
-        })
+        }))
     }
 }
 
 /// Locks these bookings in the order of their ids until the transaction ends, and reads the clock.
 ///
-/// Where the shows' counters change too, their rows are locked afterwards. If a show is given, it
-/// locks only bookings of that show.
+/// It returns `None` if none of them exists. If a show is given, only bookings of that show exist.
+/// Where the shows' counters change too, their rows are locked afterwards.
 pub(super) async fn lock(
     tx: &mut PgConnection,
     ids: &[i64],
     show_id: Option<i64>,
-) -> Result<Locked, postgres::Error> {
+) -> Result<Option<Locked>, postgres::Error> {
     // The clock is read after the locks are held, as in `show::lock`.
     let rows = sqlx::query_as!(
         Row,
@@ -365,7 +369,7 @@ pub(super) async fn lock_free(
     tx: &mut PgConnection,
     ids: &[i64],
     show_id: Option<i64>,
-) -> Result<Locked, postgres::Error> {
+) -> Result<Option<Locked>, postgres::Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"WITH locked AS MATERIALIZED (

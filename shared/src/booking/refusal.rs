@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 
-use super::Booking;
+use super::status::BookingStatus;
 
 /// Reason why the current state does not allow a well-formed request. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -93,13 +93,13 @@ pub enum Refusal {
     #[error(
         "Booking {booking_id} no longer matches that ETag: its status is now {}, or its hold was \
          extended. Fetch it again before you retry.",
-        current.status
+        current_status
     )]
     BookingChanged {
         /// Id of the booking.
         booking_id: i64,
-        /// Booking as it is now.
-        current: Box<Booking>,
+        /// Status of the booking now.
+        current_status: BookingStatus,
     },
     /// The idempotency key has been used for another request.
     #[error(

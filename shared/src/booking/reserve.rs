@@ -1,6 +1,7 @@
 //! Reserving: takes seats of a show for a hold.
 
 mod insert;
+mod request;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,31 +9,21 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use self::insert::New;
+pub use self::request::Request;
 use super::{
-    Booking, Refusal, expire,
+    expire,
     locks::{self, Lock},
     query,
+    refusal::Refusal,
+    rules::Booking,
 };
 use crate::{
     batch::Batch,
     idempotency::{self, Claim, Key, Made},
     metrics::BOOKINGS,
-    postgres::{self, Engine, Session},
+    postgres::{self, Engine, Session, Work},
     show::{self, Hold, Inventory},
 };
-
-/// Request to reserve seats.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Id of the show.
-    pub show_id: i64,
-    /// Name of the user who books: 1 to 200 characters.
-    pub user_name: String,
-    /// Number of seats: 1 to [`MAX_SEATS_PER_BOOKING`](super::MAX_SEATS_PER_BOOKING).
-    pub number_of_seats: i32,
-    /// Idempotency key that makes the request safe to retry, if it has one.
-    pub claim: Option<Claim>,
-}
 
 /// New hold, or the booking that an earlier request with the same key made; or a refusal.
 pub type Answer = Result<Made<Booking>, Refusal>;
@@ -53,20 +44,19 @@ pub async fn reserve(
     session: &mut Session,
     batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Answer>, postgres::Error> {
-    let mut terms = Terms {
-        engine: session.engine(),
-        waits: WAITS,
-    };
+    let engine = session.engine();
+    let mut waits = WAITS;
     let answers = loop {
-        let mut input = (&mut *batch, terms);
-        let tried = session.transact(&mut input, |tx, (batch, terms)| {
-            Box::pin(reserve_in(tx, batch, *terms))
-        });
-        match tried.await? {
+        let reserve = Reserve {
+            batch: &mut *batch,
+            engine,
+            waits,
+        };
+        match session.transact(reserve).await? {
             Outcome::Answered(answers) => break answers,
             Outcome::SeatsComeBack { lock } => match locks::wait(session, lock).await {
-                Ok(()) => terms.waits -= 1,
-                Err(postgres::Error::Locked(_)) => terms.waits = 0,
+                Ok(()) => waits -= 1,
+                Err(postgres::Error::Locked(_)) => waits = 0,
                 Err(error) => return Err(error),
             },
         }
@@ -78,12 +68,14 @@ pub async fn reserve(
     Ok(answers)
 }
 
-/// Conditions under which [`reserve_in`] runs.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
+/// Transaction that reserves seats.
+#[derive(Debug)]
+pub struct Reserve<'b, 'w> {
+    /// Requests, which more requests for the same shows join.
+    pub batch: &'b mut Batch<'w, Request>,
     /// Engine of the database.
     pub engine: Engine,
-    /// How many more times the outcome may be [`Outcome::SeatsComeBack`].
+    /// Number of times that the outcome may still be [`Outcome::SeatsComeBack`].
     pub waits: u32,
 }
 
@@ -100,49 +92,57 @@ pub enum Outcome {
     },
 }
 
-/// Runs [`reserve`] inside the caller's transaction, which is to be committed.
-///
-/// # Errors
-///
-/// Fails if the database call fails; the transaction must then be rolled back.
-pub async fn reserve_in(
-    tx: &mut PgConnection,
-    batch: &mut Batch<'_, Request>,
-    terms: Terms,
-) -> Result<Outcome, postgres::Error> {
-    let show_ids: BTreeSet<i64> = batch.members().iter().map(|r| r.show_id).collect();
-    let to_lock: Vec<i64> = show_ids.iter().copied().collect();
-    let show_id = show::only(&to_lock);
-    let mut shows = show::lock(tx, &to_lock).await?;
-    batch.admit(|request| show_ids.contains(&request.show_id));
-    let requests = batch.members();
+impl Work for Reserve<'_, '_> {
+    type Output = Outcome;
 
-    // Without a show there is nothing to take, so the time does not matter.
-    let now = shows.locked_at.unwrap_or_default();
-    let lacking = lacking_seats(&shows, requests);
-    if let Some(id) = expire::reclaim(tx, &mut shows, &lacking, now).await?
-        && terms.waits > 0
-        && !lacking_seats(&shows, requests).is_empty()
-    {
-        let lock = Lock::Booking { id, show_id };
-        return Ok(Outcome::SeatsComeBack { lock });
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<Outcome, postgres::Error> {
+        let batch = &mut *self.batch;
+        let show_ids: BTreeSet<i64> = batch.members().iter().map(|r| r.show_id).collect();
+        let to_lock: Vec<i64> = show_ids.iter().copied().collect();
+        let show_id = show::only(&to_lock);
+        let mut shows = show::lock(tx, &to_lock).await?;
+        batch.admit(|request| show_ids.contains(&request.show_id));
+        let requests = batch.members();
+
+        let Some(now) = shows.locked_at else {
+            return refuse_all(tx, requests).await.map(Outcome::Answered);
+        };
+        let lacking = lacking_seats(&shows, requests);
+        if let Some(id) = expire::reclaim(tx, &mut shows, &lacking, now).await?
+            && self.waits > 0
+            && !lacking_seats(&shows, requests).is_empty()
+        {
+            let lock = Lock::Booking { id, show_id };
+            return Ok(Outcome::SeatsComeBack { lock });
+        }
+        let mut ledger = Ledger {
+            earlier: made_earlier(tx, requests, show_id, now).await?,
+            taken: taken_by_users(tx, &shows.inventories, requests, show_id, now).await?,
+            shows,
+        };
+        let decisions = ledger.decide(requests, now);
+        let answers = write(tx, &mut ledger.shows, requests, decisions, now, self.engine).await?;
+        Ok(Outcome::Answered(answers))
     }
-    let mut ledger = Ledger {
-        earlier: made_earlier(tx, requests, show_id, now).await?,
-        taken: taken_by_users(tx, &shows.inventories, requests, show_id, now).await?,
-        shows,
+}
+
+/// Refuses requests for shows that do not exist.
+async fn refuse_all(
+    tx: &mut PgConnection,
+    requests: &[Request],
+) -> Result<Vec<Answer>, postgres::Error> {
+    let used = idempotency::find(tx, keys(requests)).await?;
+    let refusal = |request: &Request| match &request.claim {
+        Some(claim) if used.contains_key(&claim.key) => Refusal::KeyReused,
+        _ => Refusal::ShowNotFound {
+            show_id: request.show_id,
+        },
     };
-    let decisions = ledger.decide(requests, now);
-    let answers = write(
-        tx,
-        &mut ledger.shows,
-        requests,
-        decisions,
-        now,
-        terms.engine,
-    )
-    .await?;
-    Ok(Outcome::Answered(answers))
+    Ok(requests.iter().map(|r| Err(refusal(r))).collect())
+}
+
+fn keys(requests: &[Request]) -> impl Iterator<Item = &Key> {
+    requests.iter().filter_map(|r| Some(&r.claim.as_ref()?.key))
 }
 
 /// Returns how many seats each show lacks for these requests.
@@ -171,10 +171,16 @@ struct Ledger {
     taken: BTreeMap<(i64, String), i64>,
 }
 
+/// Use of an idempotency key by an earlier request.
 #[derive(Debug, Clone)]
-struct Earlier {
-    fingerprint: Vec<u8>,
-    made: Decision,
+enum Earlier {
+    /// It made a booking of one of the locked shows.
+    Booking {
+        fingerprint: Vec<u8>,
+        made: Decision,
+    },
+    /// It made a show, or a booking of another show. No request for the locked shows repeats it.
+    Other,
 }
 
 /// Decision on a request that is not refused.
@@ -211,10 +217,12 @@ impl Ledger {
         if let Some(claim) = &request.claim
             && let Some(earlier) = self.earlier.get(&claim.key)
         {
-            if earlier.fingerprint != claim.fingerprint {
-                return Err(Refusal::KeyReused);
-            }
-            return Ok(earlier.made.clone());
+            return match earlier {
+                Earlier::Booking { fingerprint, made } if *fingerprint == claim.fingerprint => {
+                    Ok(made.clone())
+                }
+                Earlier::Booking { .. } | Earlier::Other => Err(Refusal::KeyReused),
+            };
         }
         let show_id = request.show_id;
         let show = self
@@ -233,7 +241,8 @@ impl Ledger {
         };
         if let Some(Claim { key, fingerprint }) = request.claim.clone() {
             let made = Decision::SameAs(position);
-            self.earlier.insert(key, Earlier { fingerprint, made });
+            self.earlier
+                .insert(key, Earlier::Booking { fingerprint, made });
         }
         Ok(Decision::Hold(hold))
     }
@@ -249,8 +258,7 @@ async fn made_earlier(
     show_id: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<Key, Earlier>, postgres::Error> {
-    let keys = requests.iter().filter_map(|r| Some(&r.claim.as_ref()?.key));
-    let records = idempotency::find(tx, keys).await?;
+    let records = idempotency::find(tx, keys(requests)).await?;
     let ids: Vec<i64> = records.values().filter_map(|r| r.booking_id).collect();
     let mut bookings = query::find_all(tx, &ids, show_id).await?;
     Ok(records
@@ -258,16 +266,11 @@ async fn made_earlier(
         .map(|(key, record)| {
             let booking = record.booking_id.and_then(|id| bookings.remove(&id));
             let earlier = match booking {
-                Some(booking) => Earlier {
+                Some(booking) => Earlier::Booking {
                     fingerprint: record.fingerprint,
                     made: Decision::Made(Box::new(booking.as_of(now))),
                 },
-                // The key made a show, or a booking of another show. No request of these can repeat
-                // that: no claim's fingerprint is empty.
-                None => Earlier {
-                    fingerprint: Vec::new(),
-                    made: Decision::SameAs(0),
-                },
+                None => Earlier::Other,
             };
             (key, earlier)
         })
@@ -340,15 +343,14 @@ async fn write(
             new.push(request, *hold, now);
         }
     }
-    let mut new = new.insert(tx, shows, now, engine).await?.into_iter();
+    let mut inserted = new.insert(tx, shows, now, engine).await?.into_iter();
     let mut answers: Vec<Answer> = Vec::with_capacity(requests.len());
     for decision in decisions {
         let answer = match decision {
-            Ok(Decision::Hold(_)) => new
-                .next()
-                .map(|booking| Made::now(booking.as_of(now)))
-                .ok_or(sqlx::Error::RowNotFound)
-                .map(Ok)?,
+            Ok(Decision::Hold(_)) => {
+                let booking = postgres::expect_row("new bookings", inserted.next())?;
+                Ok(Made::now(booking.as_of(now)))
+            }
             Ok(Decision::Made(booking)) => Ok(Made::earlier(*booking)),
             Ok(Decision::SameAs(position)) => answers[position]
                 .clone()

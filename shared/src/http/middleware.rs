@@ -30,6 +30,7 @@ use super::{
     origin::Origins,
     proxies::{Proxies, network},
     rates::{Allowance, Rates},
+    rejection::Rejection,
     request_metrics::Routes,
 };
 use crate::telemetry::traces;
@@ -58,27 +59,6 @@ const REFUSAL_DELAY: Duration = Duration::from_secs(1);
 ///
 /// Load balancers have no key, and must not be refused because others send too many requests.
 const HEALTH: &str = "/health/";
-
-/// Reason that a request did not reach its route, or got no response from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
-    /// The header `Host` is repeated, or missing from an HTTP/1.1 request.
-    ///
-    /// A proxy in front of the server may have understood another host.
-    NoHost,
-    /// The header `Host` names neither this machine nor an allowed host.
-    UnknownHost,
-    /// A web page of another origin sent the request.
-    CrossOrigin,
-    /// The caller has exceeded its rate limit.
-    TooManyRequests,
-    /// The server has its maximum number of requests in flight, or the caller has its share of it.
-    Overloaded,
-    /// The request timed out. Its outcome is unknown.
-    TimedOut,
-    /// A bug: the handler panicked with this message.
-    Panicked(String),
-}
 
 /// Sender of a request.
 #[derive(Debug, Clone)]
@@ -118,7 +98,7 @@ pub struct Middleware {
     /// Shared caches must not store the responses of any other path.
     pub public: &'static [&'static str],
     /// Builds the response to a refused request.
-    pub refuse: fn(Refused) -> Response,
+    pub reject: fn(Rejection) -> Response,
 }
 
 impl Middleware {
@@ -130,7 +110,7 @@ impl Middleware {
         callers: &CallerArgs,
         rate: Option<NonZeroU32>,
         in_flight_max: usize,
-        refuse: fn(Refused) -> Response,
+        reject: fn(Rejection) -> Response,
     ) -> Self {
         Self {
             routes,
@@ -149,7 +129,7 @@ impl Middleware {
             route_metrics: Routes::new([]),
             cors: None,
             public: &[],
-            refuse,
+            reject,
         }
     }
 
@@ -236,20 +216,20 @@ impl Middleware {
     ) -> Response {
         let hosts = request.headers().get_all(HOST).iter().count();
         if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-            return (self.refuse)(Refused::NoHost);
+            return (self.reject)(Rejection::NoHost);
         }
         if request.uri().path().starts_with(HEALTH) {
             return self.route(request).await;
         }
         let from = (request.method(), request.uri(), request.headers());
         if let Err(refused) = self.origins.check(from.0, from.1, from.2) {
-            return (self.refuse)(refused);
+            return (self.reject)(refused);
         }
         let identity = self.access.identify(peer, request.headers());
         let (caller, allowance) = self.count(&identity, peer, &request);
         let own_max = allowance.as_ref().map_or(usize::MAX, in_flight_max);
         let mut response = if allowance.as_ref().is_some_and(Allowance::is_exceeded) {
-            (self.refuse)(Refused::TooManyRequests)
+            (self.reject)(Rejection::TooManyRequests)
         } else if let Some(_permit) = self.in_flight.try_acquire(caller, own_max) {
             request.extensions_mut().insert(Sender {
                 identity,
@@ -258,7 +238,7 @@ impl Middleware {
             });
             self.route(request).await
         } else {
-            (self.refuse)(Refused::Overloaded)
+            (self.reject)(Rejection::Overloaded)
         };
         if let Some(allowance) = allowance {
             allowance.write(response.headers_mut());
@@ -307,8 +287,8 @@ impl Middleware {
         .await;
         let response = match answered {
             Ok(Ok(Ok(response))) => response,
-            Ok(Err(_)) => (self.refuse)(Refused::TimedOut),
-            Err(panic) => (self.refuse)(Refused::Panicked(panic_message(&*panic))),
+            Ok(Err(_)) => (self.reject)(Rejection::TimedOut),
+            Err(panic) => (self.reject)(Rejection::Panicked(panic_message(&*panic))),
         };
         let status = response.status().as_u16();
         tracing::debug!(status, elapsed = ?began.elapsed(), "answered");

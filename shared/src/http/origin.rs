@@ -10,7 +10,7 @@ use axum::http::{
     header::{HOST, HeaderName, ORIGIN},
 };
 
-use super::middleware::Refused;
+use super::rejection::Rejection;
 
 /// Origin checks of a listener.
 #[derive(Debug, Clone, Default)]
@@ -34,14 +34,14 @@ impl Origins {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Rejection> {
         let host = host(uri, headers);
         if self.checks_host && !host.is_none_or(|host| self.has(host)) {
-            return Err(Refused::UnknownHost);
+            return Err(Rejection::UnknownHost);
         }
         let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         if self.checks_page && changes && !self.may_change(host, headers) {
-            return Err(Refused::CrossOrigin);
+            return Err(Rejection::CrossOrigin);
         }
         Ok(())
     }
@@ -115,7 +115,7 @@ mod tests {
         }
     }
 
-    fn read(target: &str, sent: &[(HeaderName, &'static str)]) -> Result<(), Refused> {
+    fn read(target: &str, sent: &[(HeaderName, &'static str)]) -> Result<(), Rejection> {
         origins().check(&Method::GET, &target.parse().unwrap(), &headers(sent))
     }
 
@@ -141,7 +141,7 @@ mod tests {
             "",
             ":",
         ] {
-            let refused = Err(Refused::UnknownHost);
+            let refused = Err(Rejection::UnknownHost);
             assert_eq!(read("/", &[(HOST, theirs)]), refused, "{theirs}");
             let target = format!("http://{theirs}/");
             if target.parse::<Uri>().is_ok() {
@@ -187,7 +187,7 @@ mod tests {
             vec![(ORIGIN, "null")],
             vec![(ORIGIN, "https://evil.example")],
         ] {
-            check(sent, Err(Refused::CrossOrigin));
+            check(sent, Err(Rejection::CrossOrigin));
         }
     }
 }

@@ -15,7 +15,17 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use nix::unistd::{Uid, User, geteuid};
 
-use super::{DATABASE, Mode};
+/// Name of the database in a new server.
+pub const DATABASE: &str = "ticketing";
+
+/// Durability of the server's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Every commit is on disk before it is acknowledged, and the data is kept.
+    Durable,
+    /// Fast: nothing is forced to disk, and the data directory is removed when the server stops.
+    Throwaway,
+}
 
 /// Creates a cluster with an empty database, unless the directory has one already.
 ///

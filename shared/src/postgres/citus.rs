@@ -91,7 +91,7 @@ const SPREADING_KEY: i64 = 0x0073_7072_6561_6400;
 ///
 /// Fails if Citus rejects a statement.
 /// When Citus refuses.
-pub(super) async fn spread(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub(crate) async fn spread(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
     if !is_installed(&mut tx).await? {
         return Ok(());

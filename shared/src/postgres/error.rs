@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{citus, ready::NotReady, statements};
+use super::{citus, not_ready::NotReady, statements};
 
 /// Error of a database call, classified by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,11 @@ pub enum Error {
     /// Nothing was done, and the same transaction may succeed when it is retried.
     #[error("the transaction conflicted with another one")]
     Conflict(#[source] sqlx::Error),
+    /// Another transaction has committed on one server, and not yet on another one (Citus).
+    ///
+    /// Nothing was done, and the same transaction succeeds a moment later.
+    #[error("another transaction is committed in part")]
+    PartlyCommitted,
     /// Another transaction held a lock for longer than the lock timeout. Nothing was done.
     #[error("another transaction holds a lock")]
     Locked(#[source] sqlx::Error),
@@ -115,7 +120,7 @@ impl Error {
     /// statement timed out. It should not wait twice.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Conflict(_) | Self::Stale(_) => true,
+            Self::Conflict(_) | Self::PartlyCommitted | Self::Stale(_) => true,
             Self::Unavailable(error) => !has_waited(error),
             Self::Locked(_)
             | Self::NeedsOperator(_)
@@ -207,6 +212,19 @@ pub fn expect_rows(what: &'static str, expected: usize, actual: u64) -> Result<(
         what,
         expected,
         actual,
+    })
+}
+
+/// Returns the next row that a guarded statement wrote, or fails the transaction if there is none.
+///
+/// # Errors
+///
+/// Fails with [`Error::RowCountMismatch`] if there is none.
+pub fn expect_row<Row>(what: &'static str, row: Option<Row>) -> Result<Row, Error> {
+    row.ok_or(Error::RowCountMismatch {
+        what,
+        expected: 1,
+        actual: 0,
     })
 }
 

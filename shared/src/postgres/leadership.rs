@@ -2,7 +2,10 @@
 
 use sqlx::{Connection, PgConnection, PgPool};
 
-use super::{Error, PING_TIMEOUT, within};
+use super::{
+    error::Error,
+    timeouts::{PING_TIMEOUT, within},
+};
 
 /// Leadership among the processes that share a database: the leader holds an advisory lock.
 ///

@@ -10,7 +10,7 @@ use anyhow::Context;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::sleep;
 
-use super::{Error, within};
+use super::{error::Error, timeouts::within};
 
 /// Reads the password from a file, without the newline at its end.
 ///

@@ -12,16 +12,16 @@
 
 use std::sync::LazyLock;
 
-use anyhow::ensure;
 use sqlx::{
     Connection, Executor, PgConnection, Row,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::{
-    Database, Engine, Error, PING_TIMEOUT,
+    citus::Engine,
+    error::Error,
     settings::{self, Patience},
-    within,
+    timeouts::{PING_TIMEOUT, within},
 };
 
 /// Whether the server, or a pooler in front of it, accepts no settings for a session.
@@ -62,21 +62,6 @@ async fn session(connection: &mut PgConnection) -> Result<(String, bool), sqlx::
         .await?;
     let lock_timeout: String = row.try_get(1)?;
     Ok((row.try_get(0)?, lock_timeout == settings::LOCK_TIMEOUT.1))
-}
-
-/// Fails if there is a pooler between this process and the server. `who` can't work with it.
-///
-/// # Errors
-///
-/// Fails with instructions if connections lead through a pooler.
-pub fn ensure_none(database: &Database, who: &str) -> anyhow::Result<()> {
-    ensure!(
-        !database.is_pooled,
-        "DATABASE_URL points to a connection pooler that does not keep sessions, such as PgBouncer \
-         in transaction mode. {who} needs sessions of its own, for locks that outlive transactions: \
-         give it the address of the server itself. Only api works through a pooler"
-    );
-    Ok(())
 }
 
 /// Returns the options of a pool whose connections lead through a pooler.

@@ -9,7 +9,11 @@ use sqlx::{Connection, PgConnection, Row, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Database, DatabaseArgs, Engine, Error, PING_TIMEOUT, citus, password, pooler, settings, within,
+    citus::{self, Engine},
+    database::{Database, DatabaseArgs},
+    error::Error,
+    password, pooler, settings,
+    timeouts::{PING_TIMEOUT, within},
 };
 use crate::telemetry;
 

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use sqlx::{Executor, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::time::Instant;
 
 use super::{
-    Database, Engine, Error, PING_TIMEOUT, TRUSTED_WHEN_IDLE, citus, pooler, settings::Patience,
-    within,
+    citus::{self, Engine},
+    database::Database,
+    error::Error,
+    pooler,
+    settings::Patience,
+    timeouts::{PING_TIMEOUT, TRUSTED_WHEN_IDLE, WORK_TIMEOUT, within},
 };
 use crate::telemetry;
 
@@ -23,8 +26,22 @@ pub struct Session {
 }
 
 /// Work of a transaction: reads and writes, and neither COMMIT nor ROLLBACK.
-pub type Work<In, Out> =
-    for<'t> fn(&'t mut PgConnection, &'t mut In) -> BoxFuture<'t, Result<Out, Error>>;
+///
+/// It is a trait, since no bound can say that the future of an async closure is `Send`.
+pub trait Work: Send {
+    /// Result of the work, if the transaction commits.
+    type Output: Send;
+
+    /// Does the work in this transaction, anew for each attempt.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the transaction must be rolled back.
+    fn run(
+        &mut self,
+        tx: &mut PgConnection,
+    ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
+}
 
 impl Session {
     /// Creates a session that takes a connection of this database's pool for each transaction.
@@ -98,17 +115,10 @@ impl Session {
     ///
     /// Fails with the error of the last attempt. Nothing was done then, except for
     /// [`Error::OutcomeUnknown`].
-    pub async fn transact<In, Out>(
-        &mut self,
-        input: &mut In,
-        work: Work<In, Out>,
-    ) -> Result<Out, Error>
-    where
-        In: ?Sized + Send,
-    {
+    pub async fn transact<W: Work>(&mut self, mut work: W) -> Result<W::Output, Error> {
         let mut attempt = 1;
         loop {
-            let error = match Box::pin(self.try_transact(&mut *input, work)).await {
+            let error = match Box::pin(self.try_transact(&mut work)).await {
                 Err(error) if error.is_transient() && attempt < ATTEMPTS => error,
                 result => return result,
             };
@@ -123,15 +133,8 @@ impl Session {
         }
     }
 
-    async fn try_transact<In, Out>(
-        &mut self,
-        input: &mut In,
-        work: Work<In, Out>,
-    ) -> Result<Out, Error>
-    where
-        In: ?Sized,
-    {
-        let (mut open, out) = within(WORK_TIMEOUT, self.begin_and_work(input, work)).await?;
+    async fn try_transact<W: Work>(&mut self, work: &mut W) -> Result<W::Output, Error> {
+        let (mut open, output) = within(WORK_TIMEOUT, self.begin_and_run(work)).await?;
         if self.is_chained {
             let chain = open.commands.chain;
             let chained = within(COMMIT_TIMEOUT, open.execute(chain));
@@ -142,17 +145,13 @@ impl Session {
             ended.await.map_err(commit_error)?;
         }
         self.database.last_write.succeeded();
-        Ok(out)
+        Ok(output)
     }
 
-    async fn begin_and_work<In, Out>(
+    async fn begin_and_run<W: Work>(
         &mut self,
-        input: &mut In,
-        work: Work<In, Out>,
-    ) -> Result<(OpenTransaction, Out), Error>
-    where
-        In: ?Sized,
-    {
+        work: &mut W,
+    ) -> Result<(OpenTransaction, W::Output), Error> {
         // Separate, so that a transaction that waited for too long returns its connection before
         // another one is acquired.
         let next = self
@@ -163,8 +162,8 @@ impl Session {
             Some((open, _)) => open,
             None => OpenTransaction::begin(&self.database, self.patience).await?,
         };
-        match work(&mut open.connection, input).await {
-            Ok(out) => Ok((open, out)),
+        match work.run(&mut open.connection).await {
+            Ok(output) => Ok((open, output)),
             Err(error) => {
                 self.database.last_write.refused(&error);
                 open.roll_back().await.ok();
@@ -293,12 +292,6 @@ impl Drop for OpenTransaction {
     }
 }
 
-/// Timeout of a transaction without its COMMIT.
-///
-/// A statement takes 10 s at most. Beyond that, the database or the network to it has gone silent,
-/// which a connection by itself would notice after a quarter of an hour.
-pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(12);
-
 /// Timeout of a COMMIT.
 ///
 /// It is shorter than the statement timeout, because a COMMIT that waits for a synchronous standby
@@ -334,8 +327,10 @@ fn commit_error(error: sqlx::Error) -> Error {
         | Error::NeedsOperator(error)
         | Error::Stale(error)
         | Error::Unexpected(error) => Error::OutcomeUnknown(error),
-        error
-        @ (Error::OutcomeUnknown(_) | Error::NotReady(_) | Error::RowCountMismatch { .. }) => error,
+        error @ (Error::OutcomeUnknown(_)
+        | Error::NotReady(_)
+        | Error::PartlyCommitted
+        | Error::RowCountMismatch { .. }) => error,
     }
 }
 

@@ -12,8 +12,6 @@ use std::{
 
 use sqlx::postgres::PgDatabaseError;
 
-use super::Error;
-
 static FORGOTTEN: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Retires all connections that are open now: they are not lent again.
@@ -45,23 +43,5 @@ pub(super) fn are_stale(error: &sqlx::Error) -> bool {
             .try_downcast_ref::<PgDatabaseError>()
             .is_some_and(is_changed),
         _ => false,
-    }
-}
-
-/// Runs a read, and retries it once if that helps at once.
-///
-/// It helps if a statement must be prepared again, or if an operator cancelled it. A
-/// [transaction](super::Session::transact) retries its own reads; this is for reads outside of one.
-///
-/// # Errors
-///
-/// Fails with the error of the last read.
-pub async fn read<T, Asking>(mut ask: impl FnMut() -> Asking) -> Result<T, Error>
-where
-    Asking: Future<Output = Result<T, Error>>,
-{
-    match ask().await {
-        Err(error) if error.is_gone_at_once() => ask().await,
-        result => result,
     }
 }

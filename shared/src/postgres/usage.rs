@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::{Database, Engine, Error};
+use super::{citus::Engine, database::Database, error::Error};
 
 /// Usage of the database.
 #[derive(Debug, Clone, Serialize)]

@@ -8,7 +8,7 @@ use super::{
     JobState,
     inspect::{self, Filter},
 };
-use crate::postgres::{Database, Error, Session};
+use crate::postgres::{Database, Error, Session, Work};
 
 /// Maximum number of jobs that one action on a filter changes.
 pub const MAX_CHANGED: i64 = 10_000;
@@ -92,21 +92,35 @@ pub async fn act(
         action.changes(),
         allowed.join(" OR ")
     );
-    Session::new(database)
-        .transact(
-            &mut (sql, ids, action, note),
-            |tx, (sql, ids, action, note)| {
-                Box::pin(async move {
-                    let changed = sqlx::query(AssertSqlSafe(sql.as_str()))
-                        .bind(*ids)
-                        .execute(&mut *tx)
-                        .await?
-                        .rows_affected();
-                    record(tx, action.name(), *note, changed).await
-                })
-            },
-        )
-        .await
+    let act = Act {
+        sql,
+        ids,
+        action,
+        note,
+    };
+    Session::new(database).transact(act).await
+}
+
+/// Transaction that does an action to jobs and records it. Returns how many jobs changed.
+struct Act<'a> {
+    /// Statement that changes those of the jobs whose state allows the action.
+    sql: String,
+    ids: &'a [String],
+    action: Action,
+    note: Note<'a>,
+}
+
+impl Work for Act<'_> {
+    type Output = u64;
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<u64, Error> {
+        let changed = sqlx::query(AssertSqlSafe(self.sql.as_str()))
+            .bind(self.ids)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        record(tx, self.action.name(), self.note, changed).await
+    }
 }
 
 /// Does the action to the jobs that match a filter, up to [`MAX_CHANGED`]. Returns how many.
@@ -146,27 +160,34 @@ pub async fn pause(
         actor,
         target: queue,
     };
-    let changed = Session::new(database)
-        .transact(&mut (is_paused, note), |tx, (is_paused, note)| {
-            Box::pin(pause_in(tx, *is_paused, *note))
-        })
-        .await?;
-    Ok(changed > 0)
+    let pause = Pause { is_paused, note };
+    Ok(Session::new(database).transact(pause).await? > 0)
 }
 
-async fn pause_in(tx: &mut PgConnection, is_paused: bool, note: Note<'_>) -> Result<u64, Error> {
-    let (action, changed) = if is_paused {
-        let paused = sqlx::query!(
-            "INSERT INTO queue_pauses (queue, paused_by) VALUES ($1, $2) ON CONFLICT (queue) DO NOTHING",
-            note.target,
-            note.actor,
-        );
-        ("pause", paused.execute(&mut *tx).await?)
-    } else {
-        let resumed = sqlx::query!("DELETE FROM queue_pauses WHERE queue = $1", note.target);
-        ("resume", resumed.execute(&mut *tx).await?)
-    };
-    record(tx, action, note, changed.rows_affected()).await
+/// Transaction that pauses or resumes the queue that is the note's target, and records it.
+struct Pause<'a> {
+    is_paused: bool,
+    note: Note<'a>,
+}
+
+impl Work for Pause<'_> {
+    type Output = u64;
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<u64, Error> {
+        let note = self.note;
+        let (action, changed) = if self.is_paused {
+            let paused = sqlx::query!(
+                "INSERT INTO queue_pauses (queue, paused_by) VALUES ($1, $2) ON CONFLICT (queue) DO NOTHING",
+                note.target,
+                note.actor,
+            );
+            ("pause", paused.execute(&mut *tx).await?)
+        } else {
+            let resumed = sqlx::query!("DELETE FROM queue_pauses WHERE queue = $1", note.target);
+            ("resume", resumed.execute(&mut *tx).await?)
+        };
+        record(tx, action, note, changed.rows_affected()).await
+    }
 }
 
 async fn record(

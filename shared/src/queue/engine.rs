@@ -1,5 +1,6 @@
 //! Engine of the queue: apalis's schema with our changes, `migrations/repeatable/queue_engine.sql`.
 
+use apalis_postgres::PostgresStorage;
 use sqlx::{Executor, PgPool};
 
 use crate::postgres::Error;
@@ -14,6 +15,20 @@ const MARK: &str = "ticketing 1 ";
 
 /// Key of the advisory lock that one migrator at a time holds: "engine" in ASCII.
 const APPLYING_KEY: i64 = 0x656e_6769_6e65;
+
+/// Creates or updates apalis's own tables (schema `apalis`).
+///
+/// # Errors
+///
+/// Fails if the database call fails.
+pub(crate) async fn create(pool: &PgPool) -> Result<(), Error> {
+    PostgresStorage::setup(pool)
+        .await
+        .map_err(|error| match error {
+            apalis_postgres::Error::Database(error) => error.into(),
+            other => sqlx::Error::AnyDriverError(Box::new(other)).into(),
+        })
+}
 
 /// Applies our changes to apalis's schema, whatever its own migrations have made of it.
 ///

@@ -116,10 +116,10 @@ impl From<QueueRow> for Queue {
     }
 }
 
-/// Job, as in lists.
+/// Job in a queue, as in lists.
 #[derive(Debug, Clone, Serialize, FromRow)]
 #[serde(rename_all = "camelCase")]
-pub struct Job {
+pub struct QueuedJob {
     /// Id of the job, a ULID.
     pub id: String,
     /// Name of its queue.
@@ -142,7 +142,7 @@ pub struct Job {
     pub error: Option<String>,
 }
 
-/// Returns the SQL columns of a [`Job`].
+/// Returns the SQL columns of a [`QueuedJob`].
 fn columns() -> String {
     let states =
         JobState::ALL.map(|state| format!("WHEN {} THEN '{}'", state.condition(), state.name()));
@@ -195,7 +195,7 @@ impl Filter {
 
     /// Returns the cursor at which the list continues after this job.
     #[must_use]
-    pub fn cursor(&self, last: &Job) -> Cursor {
+    pub fn cursor(&self, last: &QueuedJob) -> Cursor {
         let at = match self.order().0 {
             Some("run_at") => Some(last.run_at),
             Some("lock_at") => last.taken_at,
@@ -323,7 +323,7 @@ pub async fn jobs(
     filter: &Filter,
     after: Option<&Cursor>,
     limit: i64,
-) -> Result<Vec<Job>, Error> {
+) -> Result<Vec<QueuedJob>, Error> {
     let mut sql = filter.select(pool, &columns()).await?;
     let (key, is_descending) = filter.order();
     let (follows, direction) = if is_descending {
@@ -388,7 +388,7 @@ pub(super) async fn ids(
 pub struct Details {
     /// Job as in lists.
     #[serde(flatten)]
-    pub job: Job,
+    pub job: QueuedJob,
     /// Payload of the job.
     pub payload: Payload,
     /// Known events of its life, earliest first.
@@ -431,7 +431,7 @@ pub async fn find(pool: &PgPool, id: &str) -> Result<Option<Details>, Error> {
     #[derive(FromRow)]
     struct Row {
         #[sqlx(flatten)]
-        job: Job,
+        job: QueuedJob,
         payload: Vec<u8>,
         traceparent: Option<String>,
     }
@@ -461,7 +461,7 @@ pub async fn find(pool: &PgPool, id: &str) -> Result<Option<Details>, Error> {
 }
 
 /// Returns the events of a job's life that its row shows: its last run, and no earlier one. Pure.
-fn timeline(job: &Job) -> Vec<Event> {
+fn timeline(job: &QueuedJob) -> Vec<Event> {
     let event = |at: Option<DateTime<Utc>>, what: String| at.map(|at| Event { at, what });
     let made_at = job
         .id

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::Request;
+use super::request::Request;
 use crate::{
-    booking::{Booking, BookingStatus, seats_by_show},
+    booking::{
+        rules::{Booking, seats_by_show},
+        status::BookingStatus,
+    },
     idempotency::{self, Claim},
-    jobs::{self, ExpireBookings},
+    jobs::{self, ExpireBookings, NewJob},
     postgres::{self, Engine},
     show::{self, Hold},
-    telemetry::traces,
 };
 
 /// New bookings to write.
@@ -79,68 +81,39 @@ impl<'r> New<'r> {
     /// Inserts in one statement, since each statement is a round trip while the shows are locked.
     ///
     /// It writes the job's row itself, as apalis would. As in `Locked::add_available_seats`, a
-    /// counter is never clamped, and the range of keys skips the old versions of a hot show's row,
-    /// in whatever order the planner joins.
-    ///
-    /// If the clock was set back, each booking records the latest time of the bookings before it
-    /// (`clock_high`). A difference of up to one second is ignored: concurrent transactions may
-    /// have it.
+    /// counter is never clamped.
     async fn insert_at_once(
         &self,
         tx: &mut PgConnection,
         locked: &show::Locked,
         now: DateTime<Utc>,
     ) -> Result<Vec<i64>, postgres::Error> {
-        let new = &self.bookings;
-        let (shows, seats): (Vec<i64>, Vec<i32>) = seats_by_show(new).into_iter().unzip();
-        let rows = sqlx::query!(
-            r#"WITH counted AS (
-                   UPDATE shows SET available_seats = available_seats - taken.seats, revision = revision + 1
-                   FROM unnest($8::bigint[], $9::integer[], $16::bigint[]) AS taken (show_id, seats, generation)
-                   WHERE id = taken.show_id AND shows.generation = taken.generation AND available_seats >= taken.seats
-                     AND (id, shows.generation) >= ($8[1], $16[1]) AND id <= $8[cardinality($8)]
-                   RETURNING id),
-               booked AS (
-                   INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until,
-                                         counts_per_user, created_at, clock_high)
-                   SELECT show_id, user_name, number_of_seats, 'PENDING', expires_at, extendable_until,
-                          counts_per_user, $7::timestamptz,
-                          (SELECT high FROM (SELECT coalesce(clock_high, created_at) AS high FROM bookings
-                                             ORDER BY id DESC LIMIT 1) AS newest
-                           WHERE high > $7::timestamptz + interval '1 second')
-                   FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[], $5::timestamptz[],
-                               $6::boolean[])
-                        WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, extendable_until,
-                                                counts_per_user, position)
-                   ORDER BY position
-                   RETURNING id),
-               enqueued AS (
-                   INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at, metadata)
-                   SELECT $10, $11, convert_to(json_strip_nulls(json_build_object(
-                              'showId', $15::bigint, 'bookingIds', json_agg(id ORDER BY id)))::text, 'UTF8'),
-                          $12, $13, CASE WHEN $14::text IS NOT NULL THEN hstore('traceparent', $14) END
-                   FROM booked)
-               SELECT id, (SELECT count(*) FROM counted) AS "shows_counted!" FROM booked ORDER BY id"#,
-            &new.iter().map(|b| b.show_id).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.user_name.clone()).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.number_of_seats).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.expires_at).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.extendable_until).collect::<Vec<_>>(),
-            &self.counts_per_user,
-            now,
+        let new = self.columns();
+        let (shows, seats): (Vec<i64>, Vec<i32>) =
+            seats_by_show(&self.bookings).into_iter().unzip();
+        let job = self.job(now);
+        let rows = sqlx::query_file!(
+            "src/booking/reserve/insert.sql",
+            &new.show_id,
+            &new.user_name,
+            &new.number_of_seats,
+            &new.expires_at,
+            &new.extendable_until,
+            new.counts_per_user,
             &shows,
             &seats,
-            jobs::new_id(now),
-            ExpireBookings::QUEUE,
-            ExpireBookings::MAX_ATTEMPTS,
-            self.first_deadline(),
-            traces::traceparent(),
-            show::only(&shows),
             &locked.generations(&shows),
+            now,
+            show::only(&shows),
+            job.id,
+            job.queue,
+            job.max_attempts,
+            job.run_at,
+            job.traceparent,
         )
         .fetch_all(&mut *tx)
         .await?;
-        postgres::expect_rows("new bookings", new.len(), rows.len() as u64)?;
+        postgres::expect_rows("new bookings", self.bookings.len(), rows.len() as u64)?;
         let counted = rows
             .first()
             .map_or(0, |row| row.shows_counted.unsigned_abs());
@@ -159,31 +132,25 @@ impl<'r> New<'r> {
         locked: &mut show::Locked,
         now: DateTime<Utc>,
     ) -> Result<Vec<i64>, postgres::Error> {
-        let new = &self.bookings;
-        let seats = seats_by_show(new).into_iter();
-        let taken: BTreeMap<i64, i32> = seats.map(|(show_id, seats)| (show_id, -seats)).collect();
+        let taken: BTreeMap<i64, i32> = seats_by_show(&self.bookings)
+            .into_iter()
+            .map(|(show_id, seats)| (show_id, -seats))
+            .collect();
         locked.add_available_seats(tx, &taken).await?;
         let shows: Vec<i64> = taken.into_keys().collect();
-        let ids = sqlx::query_scalar!(
-            r#"WITH new AS MATERIALIZED (
-                   SELECT nextval('bookings_id_seq') AS id FROM generate_series(1, $1)),
-               enqueued AS (
-                   INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at, metadata)
-                   SELECT $2, $3, convert_to(json_strip_nulls(json_build_object(
-                              'showId', $4::bigint, 'bookingIds', json_agg(id ORDER BY id)))::text, 'UTF8'),
-                          $5, $6, CASE WHEN $7::text IS NOT NULL THEN hstore('traceparent', $7) END
-                   FROM new)
-               SELECT id AS "id!" FROM new ORDER BY id"#,
-            i32::try_from(new.len()).unwrap_or(i32::MAX),
-            jobs::new_id(now),
-            ExpireBookings::QUEUE,
-            show::only(&shows),
-            ExpireBookings::MAX_ATTEMPTS,
-            self.first_deadline(),
-            traces::traceparent(),
+        let booking_ids = sqlx::query_scalar!(
+            r#"SELECT nextval('bookings_id_seq') AS "id!" FROM generate_series(1, $1) ORDER BY 1"#,
+            i32::try_from(self.bookings.len()).unwrap_or(i32::MAX),
         )
         .fetch_all(&mut *tx)
         .await?;
+        let job = ExpireBookings {
+            show_id: show::only(&shows),
+            booking_ids,
+        };
+        jobs::enqueue(tx, &job, self.first_deadline(now), now).await?;
+        let ids = job.booking_ids;
+        let new = self.columns();
         // `SELECT`, not `VALUES`: see `postgres::citus`.
         let inserted = sqlx::query!(
             "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
@@ -193,22 +160,49 @@ impl<'r> New<'r> {
                          $7::boolean[])
                   AS new (id, show_id, user_name, number_of_seats, expires_at, extendable_until, counts_per_user)",
             &ids,
-            &new.iter().map(|b| b.show_id).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.user_name.clone()).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.number_of_seats).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.expires_at).collect::<Vec<_>>(),
-            &new.iter().map(|b| b.extendable_until).collect::<Vec<_>>(),
-            &self.counts_per_user,
+            &new.show_id,
+            &new.user_name,
+            &new.number_of_seats,
+            &new.expires_at,
+            &new.extendable_until,
+            new.counts_per_user,
             now,
         )
         .execute(tx)
         .await?;
-        postgres::expect_rows("new bookings", new.len(), inserted.rows_affected())?;
+        postgres::expect_rows("new bookings", ids.len(), inserted.rows_affected())?;
         Ok(ids)
     }
 
-    /// Returns when the job is due: at the earliest deadline.
-    fn first_deadline(&self) -> Option<DateTime<Utc>> {
-        self.bookings.iter().map(|booking| booking.expires_at).min()
+    fn columns(&self) -> Columns<'_> {
+        let new = &self.bookings;
+        Columns {
+            show_id: new.iter().map(|b| b.show_id).collect(),
+            user_name: new.iter().map(|b| b.user_name.clone()).collect(),
+            number_of_seats: new.iter().map(|b| b.number_of_seats).collect(),
+            expires_at: new.iter().map(|b| b.expires_at).collect(),
+            extendable_until: new.iter().map(|b| b.extendable_until).collect(),
+            counts_per_user: &self.counts_per_user,
+        }
     }
+
+    fn job(&self, now: DateTime<Utc>) -> NewJob {
+        NewJob::of_kind::<ExpireBookings>(self.first_deadline(now), now)
+    }
+
+    /// Returns when the job is due: at the earliest deadline, or `now` if there are no bookings.
+    fn first_deadline(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let deadlines = self.bookings.iter().map(|booking| booking.expires_at);
+        deadlines.min().unwrap_or(now)
+    }
+}
+
+/// Columns of the new bookings, by name, so that none is bound in place of another.
+struct Columns<'a> {
+    show_id: Vec<i64>,
+    user_name: Vec<String>,
+    number_of_seats: Vec<i32>,
+    expires_at: Vec<DateTime<Utc>>,
+    extendable_until: Vec<DateTime<Utc>>,
+    counts_per_user: &'a [bool],
 }

@@ -6,10 +6,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
-use garde::Validate;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use shared::{
     postgres::{
         self,
@@ -29,39 +27,33 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::AdminState;
-use crate::{
-    input::{
-        caller::{Administer, Caller},
-        url::Query,
-    },
-    metrics,
-    output::problem::Problem,
-};
+use crate::metrics;
 
 /// Time between two polls, if they are fast.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Ratio of the pause after a poll to its duration.
+/// Ratio of the pause after a query to its duration.
 ///
-/// Slow polls run less often, so that polling takes at most one part in this many of the time.
-pub(super) const SHARE_OF_TIME: u32 = 20;
+/// Slow queries run less often, so that each takes at most one part in this many of the time.
+pub(super) const PAUSE_RATIO: u32 = 20;
 
 /// Number of polls in the history: half an hour.
-const REMEMBERED: usize = 900;
+const HISTORY_MAX: usize = 900;
 
-/// Result of the last poll, and the history of polls.
-pub(super) struct Watch {
-    seen: Mutex<Seen>,
-    look_now: Notify,
+/// Polls the system periodically.
+pub(super) struct Poller {
+    polled: Mutex<Polled>,
+    poll_now: Notify,
 }
 
+/// Results of the polls so far.
 #[derive(Default)]
-struct Seen {
-    last: Option<Arc<Snapshot>>,
-    history: VecDeque<Point>,
+pub(super) struct Polled {
+    /// Result of the last successful poll.
+    pub(super) last: Option<Arc<Snapshot>>,
+    pub(super) history: VecDeque<Point>,
     /// Why the last poll failed; none if it succeeded.
-    failure: Option<String>,
+    pub(super) failure: Option<String>,
 }
 
 /// Result of one poll.
@@ -89,8 +81,8 @@ pub(super) struct Snapshot {
 /// One poll in the history: the values that change, combined over all queues.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Point {
-    at: DateTime<Utc>,
+pub(super) struct Point {
+    pub(super) at: DateTime<Utc>,
     bookings_per_second: f64,
     refusals_per_second: f64,
     overdue_holds: i64,
@@ -106,15 +98,15 @@ struct Point {
 }
 
 impl From<&Snapshot> for Point {
-    fn from(look: &Snapshot) -> Self {
-        let depth = |state| look.queues.iter().map(|queue| queue.depth[&state]).sum();
+    fn from(poll: &Snapshot) -> Self {
+        let depth = |state| poll.queues.iter().map(|queue| queue.depth[&state]).sum();
         Self {
-            at: look.at,
-            bookings_per_second: look.bookings_per_second,
-            refusals_per_second: look.refusals_per_second,
-            overdue_holds: look.pulse.overdue_holds,
-            expiry_lag_p99_seconds: look.pulse.expiry_lag_p99_seconds,
-            due_lag_seconds: look
+            at: poll.at,
+            bookings_per_second: poll.bookings_per_second,
+            refusals_per_second: poll.refusals_per_second,
+            overdue_holds: poll.pulse.overdue_holds,
+            expiry_lag_p99_seconds: poll.pulse.expiry_lag_p99_seconds,
+            due_lag_seconds: poll
                 .queues
                 .iter()
                 .map(|queue| queue.due_lag_seconds)
@@ -125,70 +117,70 @@ impl From<&Snapshot> for Point {
             failed: depth(JobState::Failed),
             done: depth(JobState::Done),
             dead: depth(JobState::Dead),
-            done_last_minute: look.queues.iter().map(|queue| queue.done_last_minute).sum(),
+            done_last_minute: poll.queues.iter().map(|queue| queue.done_last_minute).sum(),
         }
     }
 }
 
-impl Watch {
+impl Poller {
     /// Starts polling, until `stop` is cancelled.
     pub(super) fn start(pool: &PgPool, stop: &CancellationToken) -> Arc<Self> {
-        let watch = Arc::new(Self {
-            seen: Mutex::default(),
-            look_now: Notify::new(),
+        let poller = Arc::new(Self {
+            polled: Mutex::default(),
+            poll_now: Notify::new(),
         });
-        let (pool, stop, looking) = (pool.clone(), stop.clone(), watch.clone());
-        tokio::spawn(async move { stop.run_until_cancelled(looking.look_on(&pool)).await });
-        watch
+        let (pool, stop, polling) = (pool.clone(), stop.clone(), poller.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(polling.run(&pool)).await });
+        poller
     }
 
     /// Triggers a poll at once, so that the effect of an action shows.
-    pub(super) fn look_now(&self) {
-        self.look_now.notify_one();
+    pub(super) fn poll_now(&self) {
+        self.poll_now.notify_one();
     }
 
     /// Returns the result of the last successful poll.
     pub(super) fn last(&self) -> Option<Arc<Snapshot>> {
-        self.seen().last.clone()
+        self.polled().last.clone()
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn polled(&self) -> MutexGuard<'_, Polled> {
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn look_on(&self, pool: &PgPool) {
+    async fn run(&self, pool: &PgPool) {
         loop {
             let began = Instant::now();
-            let result = look(pool, self.last().as_deref()).await;
+            let result = poll(pool, self.last().as_deref()).await;
             self.remember(result);
-            let pause = INTERVAL.max(began.elapsed() * SHARE_OF_TIME);
-            timeout(pause, self.look_now.notified()).await.ok();
+            let pause = INTERVAL.max(began.elapsed() * PAUSE_RATIO);
+            timeout(pause, self.poll_now.notified()).await.ok();
         }
     }
 
     fn remember(&self, result: Result<Snapshot, postgres::Error>) {
-        let mut seen = self.seen();
+        let mut polled = self.polled();
         match result {
-            Ok(look) => {
-                if seen.history.len() == REMEMBERED {
-                    seen.history.pop_front();
+            Ok(poll) => {
+                if polled.history.len() == HISTORY_MAX {
+                    polled.history.pop_front();
                 }
-                seen.history.push_back(Point::from(&look));
-                seen.last = Some(Arc::new(look));
-                seen.failure = None;
+                polled.history.push_back(Point::from(&poll));
+                polled.last = Some(Arc::new(poll));
+                polled.failure = None;
             }
             Err(error) => {
                 // Logged once per outage, not every 2 s.
-                if seen.failure.is_none() {
+                if polled.failure.is_none() {
                     tracing::warn!(error = chain(&error), "cannot poll the database");
                 }
-                seen.failure = Some(error.to_string());
+                polled.failure = Some(error.to_string());
             }
         }
     }
 }
 
-async fn look(pool: &PgPool, before: Option<&Snapshot>) -> Result<Snapshot, postgres::Error> {
+async fn poll(pool: &PgPool, before: Option<&Snapshot>) -> Result<Snapshot, postgres::Error> {
     let pulse = sales::pulse(pool).await?;
     let queues = inspect::queues(pool).await?;
     let oldest_transaction = usage::oldest_transaction(pool).await?;
@@ -214,42 +206,4 @@ async fn look(pool: &PgPool, before: Option<&Snapshot>) -> Result<Snapshot, post
         oldest_transaction,
         refusals,
     })
-}
-
-/// Query of `/overview`.
-#[derive(Debug, Deserialize, Validate)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Since {
-    /// Return only polls after this time; default: the whole history.
-    #[garde(skip)]
-    since: Option<DateTime<Utc>>,
-}
-
-/// Response of `/overview`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Overview {
-    version: &'static str,
-    /// Why the last poll failed; none if it succeeded.
-    failure: Option<String>,
-    now: Option<Arc<Snapshot>>,
-    history: Vec<Point>,
-}
-
-pub(super) async fn overview(
-    _: Caller<Administer>,
-    State(state): State<Arc<AdminState>>,
-    Query(Since { since }): Query<Since>,
-) -> Result<Json<Overview>, Problem> {
-    let seen = state.watch.seen();
-    let history = seen.history.iter();
-    Ok(Json(Overview {
-        version: env!("CARGO_PKG_VERSION"),
-        failure: seen.failure.clone(),
-        now: seen.last.clone(),
-        history: history
-            .filter(|point| since.is_none_or(|since| point.at > since))
-            .cloned()
-            .collect(),
-    }))
 }

@@ -1,13 +1,13 @@
-//! Schema migrations.
+//! Schema migrations, of apalis's tables and of ours.
 
 use anyhow::{Context, ensure};
-use sqlx::{PgPool, migrate::Migrator, postgres::PgPoolOptions};
+use sqlx::{PgPool, postgres::PgPoolOptions};
 
-use super::{Database, citus, pooler};
-use crate::{jobs, queue::engine};
-
-/// Migrations of ticketing's tables.
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+use crate::{
+    migrations::MIGRATIONS,
+    postgres::{Database, citus},
+    queue::engine,
+};
 
 /// Oldest major version of PostgreSQL that this program's statements are tested with.
 const MIN_VERSION: i32 = 15;
@@ -20,11 +20,11 @@ const MIN_VERSION: i32 = 15;
 /// # Errors
 ///
 /// Fails if the server is too old, lacks an extension that apalis needs, or a migration fails.
-pub async fn migrate(database: &Database) -> anyhow::Result<()> {
-    pooler::ensure_none(database, "Migrating")?;
+pub async fn run(database: &Database) -> anyhow::Result<()> {
+    database.ensure_direct("Migrating")?;
     check_server(&database.pool).await?;
     let pool = &without_time_limits(&database.pool).await?;
-    jobs::migrate(pool)
+    engine::create(pool)
         .await
         .context("cannot migrate the queue's tables (schema apalis)")?;
     MIGRATIONS

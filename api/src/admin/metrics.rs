@@ -13,7 +13,7 @@ use prometheus::{
 };
 use shared::metrics::{self, observe_pool};
 
-use super::{AdminState, watch::Snapshot};
+use super::{poll::Snapshot, state::AdminState};
 use crate::{
     input::caller::{Administer, Caller},
     output::problem::Problem,
@@ -28,7 +28,7 @@ struct Gauges {
     longest_overdue: Gauge,
     holds_ending_soon: IntGauge,
     oldest_transaction: Gauge,
-    looked_at: Gauge,
+    polled_at: Gauge,
 }
 
 static GAUGES: LazyLock<Gauges> = LazyLock::new(|| {
@@ -72,7 +72,7 @@ static GAUGES: LazyLock<Gauges> = LazyLock::new(|| {
             "Age of the oldest open transaction, in seconds; dead rows are kept for it."
         )
         .expect(once),
-        looked_at: register_gauge!(
+        polled_at: register_gauge!(
             "ticketing_database_looked_at_timestamp_seconds",
             "Unix time of the last successful poll of the database for metrics of queues and holds."
         )
@@ -81,12 +81,12 @@ static GAUGES: LazyLock<Gauges> = LazyLock::new(|| {
 });
 
 impl Gauges {
-    fn set(&self, look: &Snapshot) {
+    fn set(&self, poll: &Snapshot) {
         // Stops reporting queues that no longer exist.
         self.jobs.reset();
         self.due_lag.reset();
         self.paused.reset();
-        for queue in &look.queues {
+        for queue in &poll.queues {
             for (state, count) in &queue.depth {
                 self.jobs
                     .with_label_values(&[queue.name.as_str(), state.name()])
@@ -100,14 +100,14 @@ impl Gauges {
                 .with_label_values(&name)
                 .set(queue.paused.is_some().into());
         }
-        self.overdue_holds.set(look.pulse.overdue_holds);
-        self.longest_overdue.set(look.pulse.longest_overdue_seconds);
-        self.holds_ending_soon.set(look.pulse.holds_ending_soon);
-        let oldest = look.oldest_transaction.as_ref();
+        self.overdue_holds.set(poll.pulse.overdue_holds);
+        self.longest_overdue.set(poll.pulse.longest_overdue_seconds);
+        self.holds_ending_soon.set(poll.pulse.holds_ending_soon);
+        let oldest = poll.oldest_transaction.as_ref();
         self.oldest_transaction
             .set(oldest.map_or(0.0, |oldest| oldest.seconds));
         #[expect(clippy::cast_precision_loss, reason = "Unix seconds are exact in f64")]
-        self.looked_at.set(look.at.timestamp() as f64);
+        self.polled_at.set(poll.at.timestamp() as f64);
     }
 }
 
@@ -115,8 +115,8 @@ pub(super) async fn metrics(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
 ) -> Result<Response, Problem> {
-    if let Some(look) = state.watch.last() {
-        GAUGES.set(&look);
+    if let Some(poll) = state.poller.last() {
+        GAUGES.set(&poll);
     }
     observe_pool("api", &state.api_pool);
     observe_pool("admin", &state.database.pool);

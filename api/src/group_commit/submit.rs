@@ -1,0 +1,138 @@
+//! Submitting requests: alone on the caller's thread, or to a lane.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
+
+use shared::postgres::{self, Database, Session};
+use tokio::{runtime::Handle, sync::mpsc, time::Instant};
+
+use super::{
+    arrivals::{Arrivals, Turn},
+    detour::Detours,
+    kind::{Kind, Sharing},
+    lane::{Rules, run_lane},
+    lanes::{Lanes, Limits},
+    member::{Answered, Member, SubmitError},
+    metrics::BatchMetrics,
+    run::run_alone,
+};
+
+/// Batches the requests of one kind into shared transactions.
+pub(crate) struct GroupCommit<K: Kind> {
+    direct: Database,
+    metrics: BatchMetrics,
+    /// Empty if every request has its own transaction.
+    lanes: Vec<Lane<K>>,
+    detours: Arc<Detours<K>>,
+    queue_max: usize,
+}
+
+/// Handle of a lane.
+struct Lane<K: Kind> {
+    queue: mpsc::UnboundedSender<Member<K>>,
+    turn: Arc<Turn>,
+}
+
+impl<K: Kind> GroupCommit<K> {
+    /// Starts the lanes, which stop when this is dropped.
+    pub(crate) fn start(lanes: &Lanes, sharing: Sharing) -> Self {
+        let Limits {
+            batch_max,
+            queue_max,
+            ..
+        } = lanes.limits;
+        let detours = Arc::new(Detours::new(lanes, sharing));
+        let metrics = BatchMetrics::of(K::NAME);
+        let count = if batch_max == 1 {
+            0
+        } else {
+            lanes.limits.lanes
+        };
+        let start_lane = |_| {
+            let (sender, queue) = mpsc::unbounded_channel();
+            let turn = Arc::new(Turn::default());
+            let arrivals = Arrivals {
+                queue,
+                front: VecDeque::new(),
+                passed: VecDeque::new(),
+                turn: turn.clone(),
+                metrics: metrics.clone(),
+            };
+            let rules = Rules {
+                batch_max,
+                sharing,
+                detours: detours.clone(),
+                callers: Handle::current(),
+            };
+            let session = Session::chained(&lanes.database).impatient();
+            lanes.thread.spawn(run_lane(arrivals, rules, session));
+            Lane {
+                queue: sender,
+                turn,
+            }
+        };
+        Self {
+            direct: lanes.direct.clone(),
+            lanes: (0..count).map(start_lane).collect(),
+            metrics,
+            detours,
+            queue_max,
+        }
+    }
+
+    /// Runs the request in a transaction with others, and waits for its answer.
+    ///
+    /// Requests with the same key run in the order in which they arrive. A caller that goes away
+    /// withdraws its request, unless a transaction has taken it; other requests are unaffected.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the queue is full, or if the transaction fails or panics.
+    pub(crate) async fn submit(&self, key: i64, request: K::Request) -> Answered<K> {
+        if self.lanes.is_empty() {
+            return self.run_here(Session::new(&self.direct), request).await;
+        }
+        let Lane { queue, turn } = &self.lanes[lane_of(key, self.lanes.len())];
+        // A lone request avoids the trip to the lane's thread and back, which takes as long as two
+        // round trips to the database.
+        if !turn.is_busy.load(SeqCst)
+            && turn.waiting.load(SeqCst) == 0
+            && !self.detours.are_under_way()
+            && let Ok(running) = turn.running.try_lock()
+        {
+            let session = Session::new(&self.direct).impatient();
+            match self.run_here(session, request.clone()).await {
+                // Gives up the turn and joins the queue: requests that arrived meanwhile wait for
+                // the turn, not for the lock.
+                Err(SubmitError::Failed(error)) if matches!(*error, postgres::Error::Locked(_)) => {
+                }
+                answered => return answered,
+            }
+            drop(running);
+        }
+        if turn.waiting.fetch_add(1, SeqCst) >= self.queue_max {
+            turn.waiting.fetch_sub(1, SeqCst);
+            return Err(SubmitError::Overloaded);
+        }
+        let (member, answered) = Member::new(key, request);
+        self.metrics.waiting.inc();
+        if queue.send(member).is_err() {
+            return Err(SubmitError::Lost);
+        }
+        answered.await.unwrap_or(Err(SubmitError::Lost))
+    }
+
+    /// Runs the request alone, on the caller's thread and with a connection of its pool.
+    async fn run_here(&self, mut session: Session, request: K::Request) -> Answered<K> {
+        let began = Instant::now();
+        let answered = run_alone::<K>(&mut session, request).await;
+        self.metrics.observe(1, began);
+        answered
+    }
+}
+
+fn lane_of(key: i64, lanes: usize) -> usize {
+    usize::try_from(key.unsigned_abs()).unwrap_or_default() % lanes
+}
