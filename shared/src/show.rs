@@ -413,21 +413,10 @@ impl LockedRow {
     }
 }
 
-/// Locks the row of a show, and finds its newest version first: see `migrations/0001_shows.sql`.
 async fn lock_one(tx: &mut PgConnection, id: i64) -> Result<Vec<LockedRow>, sqlx::Error> {
-    sqlx::query_as!(
-        LockedRow,
-        r#"WITH locked AS MATERIALIZED (
-               SELECT id, generation, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
-                      max_seats_per_user
-               FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1 FOR NO KEY UPDATE)
-           SELECT id AS show_id, generation AS "generation!", available_seats, hold_seconds, max_hold_seconds,
-                  max_seats_per_booking, max_seats_per_user, clock_timestamp() AS "read_at!"
-           FROM locked"#,
-        id,
-    )
-    .fetch_all(tx)
-    .await
+    sqlx::query_file_as!(LockedRow, "src/show/lock.sql", id)
+        .fetch_all(tx)
+        .await
 }
 
 /// Locks the row of each of these shows like [`lock_one`], in the order of the ids.

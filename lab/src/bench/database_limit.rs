@@ -2,6 +2,7 @@
 
 use anyhow::{Context, ensure};
 use shared::{
+    jobs::{ExpireBookings, Job},
     local_postgres::LocalPostgres,
     postgres::Session,
     show::{self, Creation, MAX_SEATS, NewShow},
@@ -10,8 +11,14 @@ use tokio::process::Command;
 
 use crate::environment::DATABASE;
 
-/// Script for `pgbench`: the statements of a batch of 100 requests for one show.
-const BATCH_OF_100: &str = include_str!("reserve.pgbench.sql");
+/// Statement that locks a show.
+const LOCK: &str = include_str!("../../../shared/src/show/lock.sql");
+
+/// Statement that inserts bookings.
+const INSERT: &str = include_str!("../../../shared/src/booking/reserve/insert.sql");
+
+/// Number of bookings of a batch.
+const BATCH: u16 = 100;
 
 /// Returns the bookings of one show per second.
 pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Result<f64> {
@@ -24,8 +31,8 @@ pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Res
     show::create(&mut Session::new(&database), creation).await??;
     database.pool.close().await;
 
-    let script = server.data_dir().join("reserve.pgbench.sql");
-    std::fs::write(&script, BATCH_OF_100)?;
+    let script = server.data_dir().join("reserve.sql");
+    std::fs::write(&script, script_of_a_batch())?;
     let output = Command::new(server.program("pgbench"))
         .args([
             "--no-vacuum",
@@ -53,5 +60,66 @@ pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Res
         .and_then(|number| number.parse().ok())
         .with_context(|| format!("pgbench printed no tps: {text}"))?;
     server.drop_database(DATABASE).await?;
-    Ok(transactions_per_second * 100.0)
+    Ok(transactions_per_second * f64::from(BATCH))
+}
+
+/// Returns the script for `pgbench`: the statements of a batch of requests for show 1.
+fn script_of_a_batch() -> String {
+    let lock = with_parameters(LOCK, &["1".to_owned()]);
+    let of_each = |value: &str| format!("array_fill({value}, ARRAY[{BATCH}])");
+    let hold_ends = "now() + interval '2 minutes'";
+    let insert = with_parameters(
+        INSERT,
+        &[
+            of_each("1::bigint"),
+            format!("ARRAY(SELECT 'user ' || n FROM generate_series(1, {BATCH}) AS n)"),
+            of_each("1"),
+            of_each(hold_ends),
+            of_each("now() + interval '15 minutes'"),
+            of_each("false"),
+            "ARRAY[1]".to_owned(),
+            format!("ARRAY[{BATCH}]"),
+            "ARRAY[:generation::bigint]".to_owned(),
+            "now()".to_owned(),
+            "1".to_owned(),
+            "gen_random_uuid()::text".to_owned(),
+            format!("'{}'", ExpireBookings::QUEUE),
+            ExpireBookings::MAX_ATTEMPTS.to_string(),
+            hold_ends.to_owned(),
+            "NULL".to_owned(),
+        ],
+    );
+    format!(
+        "BEGIN;\nSELECT \"generation!\" AS generation FROM ({lock}) AS locked \\gset\n{insert};\nCOMMIT;\n"
+    )
+}
+
+/// Puts expressions in place of the parameters `$1`, `$2` and so on, and removes comments.
+fn with_parameters(statement: &str, values: &[String]) -> String {
+    let lines = statement.lines();
+    let code: Vec<&str> = lines
+        .filter(|line| !line.trim_start().starts_with("--"))
+        .collect();
+    // The last one first: `$1` is also the beginning of `$16`.
+    (1..=values.len())
+        .rev()
+        .fold(code.join("\n"), |code, number| {
+            code.replace(&format!("${number}"), &format!("({})", values[number - 1]))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::local_postgres::Mode;
+    use testing::DataDir;
+
+    use super::*;
+
+    /// Its statements are the real ones, which change: their parameters must still fit.
+    #[tokio::test]
+    async fn pgbench_makes_bookings() {
+        let data = DataDir::new("pgbench");
+        let server = LocalPostgres::start(&data.0, Mode::Throwaway).unwrap();
+        assert!(measure(&server, 1).await.unwrap() > 0.0);
+    }
 }
