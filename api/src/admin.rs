@@ -6,6 +6,7 @@ mod jobs;
 mod metrics;
 mod overview;
 mod poll;
+mod problem;
 mod queues;
 mod state;
 mod system;

@@ -6,6 +6,8 @@ pub(crate) mod idempotency_key;
 pub(crate) mod integer;
 pub(crate) mod json;
 pub(crate) mod name;
+pub(crate) mod path;
+pub(crate) mod schema;
 pub(crate) mod time;
 pub(crate) mod url;
 pub(crate) mod validation;

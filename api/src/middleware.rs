@@ -36,7 +36,7 @@ use crate::{
 
 fn router(state: AppState) -> Router {
     Router::from(routes::documented())
-        .merge(openapi::pages())
+        .merge(openapi::page())
         .fallback(async || Problem::NoSuchRoute)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(Arc::new(state))

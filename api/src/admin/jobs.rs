@@ -16,15 +16,16 @@ use shared::{
     },
 };
 
-use super::{queues::known, state::AdminState};
+use super::{problem::AdminProblem, queues::known, state::AdminState};
 use crate::{
     input::{
         caller::{Administer, Caller},
         url::{Id, Path, Query},
     },
     output::{
+        field_error::FieldError,
         pagination::{self, DEFAULT_LIMIT, ListPermit, Page},
-        problem::{FieldError, Problem},
+        problem::Problem,
     },
 };
 
@@ -143,13 +144,13 @@ pub(super) async fn list(
     Path(queue): Path<String>,
     permit: ListPermit,
     Query(mut query): Query<ListJobs>,
-) -> Result<Page<QueuedJob>, Problem> {
+) -> Result<Page<QueuedJob>, AdminProblem> {
     let queue = known(&state, queue).await?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     let filter = query.filter(queue);
     let after = query.after.as_ref().map(|cursor| &cursor.0);
     if after.is_some_and(|cursor| !filter.has(cursor)) {
-        return Err(pagination::wrong_cursor());
+        return Err(pagination::wrong_cursor().into());
     }
     let jobs = inspect::jobs(&state.database.pool, &filter, after, limit + 1).await?;
     Ok(Page::new(jobs, limit, "jobs", permit, |last| {
@@ -173,7 +174,7 @@ pub(super) async fn count(
     State(state): State<Arc<AdminState>>,
     Path(queue): Path<String>,
     Query(query): Query<AllJobs>,
-) -> Result<Json<Count>, Problem> {
+) -> Result<Json<Count>, AdminProblem> {
     let filter = query.filter(known(&state, queue).await?);
     let counted = inspect::count(&state.database.pool, &filter, MAX_CHANGED + 1).await?;
     Ok(Json(Count {
@@ -186,15 +187,15 @@ pub(super) async fn find(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(id): Path<String>,
-) -> Result<Json<Details>, Problem> {
+) -> Result<Json<Details>, AdminProblem> {
     let found = inspect::find(&state.database.pool, &storable(id)?).await?;
-    found.map(Json).ok_or(Problem::JobNotFound)
+    found.map(Json).ok_or(AdminProblem::JobNotFound)
 }
 
 /// Returns the id, unless it contains NUL, which the database cannot store.
-fn storable(id: String) -> Result<String, Problem> {
+fn storable(id: String) -> Result<String, AdminProblem> {
     if id.contains('\0') {
-        return Err(Problem::JobNotFound);
+        return Err(AdminProblem::JobNotFound);
     }
     Ok(id)
 }
@@ -212,7 +213,7 @@ pub(super) async fn of_booking(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Id(booking_id): Id,
-) -> Result<Json<BookingWithJobs>, Problem> {
+) -> Result<Json<BookingWithJobs>, AdminProblem> {
     let booking = query::find(&state.database.pool, booking_id, None)
         .await?
         .ok_or(Refusal::BookingNotFound { booking_id })?;
@@ -237,7 +238,7 @@ pub(super) async fn act(
     caller: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path((id, action)): Path<(String, Action)>,
-) -> Result<Json<Details>, Problem> {
+) -> Result<Json<Details>, AdminProblem> {
     let id = storable(id)?;
     let note = Note {
         actor: &caller.name(),
@@ -245,13 +246,13 @@ pub(super) async fn act(
     };
     let ids = [id];
     let Some(job) = inspect::find(&state.database.pool, &ids[0]).await? else {
-        return Err(Problem::JobNotFound);
+        return Err(AdminProblem::JobNotFound);
     };
     let changed = control::act(&state.database, action, &ids, note).await?;
     state.poller.poll_now();
     match inspect::find(&state.database.pool, &ids[0]).await? {
         Some(job) if changed > 0 => Ok(Json(job)),
-        now => Err(Problem::JobState {
+        now => Err(AdminProblem::JobState {
             action,
             state: now.map_or(job.job.state, |now| now.job.state),
         }),
@@ -263,7 +264,7 @@ pub(super) async fn act_on_all(
     State(state): State<Arc<AdminState>>,
     Path((queue, action)): Path<(String, Action)>,
     Query(query): Query<AllJobs>,
-) -> Result<Json<Changed>, Problem> {
+) -> Result<Json<Changed>, AdminProblem> {
     let wanted = serde_urlencoded::to_string(&query).unwrap_or_default();
     let filter = query.filter(known(&state, queue).await?);
     let note = Note {
@@ -282,7 +283,8 @@ pub(super) async fn act_on_all(
                 action.name(),
                 allowed.collect::<Vec<_>>().join(", ")
             ),
-        }));
+        })
+        .into());
     }
     let changed = control::act_on_all(&state.database, action, &filter, note).await?;
     state.poller.poll_now();

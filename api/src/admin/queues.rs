@@ -10,22 +10,19 @@ use shared::queue::{
     inspect::{self, Queue, Worker},
 };
 
-use super::state::AdminState;
+use super::{problem::AdminProblem, state::AdminState};
 use crate::{
     input::{
         caller::{Administer, Caller},
         url::{Path, Query},
     },
-    output::{
-        pagination::{DEFAULT_LIMIT, ListPermit, Page},
-        problem::Problem,
-    },
+    output::pagination::{DEFAULT_LIMIT, ListPermit, Page},
 };
 
 pub(super) async fn list(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
-) -> Result<Json<Vec<Queue>>, Problem> {
+) -> Result<Json<Vec<Queue>>, AdminProblem> {
     match state.poller.last() {
         Some(look) => Ok(Json(look.queues.clone())),
         None => Ok(Json(inspect::queues(&state.database.pool).await?)),
@@ -33,7 +30,7 @@ pub(super) async fn list(
 }
 
 /// Returns the name of a queue, if the queue exists.
-pub(super) async fn known(state: &AdminState, name: String) -> Result<String, Problem> {
+pub(super) async fn known(state: &AdminState, name: String) -> Result<String, AdminProblem> {
     let has_it = |queues: &[Queue]| queues.iter().any(|queue| queue.name == name);
     let seen = state.poller.last();
     if seen.is_some_and(|look| has_it(&look.queues))
@@ -41,7 +38,7 @@ pub(super) async fn known(state: &AdminState, name: String) -> Result<String, Pr
     {
         return Ok(name);
     }
-    Err(Problem::QueueNotFound { queue: name })
+    Err(AdminProblem::QueueNotFound { queue: name })
 }
 
 /// State of a queue after a pause or resume.
@@ -58,7 +55,7 @@ pub(super) async fn pause(
     caller: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(queue): Path<String>,
-) -> Result<Json<Steered>, Problem> {
+) -> Result<Json<Steered>, AdminProblem> {
     set(caller, &state, queue, true).await
 }
 
@@ -66,7 +63,7 @@ pub(super) async fn resume(
     caller: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(queue): Path<String>,
-) -> Result<Json<Steered>, Problem> {
+) -> Result<Json<Steered>, AdminProblem> {
     set(caller, &state, queue, false).await
 }
 
@@ -75,7 +72,7 @@ async fn set(
     state: &AdminState,
     queue: String,
     is_paused: bool,
-) -> Result<Json<Steered>, Problem> {
+) -> Result<Json<Steered>, AdminProblem> {
     let queue = known(state, queue).await?;
     let changed = control::pause(&state.database, &queue, is_paused, &caller.name()).await?;
     state.poller.poll_now();
@@ -89,7 +86,7 @@ async fn set(
 pub(super) async fn workers(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
-) -> Result<Json<Vec<Worker>>, Problem> {
+) -> Result<Json<Vec<Worker>>, AdminProblem> {
     Ok(Json(inspect::workers(&state.database.pool).await?))
 }
 
@@ -111,7 +108,7 @@ pub(super) async fn interventions(
     State(state): State<Arc<AdminState>>,
     permit: ListPermit,
     Query(mut query): Query<ListInterventions>,
-) -> Result<Page<Intervention>, Problem> {
+) -> Result<Page<Intervention>, AdminProblem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     let found = control::interventions(&state.database.pool, query.before, limit + 1).await?;
     Ok(Page::new(found, limit, "interventions", permit, |last| {

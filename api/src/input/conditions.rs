@@ -9,6 +9,14 @@ use axum::{
     },
 };
 
+use utoipa::{
+    IntoParams,
+    openapi::{
+        Object, Required, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
+};
+
 use crate::output::problem::Problem;
 
 /// Entity tags in a request header.
@@ -29,8 +37,36 @@ impl Tags {
     }
 }
 
+/// Parameter of the header `name`, for the OpenAPI document.
+fn parameter(name: &str, description: &str, example: &str) -> Vec<Parameter> {
+    let tags = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
+    let schema = Object::builder()
+        .schema_type(Type::String)
+        .pattern(Some(tags));
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(schema))
+        .example(Some(example.into()));
+    vec![parameter.build()]
+}
+
 /// Versions that the request applies to; none: any version.
 pub(crate) struct IfMatch(pub(crate) Option<Vec<String>>);
+
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        parameter(
+            "If-Match",
+            "Change the booking only if its `ETag` is one of these; `*` matches any. A change that is already done \
+             returns 200 regardless, so that it is safe to retry, and one that the booking's status does not allow \
+             returns 409 regardless.",
+            "\"PENDING-1795118520123456\"",
+        )
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
@@ -51,6 +87,16 @@ impl IfNoneMatch {
     /// Returns whether the client has this version.
     pub(crate) fn has(&self, version: &str) -> bool {
         self.0.as_ref().is_some_and(|tags| tags.have(version))
+    }
+}
+
+impl IntoParams for IfNoneMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        parameter(
+            "If-None-Match",
+            "Return 304 if the `ETag` is one of these; `*` matches any.",
+            "\"38\"",
+        )
     }
 }
 

@@ -4,6 +4,14 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use serde::Serialize;
 use shared::idempotency::{Claim, Key};
 
+use utoipa::{
+    IntoParams,
+    openapi::{
+        Object, Required, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
+};
+
 use crate::output::problem::Problem;
 
 /// The header `Idempotency-Key`, if it was sent, which makes a request safe to retry.
@@ -22,6 +30,29 @@ impl IdempotencyKey {
             text: self.0?,
         };
         Some(Claim::new(key, operation, body))
+    }
+}
+
+impl IntoParams for IdempotencyKey {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let schema = Object::builder()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(MAX_KEY_BYTES))
+            .pattern(Some("^[!-~]+$"));
+        let parameter = ParameterBuilder::new()
+            .name("Idempotency-Key")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(
+                "A text of your choice that makes the request safe to retry. A repeated request with an equal body \
+                 within 24 hours creates nothing, and returns what the first request created, in its current state. \
+                 A refused request does not use up its key. Keys belong to their caller, and are shared by shows and \
+                 bookings. Use a new key, such as a UUID, for each show or booking that you want.",
+            ))
+            .schema(Some(schema))
+            .example(Some("0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11".into()));
+        vec![parameter.build()]
     }
 }
 

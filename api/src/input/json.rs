@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::validation::{self, validate};
 use crate::{
     config::MAX_BODY_BYTES,
-    output::problem::{FieldError, Problem},
+    output::{field_error::FieldError, problem::Problem},
 };
 
 /// A decoded and validated JSON body.

@@ -1,4 +1,23 @@
-//! Validation of names that people see.
+//! Names that people see.
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Name of 1 to 200 characters.
+#[derive(Debug, Clone, Serialize, Deserialize, Validate, ToSchema)]
+#[serde(transparent)]
+#[garde(transparent)]
+#[schema(
+    value_type = String,
+    examples("Alice in Wonderland"),
+    min_length = 1,
+    max_length = 200,
+    pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
+)]
+pub(crate) struct Name(
+    #[garde(length(chars, min = 1, max = 200), custom(plain_to_see))] pub(crate) String,
+);
 
 /// Validates that a name is displayed as it is written, wherever it appears.
 ///
@@ -6,9 +25,9 @@
 /// character, and none that changes the direction of others. The joiners U+200C and U+200D, which
 /// some scripts and emoji need, may follow only a character that is neither ASCII nor a joiner.
 ///
-/// The patterns in the OpenAPI document are equivalent.
+/// The pattern in the OpenAPI document is equivalent.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "garde's signature")]
-pub(crate) fn plain_to_see(text: &str, &(): &()) -> garde::Result {
+fn plain_to_see(text: &str, &(): &()) -> garde::Result {
     let mut before = ' ';
     for character in text.chars() {
         let is_plain = match character {

@@ -16,8 +16,8 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 use utoipa::ToSchema;
 
-use super::{name::NOT_PLAIN, time::time};
-use crate::output::problem::{FieldError, Problem};
+use super::{name::NOT_PLAIN, schema::merge_inlined, time::time};
+use crate::output::{field_error::FieldError, problem::Problem};
 
 /// Checks the bounds of all values of a decoded request, and reports each value out of bounds.
 ///
@@ -117,7 +117,8 @@ fn validator<T: ToSchema>() -> Option<Arc<Validator>> {
         return Some(validator.clone());
     }
     drop(compiled);
-    let schema = serde_json::to_value(T::schema()).ok()?;
+    let mut schema = serde_json::to_value(T::schema()).ok()?;
+    merge_inlined(&mut schema);
     let validator = jsonschema::options()
         .should_validate_formats(true)
         .with_format("date-time", |text: &str| time(text).is_some())

@@ -31,7 +31,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::problem::{FieldError, Problem};
+use super::{field_error::FieldError, problem::Problem};
 
 /// Default length of a page.
 pub(crate) const DEFAULT_LIMIT: i64 = 100;

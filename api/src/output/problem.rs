@@ -1,31 +1,25 @@
 //! Errors of the API, which clients get as RFC 9457 problem details.
+//!
+//! [`details`] is the table of all problems. Each has an example in
+//! [`problem_examples`](super::problem_examples), and is named at the routes that answer with it.
 
 use std::{borrow::Cow, ops::RangeInclusive, sync::Arc};
 
 use axum::{
-    Json,
-    http::{
-        HeaderMap, HeaderValue, StatusCode,
-        header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
-    },
+    http::{HeaderValue, StatusCode as S, header::ACCEPT_ENCODING},
     response::{IntoResponse, Response},
 };
-use chrono::DateTime;
-use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
     api_key::Scope,
-    booking::{BookingStatus, Refusal},
+    booking::Refusal,
     http::{access::Denied, rejection::Rejection},
     postgres,
-    queue::{JobState, control::Action},
     telemetry::chain,
 };
 
+use super::{field_error::FieldError, problem_details::ProblemDetails};
 use crate::{config::MAX_BODY_BYTES, group_commit::SubmitError, metrics::REFUSALS};
-
-/// Range of `Retry-After` of a 503, in seconds: a restart of the database takes about this long.
-const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
 
 /// Reason that a request was refused or failed.
 #[derive(Debug)]
@@ -38,12 +32,6 @@ pub(crate) enum Problem {
     MalformedQuery(FieldError),
     /// Some values are missing, unknown or invalid.
     Invalid(Vec<FieldError>),
-    /// No job has this id. Only on the admin listener, like the next two.
-    JobNotFound,
-    /// No queue has this name.
-    QueueNotFound { queue: String },
-    /// The state of the job does not allow the action.
-    JobState { action: Action, state: JobState },
     /// A page of another origin sent the request. Nothing was done.
     CrossOrigin,
     /// The header `Host` has a name that is not one of this server.
@@ -155,270 +143,15 @@ impl From<Rejection> for Problem {
     }
 }
 
-/// Validation error of one value.
-#[derive(Debug, Serialize)]
-pub(crate) struct FieldError {
-    /// Location in the body (JSON pointer) or in the query (parameter name).
-    pub(crate) pointer: String,
-    /// Description of the error.
-    pub(crate) detail: String,
-}
-
-/// Status, type and title of a problem.
-struct Name {
-    status: StatusCode,
-    /// Last part of the problem's `type`. Never changes.
-    kind: &'static str,
-    title: &'static str,
-}
-
-const fn name(status: StatusCode, kind: &'static str, title: &'static str) -> Name {
-    Name {
-        status,
-        kind,
-        title,
-    }
-}
-
-/// Returns the name of a refusal.
-fn refusal_name(refusal: &Refusal) -> Name {
-    use StatusCode as S;
-    match refusal {
-        Refusal::ShowNotFound { .. } => name(S::NOT_FOUND, "show-not-found", "Show not found"),
-        Refusal::BookingNotFound { .. } => {
-            name(S::NOT_FOUND, "booking-not-found", "Booking not found")
-        }
-        Refusal::NotEnoughSeats { .. } => name(S::CONFLICT, "not-enough-seats", "Not enough seats"),
-        Refusal::HoldExpired { .. } => name(S::CONFLICT, "hold-expired", "The hold has expired"),
-        Refusal::BookingCancelled { .. } => {
-            name(S::CONFLICT, "booking-cancelled", "The booking is cancelled")
-        }
-        Refusal::BookingConfirmed { .. } => {
-            name(S::CONFLICT, "booking-confirmed", "The booking is confirmed")
-        }
-        Refusal::TooManySeats { .. } => name(
-            S::CONFLICT,
-            "too-many-seats",
-            "Too many seats for one booking",
-        ),
-        Refusal::UserLimitReached { .. } => name(
-            S::CONFLICT,
-            "user-limit-reached",
-            "Too many seats for one user",
-        ),
-        Refusal::ExtensionTooLong { .. } => name(
-            S::CONFLICT,
-            "extension-too-long",
-            "The hold cannot be extended that far",
-        ),
-        Refusal::BookingChanged { .. } => name(
-            S::PRECONDITION_FAILED,
-            "booking-changed",
-            "The booking has changed",
-        ),
-        Refusal::KeyReused => name(
-            S::UNPROCESSABLE_ENTITY,
-            "idempotency-key-reused",
-            "The idempotency key was used for another request",
-        ),
-    }
-}
-
 impl Problem {
-    /// Returns the name of the problem.
-    ///
-    /// Statuses, types and titles are assigned only here, and for refusals in [`refusal_name`].
-    fn name(&self) -> Name {
-        use StatusCode as S;
-        match self {
-            Self::Refused(refusal) => refusal_name(refusal),
-            Self::Malformed(_) | Self::MalformedQuery(_) | Self::NoHost => {
-                name(S::BAD_REQUEST, "malformed", "Malformed request")
-            }
-            Self::Invalid(_) => name(S::UNPROCESSABLE_ENTITY, "invalid", "Invalid values"),
-            Self::JobNotFound => name(S::NOT_FOUND, "job-not-found", "Job not found"),
-            Self::QueueNotFound { .. } => name(S::NOT_FOUND, "queue-not-found", "Queue not found"),
-            Self::JobState { .. } => name(
-                S::CONFLICT,
-                "job-state",
-                "The job's state does not allow the action",
-            ),
-            Self::CrossOrigin => name(
-                S::FORBIDDEN,
-                "cross-origin",
-                "The request comes from another origin",
-            ),
-            Self::UnknownHost => name(S::MISDIRECTED_REQUEST, "unknown-host", "Unknown host"),
-            Self::NoSuchRoute => name(S::NOT_FOUND, "no-such-route", "No such route"),
-            Self::MethodNotAllowed => name(
-                S::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "Method not allowed",
-            ),
-            Self::BodyTooLarge => name(S::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
-            Self::NotJson | Self::NotUtf8 => name(
-                S::UNSUPPORTED_MEDIA_TYPE,
-                "not-json",
-                "Unsupported media type",
-            ),
-            Self::ContentEncoding => name(
-                S::UNSUPPORTED_MEDIA_TYPE,
-                "content-encoding",
-                "Unsupported content encoding",
-            ),
-            Self::KeyRequired => name(
-                S::UNAUTHORIZED,
-                "api-key-required",
-                "An API key is required",
-            ),
-            Self::KeyInvalid => name(
-                S::UNAUTHORIZED,
-                "api-key-invalid",
-                "The API key is not valid",
-            ),
-            Self::ScopeRequired(_) => name(
-                S::FORBIDDEN,
-                "scope-required",
-                "The API key lacks a required scope",
-            ),
-            Self::TooManyRequests => name(
-                S::TOO_MANY_REQUESTS,
-                "too-many-requests",
-                "Too many requests",
-            ),
-            Self::TimedOut => name(
-                S::SERVICE_UNAVAILABLE,
-                "timed-out",
-                "The request has timed out",
-            ),
-            Self::Overloaded => name(S::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
-            Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
-                name(S::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
-            }
-            Self::NotReady(_) => name(S::SERVICE_UNAVAILABLE, "not-ready", "Not ready"),
-            Self::OutcomeUnknown(_) => name(
-                S::SERVICE_UNAVAILABLE,
-                "outcome-unknown",
-                "The outcome is unknown",
-            ),
-            Self::Internal(_) | Self::Bug(_) => {
-                name(S::INTERNAL_SERVER_ERROR, "internal", "Internal error")
-            }
-        }
+    /// Returns the last part of the problem's `type`.
+    pub(crate) fn kind(&self) -> &'static str {
+        details(self).kind
     }
 
-    /// Returns the explanation of this occurrence, for people. It reveals no internals.
-    fn detail(&self) -> Cow<'_, str> {
-        match self {
-            Self::Refused(refusal) => refusal.to_string().into(),
-            Self::Malformed(detail) => detail.into(),
-            Self::MalformedQuery(FieldError { pointer, detail }) => {
-                format!("Query parameter {pointer}: {detail}.").into()
-            }
-            Self::Invalid(_) => "Some values are missing, unknown or invalid: see `errors`.".into(),
-            Self::JobNotFound => "There is no such job. Finished jobs are deleted after a while.".into(),
-            Self::QueueNotFound { queue } => format!("There is no queue {queue:?}.").into(),
-            Self::JobState { action, state } => {
-                format!("A job in state {} does not allow the action {}.", state.name(), action.name()).into()
-            }
-            Self::CrossOrigin => "Nothing was done. A browser sent the request for a page of another origin.".into(),
-            Self::UnknownHost => "Without API keys, the header `Host` must have an IP address, `localhost`, or a name that `--allowed-hosts` lists.".into(),
-            Self::NoHost => "Send the header `Host` exactly once.".into(),
-            Self::NoSuchRoute => "There is no route with this path. `/docs` lists all routes.".into(),
-            Self::MethodNotAllowed => {
-                "This path does not support this method: see the header `Allow`.".into()
-            }
-            Self::BodyTooLarge => format!("A body may have at most {MAX_BODY_BYTES} bytes.").into(),
-            Self::NotJson => {
-                "Send a JSON body with the header `Content-Type: application/json`.".into()
-            }
-            Self::NotUtf8 => {
-                "Send JSON in UTF-8, without another `charset` in the header `Content-Type`.".into()
-            }
-            Self::ContentEncoding => {
-                "Send the body unencoded, without the header `Content-Encoding`.".into()
-            }
-            Self::KeyRequired => "Send an API key in the header `Authorization: Bearer tkt_…`.".into(),
-            Self::KeyInvalid => "The API key is unknown or revoked.".into(),
-            Self::ScopeRequired(scope) => format!("The API key lacks the scope {scope}.").into(),
-            Self::TooManyRequests => {
-                "Nothing was done. The header `RateLimit-Policy` has the limit: `q` requests in `w` seconds.".into()
-            }
-            Self::Overloaded | Self::Unavailable(_) | Self::KeysUnknown | Self::Stopping => {
-                "Nothing was done. Try again shortly.".into()
-            }
-            Self::NotReady(error) => {
-                let reason = error.operators_reason();
-                format!("Nothing was done: {}.", reason.as_deref().unwrap_or("try again shortly")).into()
-            }
-            Self::TimedOut | Self::OutcomeUnknown(_) => {
-                "The outcome is unknown. Reads, confirm, extend, cancel and requests with an `Idempotency-Key` are safe to retry; check first otherwise.".into()
-            }
-            Self::Internal(_) | Self::Bug(_) => {
-                "A bug in the server. It is logged under the `x-request-id` of this response.".into()
-            }
-        }
-    }
-
-    /// Returns the members of this occurrence that a program can act on.
-    fn facts(&self) -> Value {
-        match self {
-            Self::Refused(Refusal::ShowNotFound { show_id }) => json!({ "showId": show_id }),
-            Self::Refused(
-                Refusal::BookingNotFound { booking_id }
-                | Refusal::BookingCancelled { booking_id }
-                | Refusal::BookingConfirmed { booking_id },
-            ) => json!({ "bookingId": booking_id }),
-            Self::Refused(Refusal::NotEnoughSeats {
-                show_id,
-                requested,
-                available,
-            }) => json!({ "showId": show_id, "requested": requested, "available": available }),
-            Self::Refused(Refusal::HoldExpired {
-                booking_id,
-                expires_at,
-            }) => json!({ "bookingId": booking_id, "expiresAt": expires_at }),
-            Self::Refused(Refusal::TooManySeats {
-                show_id,
-                requested,
-                max_seats_per_booking,
-            }) => json!({
-                "showId": show_id,
-                "requested": requested,
-                "maxSeatsPerBooking": max_seats_per_booking,
-            }),
-            Self::Refused(Refusal::UserLimitReached {
-                show_id,
-                requested,
-                max_seats_per_user,
-                taken,
-            }) => json!({
-                "showId": show_id,
-                "requested": requested,
-                "maxSeatsPerUser": max_seats_per_user,
-                "taken": taken,
-            }),
-            Self::Refused(Refusal::ExtensionTooLong {
-                booking_id,
-                extendable_until,
-                seconds,
-            }) => json!({
-                "bookingId": booking_id,
-                "extendableUntil": extendable_until,
-                "maxSeconds": seconds,
-            }),
-            Self::Refused(Refusal::BookingChanged {
-                booking_id,
-                current_status,
-            }) => json!({ "bookingId": booking_id, "currentStatus": current_status }),
-            Self::QueueNotFound { queue } => json!({ "queue": queue }),
-            Self::JobState { state, .. } => json!({ "state": state }),
-            Self::MalformedQuery(fault) => json!({ "errors": [fault] }),
-            Self::Invalid(faults) => json!({ "errors": faults }),
-            Self::ScopeRequired(scope) => json!({ "scope": scope.to_string() }),
-            Self::BodyTooLarge => json!({ "maxBytes": MAX_BODY_BYTES }),
-            _ => json!({}),
-        }
+    /// Returns the response body as a JSON value, whose members have no order.
+    pub(crate) fn document(&self) -> Value {
+        details(self).document()
     }
 
     /// Logs a failure, once. Refusals are the client's concern, and logged only for debugging.
@@ -431,195 +164,276 @@ impl Problem {
             Self::Bug(message) => tracing::error!(message, "request panicked"),
             Self::TimedOut => tracing::warn!("request timed out"),
             Self::KeysUnknown => tracing::warn!("request failed: the valid API keys are unknown"),
-            Self::Overloaded
-            | Self::Stopping
-            | Self::Refused(_)
-            | Self::Malformed(_)
-            | Self::MalformedQuery(_)
-            | Self::Invalid(_)
-            | Self::JobNotFound
-            | Self::QueueNotFound { .. }
-            | Self::JobState { .. }
-            | Self::CrossOrigin
-            | Self::UnknownHost
-            | Self::NoHost
-            | Self::NoSuchRoute
-            | Self::MethodNotAllowed
-            | Self::BodyTooLarge
-            | Self::NotJson
-            | Self::NotUtf8
-            | Self::ContentEncoding
-            | Self::KeyRequired
-            | Self::KeyInvalid
-            | Self::ScopeRequired(_)
-            | Self::TooManyRequests => tracing::debug!(problem = ?self, "request refused"),
+            _ => tracing::debug!(problem = ?self, "request refused"),
         }
-    }
-}
-
-impl Problem {
-    /// Returns the last part of the problem's `type`.
-    pub(crate) fn kind(&self) -> &'static str {
-        self.name().kind
-    }
-
-    /// Returns the response body as a JSON value, whose members have no order.
-    pub(crate) fn document(&self) -> Value {
-        json!(self.body())
-    }
-
-    fn body(&self) -> Document<'_> {
-        let Name {
-            status,
-            kind,
-            title,
-        } = self.name();
-        Document {
-            r#type: format!("/problems/{kind}"),
-            title,
-            status: status.as_u16(),
-            detail: self.detail(),
-            facts: self.facts(),
-        }
-    }
-}
-
-/// The response body, with its members in the order in which people read them.
-#[derive(Serialize)]
-struct Document<'a> {
-    r#type: String,
-    title: &'static str,
-    status: u16,
-    detail: Cow<'a, str>,
-    #[serde(flatten)]
-    facts: Value,
-}
-
-/// Adds the header `WWW-Authenticate` with this challenge (RFC 6750).
-fn challenge(headers: &mut HeaderMap, challenge: &str) {
-    if let Ok(challenge) = HeaderValue::from_str(challenge) {
-        headers.insert(WWW_AUTHENTICATE, challenge);
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         self.log();
+        let details = details(&self);
         if let Self::Refused(_) = self {
-            REFUSALS.with_label_values(&[self.kind()]).inc();
+            REFUSALS.with_label_values(&[details.kind]).inc();
         }
-        let mut response = (self.name().status, Json(self.body())).into_response();
-        let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        match self {
-            // Not if the outcome is unknown: a client that retries by itself would do it twice.
-            // Random, because clients that were rejected together would else retry together.
-            Self::Overloaded
-            | Self::Unavailable(_)
-            | Self::NotReady(_)
-            | Self::KeysUnknown
-            | Self::Stopping => {
-                headers.insert(RETRY_AFTER, fastrand::u16(RETRY_AFTER_SECONDS).into());
-            }
-            Self::TooManyRequests => {
-                headers.insert(RETRY_AFTER, 1.into());
-            }
-            Self::ContentEncoding => {
-                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-            }
-            Self::KeyRequired => challenge(headers, "Bearer realm=\"ticketing\""),
-            Self::KeyInvalid => challenge(
-                headers,
-                "Bearer realm=\"ticketing\", error=\"invalid_token\"",
-            ),
-            Self::ScopeRequired(scope) => challenge(
-                headers,
-                &format!(
-                    "Bearer realm=\"ticketing\", error=\"insufficient_scope\", scope=\"{scope}\""
-                ),
-            ),
-            _ => {}
-        }
-        response
+        details.into_response()
     }
 }
 
-impl Problem {
-    /// Returns an example of each problem of the API, for the OpenAPI document.
-    pub(crate) fn one_of_each() -> Vec<Self> {
-        let at = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
-        let (booking_id, show_id) = (1042, 7);
-        let (expires_at, extendable_until) = (at(1_795_550_520_123_456), at(1_795_551_300_123_456));
-        let failed = || Arc::new(postgres::Error::Unavailable(sqlx::Error::PoolTimedOut));
-        let refusals = [
-            Refusal::ShowNotFound { show_id },
-            Refusal::BookingNotFound { booking_id },
-            Refusal::NotEnoughSeats {
-                show_id,
-                requested: 3,
-                available: 2,
-            },
-            Refusal::TooManySeats {
-                show_id,
-                requested: 11,
-                max_seats_per_booking: 10,
-            },
-            Refusal::UserLimitReached {
-                show_id,
-                requested: 3,
-                max_seats_per_user: 20,
-                taken: 18,
-            },
-            Refusal::HoldExpired {
-                booking_id,
-                expires_at,
-            },
-            Refusal::ExtensionTooLong {
-                booking_id,
-                extendable_until,
-                seconds: 780,
-            },
-            Refusal::BookingConfirmed { booking_id },
-            Refusal::BookingCancelled { booking_id },
-            Refusal::BookingChanged {
-                booking_id,
-                current_status: BookingStatus::Confirmed,
-            },
-            Refusal::KeyReused,
-        ];
-        let others = [
-            Self::Malformed("The id in the path is not an integer below 2^63.".into()),
-            Self::Invalid(vec![FieldError {
-                pointer: "/numberOfSeats".into(),
-                detail: "lower than 1".into(),
-            }]),
-            Self::CrossOrigin,
-            Self::UnknownHost,
-            Self::NoSuchRoute,
-            Self::MethodNotAllowed,
-            Self::BodyTooLarge,
-            Self::NotJson,
-            Self::ContentEncoding,
-            Self::KeyRequired,
-            Self::KeyInvalid,
-            Self::ScopeRequired(Scope::BookingsWrite),
-            Self::TooManyRequests,
-            Self::TimedOut,
-            Self::Overloaded,
-            Self::Unavailable(failed()),
-            Self::NotReady(Arc::new(postgres::Error::NotReady(
-                postgres::NotReady::NoSchema,
-            ))),
-            Self::OutcomeUnknown(failed()),
-            Self::Internal(failed()),
-        ];
-        refusals
-            .into_iter()
-            .map(Self::Refused)
-            .chain(others)
-            .collect()
+/// Range of `Retry-After` of a 503, in seconds: a restart of the database takes about this long.
+const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
+
+/// Text of a problem after which the client does not know whether its request was done.
+const OUTCOME_UNKNOWN: &str = "The outcome is unknown. Reads, confirm, extend, cancel and requests with an \
+    `Idempotency-Key` are safe to retry; check first otherwise.";
+
+/// Describes a problem. The only place where statuses, types and titles are assigned, besides
+/// [`of_refusal`].
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn details(problem: &Problem) -> ProblemDetails {
+    match problem {
+        Problem::Refused(refusal) => of_refusal(refusal),
+        Problem::Malformed(detail) => malformed(detail.clone()),
+        Problem::MalformedQuery(error) => {
+            let FieldError { pointer, detail } = error;
+            malformed(format!("Query parameter {pointer}: {detail}.")).with(json!({ "errors": [error] }))
+        }
+        Problem::NoHost => malformed("Send the header `Host` exactly once."),
+        Problem::Invalid(errors) => ProblemDetails::new(
+            S::UNPROCESSABLE_ENTITY,
+            "invalid",
+            "Invalid values",
+            "Some values are missing, unknown or invalid: see `errors`.",
+        )
+        .with(json!({ "errors": errors })),
+        Problem::CrossOrigin => ProblemDetails::new(
+            S::FORBIDDEN,
+            "cross-origin",
+            "The request comes from another origin",
+            "Nothing was done. A browser sent the request for a page of another origin.",
+        ),
+        Problem::UnknownHost => ProblemDetails::new(
+            S::MISDIRECTED_REQUEST,
+            "unknown-host",
+            "Unknown host",
+            "Without API keys, the header `Host` must have an IP address, `localhost`, or a name that `--allowed-hosts` \
+             lists.",
+        ),
+        Problem::NoSuchRoute => ProblemDetails::new(
+            S::NOT_FOUND,
+            "no-such-route",
+            "No such route",
+            "There is no route with this path. `/docs` lists all routes.",
+        ),
+        Problem::MethodNotAllowed => ProblemDetails::new(
+            S::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "Method not allowed",
+            "This path does not support this method: see the header `Allow`.",
+        ),
+        Problem::BodyTooLarge => ProblemDetails::new(
+            S::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            "Body too large",
+            format!("A body may have at most {MAX_BODY_BYTES} bytes."),
+        )
+        .with(json!({ "maxBytes": MAX_BODY_BYTES })),
+        Problem::NotJson => not_json("Send a JSON body with the header `Content-Type: application/json`."),
+        Problem::NotUtf8 => not_json("Send JSON in UTF-8, without another `charset` in the header `Content-Type`."),
+        Problem::ContentEncoding => ProblemDetails::new(
+            S::UNSUPPORTED_MEDIA_TYPE,
+            "content-encoding",
+            "Unsupported content encoding",
+            "Send the body unencoded, without the header `Content-Encoding`.",
+        )
+        .header(ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        Problem::KeyRequired => ProblemDetails::new(
+            S::UNAUTHORIZED,
+            "api-key-required",
+            "An API key is required",
+            "Send an API key in the header `Authorization: Bearer tkt_…`.",
+        )
+        .challenge("Bearer realm=\"ticketing\""),
+        Problem::KeyInvalid => ProblemDetails::new(
+            S::UNAUTHORIZED,
+            "api-key-invalid",
+            "The API key is not valid",
+            "The API key is unknown or revoked.",
+        )
+        .challenge("Bearer realm=\"ticketing\", error=\"invalid_token\""),
+        Problem::ScopeRequired(scope) => ProblemDetails::new(
+            S::FORBIDDEN,
+            "scope-required",
+            "The API key lacks a required scope",
+            format!("The API key lacks the scope {scope}."),
+        )
+        .with(json!({ "scope": scope.to_string() }))
+        .challenge(&format!(
+            "Bearer realm=\"ticketing\", error=\"insufficient_scope\", scope=\"{scope}\""
+        )),
+        Problem::TooManyRequests => ProblemDetails::new(
+            S::TOO_MANY_REQUESTS,
+            "too-many-requests",
+            "Too many requests",
+            "Nothing was done. The header `RateLimit-Policy` has the limit: `q` requests in `w` seconds.",
+        )
+        .retry_after(1),
+        Problem::TimedOut => ProblemDetails::new(
+            S::SERVICE_UNAVAILABLE,
+            "timed-out",
+            "The request has timed out",
+            OUTCOME_UNKNOWN,
+        ),
+        Problem::Overloaded => later("overloaded", "Overloaded"),
+        Problem::Unavailable(_) | Problem::KeysUnknown | Problem::Stopping => {
+            later("unavailable", "Service unavailable")
+        }
+        Problem::NotReady(error) => {
+            let reason = error.operators_reason();
+            let reason = reason.as_deref().unwrap_or("try again shortly");
+            ProblemDetails::new(
+                S::SERVICE_UNAVAILABLE,
+                "not-ready",
+                "Not ready",
+                format!("Nothing was done: {reason}."),
+            )
+            .retry_after(some_seconds())
+        }
+        Problem::OutcomeUnknown(_) => ProblemDetails::new(
+            S::SERVICE_UNAVAILABLE,
+            "outcome-unknown",
+            "The outcome is unknown",
+            OUTCOME_UNKNOWN,
+        ),
+        Problem::Internal(_) | Problem::Bug(_) => ProblemDetails::new(
+            S::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal error",
+            "A bug in the server. It is logged under the `x-request-id` of this response.",
+        ),
     }
+}
+
+fn malformed(detail: impl Into<Cow<'static, str>>) -> ProblemDetails {
+    ProblemDetails::new(S::BAD_REQUEST, "malformed", "Malformed request", detail)
+}
+
+fn not_json(detail: &'static str) -> ProblemDetails {
+    ProblemDetails::new(
+        S::UNSUPPORTED_MEDIA_TYPE,
+        "not-json",
+        "Unsupported media type",
+        detail,
+    )
+}
+
+/// Describes a problem that is over in a moment.
+fn later(kind: &'static str, title: &'static str) -> ProblemDetails {
+    let detail = "Nothing was done. Try again shortly.";
+    ProblemDetails::new(S::SERVICE_UNAVAILABLE, kind, title, detail).retry_after(some_seconds())
+}
+
+/// Random, because clients that were rejected together would else retry together.
+fn some_seconds() -> u16 {
+    fastrand::u16(RETRY_AFTER_SECONDS)
+}
+
+fn of_refusal(refusal: &Refusal) -> ProblemDetails {
+    let (status, kind, title, facts) = match refusal {
+        Refusal::ShowNotFound { show_id } => (
+            S::NOT_FOUND,
+            "show-not-found",
+            "Show not found",
+            json!({ "showId": show_id }),
+        ),
+        Refusal::BookingNotFound { booking_id } => (
+            S::NOT_FOUND,
+            "booking-not-found",
+            "Booking not found",
+            json!({ "bookingId": booking_id }),
+        ),
+        Refusal::NotEnoughSeats {
+            show_id,
+            requested,
+            available,
+        } => (
+            S::CONFLICT,
+            "not-enough-seats",
+            "Not enough seats",
+            json!({ "showId": show_id, "requested": requested, "available": available }),
+        ),
+        Refusal::HoldExpired {
+            booking_id,
+            expires_at,
+        } => (
+            S::CONFLICT,
+            "hold-expired",
+            "The hold has expired",
+            json!({ "bookingId": booking_id, "expiresAt": expires_at }),
+        ),
+        Refusal::BookingCancelled { booking_id } => (
+            S::CONFLICT,
+            "booking-cancelled",
+            "The booking is cancelled",
+            json!({ "bookingId": booking_id }),
+        ),
+        Refusal::BookingConfirmed { booking_id } => (
+            S::CONFLICT,
+            "booking-confirmed",
+            "The booking is confirmed",
+            json!({ "bookingId": booking_id }),
+        ),
+        Refusal::TooManySeats {
+            show_id,
+            requested,
+            max_seats_per_booking,
+        } => (
+            S::CONFLICT,
+            "too-many-seats",
+            "Too many seats for one booking",
+            json!({ "showId": show_id, "requested": requested, "maxSeatsPerBooking": max_seats_per_booking }),
+        ),
+        Refusal::UserLimitReached {
+            show_id,
+            requested,
+            max_seats_per_user,
+            taken,
+        } => (
+            S::CONFLICT,
+            "user-limit-reached",
+            "Too many seats for one user",
+            json!({
+                "showId": show_id,
+                "requested": requested,
+                "maxSeatsPerUser": max_seats_per_user,
+                "taken": taken,
+            }),
+        ),
+        Refusal::ExtensionTooLong {
+            booking_id,
+            extendable_until,
+            seconds,
+        } => (
+            S::CONFLICT,
+            "extension-too-long",
+            "The hold cannot be extended that far",
+            json!({ "bookingId": booking_id, "extendableUntil": extendable_until, "maxSeconds": seconds }),
+        ),
+        Refusal::BookingChanged {
+            booking_id,
+            current_status,
+        } => (
+            S::PRECONDITION_FAILED,
+            "booking-changed",
+            "The booking has changed",
+            json!({ "bookingId": booking_id, "currentStatus": current_status }),
+        ),
+        Refusal::KeyReused => (
+            S::UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            "The idempotency key was used for another request",
+            json!({}),
+        ),
+    };
+    ProblemDetails::new(status, kind, title, refusal.to_string()).with(facts)
 }

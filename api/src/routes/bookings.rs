@@ -23,7 +23,8 @@ use crate::{
         idempotency_key::IdempotencyKey,
         integer,
         json::Json,
-        name::plain_to_see,
+        name::Name,
+        path::BookingPath,
         time::optional_time,
         url::{Id, Query},
     },
@@ -39,6 +40,7 @@ use crate::{
 /// Request to reserve seats.
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({ "showId": 7, "userName": "Alice", "numberOfSeats": 2 })))]
 pub(crate) struct ReserveSeats {
     /// Id of the show.
     #[garde(skip)]
@@ -47,14 +49,9 @@ pub(crate) struct ReserveSeats {
     show_id: i64,
     /// Name of the user who books, compared as written. It may contain no character that is
     /// invisible or changes how others are displayed.
-    #[garde(length(chars, min = 1, max = 200), custom(plain_to_see))]
-    #[schema(
-        examples("Alice"),
-        min_length = 1,
-        max_length = 200,
-        pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
-    )]
-    user_name: String,
+    #[garde(dive)]
+    #[schema(inline)]
+    user_name: Name,
     /// Number of seats. A show may allow fewer (`maxSeatsPerBooking`).
     #[garde(range(min = 1, max = MAX_SEATS_PER_BOOKING))]
     #[schema(examples(2), minimum = 1, maximum = 1000)]
@@ -72,10 +69,9 @@ pub(crate) struct ReserveSeats {
     path = "/bookings",
     tag = "bookings",
     operation_id = "reserveSeats",
+    extensions(("x-problems" = json!(["idempotency-key-reused", "show-not-found", "too-many-seats", "user-limit-reached", "not-enough-seats"]))),
     security(("apiKey" = ["bookings:write"])),
-    params(
-        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request safe to retry. A repeated request with an equal body within 24 hours creates nothing, and returns what the first request created, in its current state. A refused request does not use up its key. Keys belong to their caller, and are shared by shows and bookings. Use a new key, such as a UUID, for each show or booking that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
-    ),
+    params(IdempotencyKey),
     request_body = ReserveSeats,
     responses((status = CREATED, description = "The seats are held. For a repeated request, this is the current state of the booking: check its `status`.", body = Booking, headers(
             ("Location" = String, description = "Path of the booking."),
@@ -92,7 +88,7 @@ pub(crate) async fn reserve(
     let request = reserve::Request {
         claim: key.claim(caller.owner, "POST /bookings", &body),
         show_id: body.show_id,
-        user_name: body.user_name,
+        user_name: body.user_name.0,
         number_of_seats: body.number_of_seats,
     };
     let made = state.reserve.submit(request.show_id, request).await??;
@@ -186,12 +182,9 @@ pub(crate) struct OfShow {
     path = "/bookings/{id}/confirm",
     tag = "bookings",
     operation_id = "confirmBooking",
+    extensions(("x-problems" = json!(["booking-not-found", "hold-expired", "booking-cancelled", "booking-changed"]))),
     security(("apiKey" = ["bookings:write"])),
-    params(
-        ("id" = i64, Path, description = "Id of the booking.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        OfShow,
-        ("If-Match" = Option<String>, Header, description = "Change the booking only if its `ETag` is one of these; `*` matches any. A change that is already done returns 200 regardless, so that it is safe to retry, and one that the booking's status does not allow returns 409 regardless.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
-    ),
+    params(BookingPath, OfShow, IfMatch),
     responses((status = OK, description = "The booking is confirmed.", body = ChangedBooking, headers(("ETag" = String, description = "Version of the booking.")))),
 )]
 pub(crate) async fn confirm(
@@ -213,12 +206,9 @@ pub(crate) async fn confirm(
     path = "/bookings/{id}/cancel",
     tag = "bookings",
     operation_id = "cancelBooking",
+    extensions(("x-problems" = json!(["booking-not-found", "hold-expired", "booking-changed"]))),
     security(("apiKey" = ["bookings:write"])),
-    params(
-        ("id" = i64, Path, description = "Id of the booking.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        OfShow,
-        ("If-Match" = Option<String>, Header, description = "Change the booking only if its `ETag` is one of these; `*` matches any. A change that is already done returns 200 regardless, so that it is safe to retry, and one that the booking's status does not allow returns 409 regardless.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
-    ),
+    params(BookingPath, OfShow, IfMatch),
     responses((status = OK, description = "The booking is cancelled.", body = ChangedBooking, headers(("ETag" = String, description = "Version of the booking.")))),
 )]
 pub(crate) async fn cancel(
@@ -252,12 +242,9 @@ pub(crate) struct ExtendHold {
     path = "/bookings/{id}/extend",
     tag = "bookings",
     operation_id = "extendHold",
+    extensions(("x-problems" = json!(["booking-not-found", "hold-expired", "booking-cancelled", "booking-confirmed", "extension-too-long", "booking-changed"]))),
     security(("apiKey" = ["bookings:write"])),
-    params(
-        ("id" = i64, Path, description = "Id of the booking.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        OfShow,
-        ("If-Match" = Option<String>, Header, description = "Change the booking only if its `ETag` is one of these; `*` matches any. A change that is already done returns 200 regardless, so that it is safe to retry, and one that the booking's status does not allow returns 409 regardless.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
-    ),
+    params(BookingPath, OfShow, IfMatch),
     request_body = ExtendHold,
     responses((status = OK, description = "The hold lasts at least that long.", body = ChangedBooking, headers(("ETag" = String, description = "Version of the booking.")))),
 )]
@@ -283,12 +270,9 @@ pub(crate) async fn extend(
     path = "/bookings/{id}",
     tag = "bookings",
     operation_id = "findBooking",
+    extensions(("x-problems" = json!(["booking-not-found"]))),
     security(("apiKey" = ["bookings:read"])),
-    params(
-        ("id" = i64, Path, description = "Id of the booking.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        OfShow,
-        ("If-None-Match" = Option<String>, Header, description = "Return 304 if the `ETag` is one of these; `*` matches any.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"PENDING-1795118520123456\""),
-    ),
+    params(BookingPath, OfShow, IfNoneMatch),
     responses((status = OK, description = "The booking.", body = Booking, headers(("ETag" = String, description = "Version of the booking."))),
         (status = NOT_MODIFIED, description = "The client already has this version.", headers(("ETag" = String, description = "Version of the booking.")))),
 )]
@@ -320,15 +304,10 @@ pub(crate) struct ListBookings {
     #[param(inline)]
     status: Option<BookingStatus>,
     /// Only bookings of this user, whose name is compared as written.
-    #[garde(inner(length(chars, min = 1, max = 200), custom(plain_to_see)))]
+    #[garde(dive)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(
-        example = "Alice",
-        min_length = 1,
-        max_length = 200,
-        pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
-    )]
-    user_name: Option<String>,
+    #[param(inline, example = "Alice")]
+    user_name: Option<Name>,
     /// Only bookings created after this time: RFC 3339, with `+` as `%2B`.
     #[garde(skip)]
     #[serde(
@@ -370,10 +349,9 @@ pub(crate) struct ListBookings {
     path = "/bookings",
     tag = "bookings",
     operation_id = "listBookings",
+    extensions(("x-problems" = json!(["invalid"]))),
     security(("apiKey" = ["bookings:read"])),
-    params(
-        ListBookings,
-    ),
+    params(ListBookings),
     responses((status = OK, description = "A page of bookings.", body = [Booking], headers(("Link" = Option<String>, description = "Path of the next page, if there is one, as `<…>; rel=\"next\"`.")))),
 )]
 pub(crate) async fn list(
@@ -386,7 +364,7 @@ pub(crate) async fn list(
     let filter = query::Filter {
         show_id: query.show_id,
         status: query.status,
-        user_name: query.user_name.clone(),
+        user_name: query.user_name.clone().map(|name| name.0),
         created_after: query.created_after,
         expires_before: query.expires_before,
     };

@@ -26,7 +26,8 @@ use crate::{
         idempotency_key::IdempotencyKey,
         integer,
         json::Json,
-        name::plain_to_see,
+        name::Name,
+        path::ShowPath,
         time::start_time,
         url::{Id, Query},
     },
@@ -42,17 +43,13 @@ use crate::{
 /// Request to create a show.
 #[derive(Debug, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({ "name": "Morning Show", "startTime": "2026-12-10T10:00:00Z", "seats": 40 })))]
 pub(crate) struct CreateShow {
     /// Name that people see. It may contain no character that is invisible or changes how others
     /// are displayed.
-    #[garde(length(chars, min = 1, max = 200), custom(plain_to_see))]
-    #[schema(
-        examples("Morning Show"),
-        min_length = 1,
-        max_length = 200,
-        pattern = "^([^\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]|[^\\x00-\\x7f\\x80-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb][\\u200c\\u200d])*$"
-    )]
-    name: String,
+    #[garde(dive)]
+    #[schema(inline)]
+    name: Name,
     /// Start time: RFC 3339, or `2026-12-10 10:00:00` for UTC. It may be in the past.
     #[garde(skip)]
     #[serde(deserialize_with = "start_time")]
@@ -63,7 +60,7 @@ pub(crate) struct CreateShow {
     #[schema(examples(40), minimum = 1, maximum = 1_000_000)]
     #[serde(deserialize_with = "integer::number")]
     seats: i32,
-    /// How long a booking holds its seats unconfirmed, in seconds; default 120.
+    /// Duration of a hold, in seconds: a booking holds its seats for this time; default 120.
     #[garde(range(min = 10, max = 86_400))]
     #[serde(default = "default_hold_seconds", deserialize_with = "integer::number")]
     #[schema(examples(120), minimum = 10, maximum = 86_400)]
@@ -110,10 +107,9 @@ fn default_hold_seconds() -> i32 {
     path = "/shows",
     tag = "shows",
     operation_id = "createShow",
+    extensions(("x-problems" = json!(["idempotency-key-reused"]))),
     security(("apiKey" = ["shows:write"])),
-    params(
-        ("Idempotency-Key" = Option<String>, Header, description = "A text of your choice that makes the request safe to retry. A repeated request with an equal body within 24 hours creates nothing, and returns what the first request created, in its current state. A refused request does not use up its key. Keys belong to their caller, and are shared by shows and bookings. Use a new key, such as a UUID, for each show or booking that you want.", min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11"),
-    ),
+    params(IdempotencyKey),
     request_body = CreateShow,
     responses((status = CREATED, description = "The show is on sale. For a repeated request, this is the current state of the show.", body = Show, headers(
             ("Location" = String, description = "Path of the show."),
@@ -136,7 +132,7 @@ pub(crate) async fn create(
                 .unwrap_or_else(|| DEFAULT_MAX_HOLD_SECONDS.max(body.hold_seconds)),
             max_seats_per_booking: body.max_seats_per_booking.unwrap_or(MAX_SEATS_PER_BOOKING),
             max_seats_per_user: body.max_seats_per_user,
-            ..NewShow::new(&body.name, body.start_time, body.seats)
+            ..NewShow::new(&body.name.0, body.start_time, body.seats)
         },
     };
     let made = show::create(&mut Session::new(&state.database), creation).await??;
@@ -155,11 +151,9 @@ pub(crate) async fn create(
     path = "/shows/{id}",
     tag = "shows",
     operation_id = "findShow",
+    extensions(("x-problems" = json!(["show-not-found"]))),
     security(("apiKey" = ["shows:read"])),
-    params(
-        ("id" = i64, Path, description = "Id of the show.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1042),
-        ("If-None-Match" = Option<String>, Header, description = "Return 304 if the `ETag` is one of these; `*` matches any.", pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#, example = "\"38\""),
-    ),
+    params(ShowPath, IfNoneMatch),
     responses((status = OK, description = "The show.", body = Show, headers(("ETag" = String, description = "Version of the show."))),
         (status = NOT_MODIFIED, description = "The client already has this version.", headers(("ETag" = String, description = "Version of the show.")))),
 )]
@@ -201,10 +195,9 @@ pub(crate) struct ListShows {
     path = "/shows",
     tag = "shows",
     operation_id = "listShows",
+    extensions(("x-problems" = json!(["invalid"]))),
     security(("apiKey" = ["shows:read"])),
-    params(
-        ListShows,
-    ),
+    params(ListShows),
     responses((status = OK, description = "A page of shows.", body = [Show], headers(("Link" = Option<String>, description = "Path of the next page, if there is one, as `<…>; rel=\"next\"`.")))),
 )]
 pub(crate) async fn list(
