@@ -1,9 +1,11 @@
 //! Responses: resources, pages of lists, and problems.
 
+pub(crate) mod booking;
 pub(crate) mod field_error;
 pub(crate) mod pagination;
 pub(crate) mod problem;
 pub(crate) mod problem_details;
 pub(crate) mod problem_examples;
 pub(crate) mod replay;
+pub(crate) mod show;
 pub(crate) mod tagged;

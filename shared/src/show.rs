@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
-use utoipa::ToSchema;
 
 use crate::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
@@ -24,41 +22,29 @@ pub const DEFAULT_HOLD_SECONDS: i32 = 120;
 pub const DEFAULT_MAX_HOLD_SECONDS: i32 = 900;
 
 /// Performance with a number of unnumbered seats.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Show {
     /// Unique id. Later shows have higher ids.
-    #[schema(minimum = 1, examples(7))]
     pub id: i64,
     /// Display name.
-    #[schema(min_length = 1, max_length = 200, examples("Morning Show"))]
     pub name: String,
     /// Time at which the show begins.
-    #[serde(rename = "startTime")]
-    #[schema(examples("2026-12-10T10:00:00Z"))]
     pub starts_at: DateTime<Utc>,
     /// Total number of seats.
-    #[schema(minimum = 1, maximum = 1_000_000, examples(40))]
     pub seats: i32,
     /// Seats that no pending or confirmed booking has. While very many holds of the show have
     /// expired at the same time, this can be too low for a moment.
-    #[schema(minimum = 0, maximum = 1_000_000, examples(38))]
     pub available_seats: i32,
     /// How long a new booking holds its seats until it is confirmed, in seconds.
-    #[schema(minimum = 1, maximum = 86_400, examples(120))]
     pub hold_seconds: i32,
     /// How long a hold can last in total, extensions included, in seconds.
-    #[schema(minimum = 1, maximum = 86_400, examples(900))]
     pub max_hold_seconds: i32,
     /// Maximum number of seats of one booking.
-    #[schema(minimum = 1, maximum = 1000, examples(10))]
     pub max_seats_per_booking: i32,
     /// Maximum number of seats that one user name can have at the same time, held or confirmed;
-    /// null: no limit.
-    #[schema(required, minimum = 1, maximum = 1_000_000, examples(20))]
+    /// `None`: no limit.
     pub max_seats_per_user: Option<i32>,
     /// Time of creation.
-    #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     pub created_at: DateTime<Utc>,
 }
 

@@ -1,13 +1,13 @@
 //! Handlers of `/jobs`, `/queues/{queue}/jobs` and `/bookings/{id}`.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use axum::{Json, extract::State};
 use chrono::DateTime;
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use shared::{
-    booking::{Booking, Refusal, query},
+    booking::{Refusal, query},
     jobs::{ExpireBookings, Job},
     queue::{
         JobState,
@@ -23,6 +23,7 @@ use crate::{
         url::{Id, Path, Query},
     },
     output::{
+        booking::BookingView,
         field_error::FieldError,
         pagination::{self, DEFAULT_LIMIT, ListPermit, Page},
         problem::Problem,
@@ -183,13 +184,32 @@ pub(super) async fn count(
     }))
 }
 
+/// A job and its bookings.
+#[derive(Serialize)]
+pub(super) struct JobWithBookings {
+    #[serde(flatten)]
+    details: Details,
+    bookings: Vec<BookingView>,
+}
+
+impl From<Details> for JobWithBookings {
+    fn from(mut details: Details) -> Self {
+        let bookings = mem::take(&mut details.bookings);
+        Self {
+            details,
+            bookings: bookings.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
 pub(super) async fn find(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(id): Path<String>,
-) -> Result<Json<Details>, AdminProblem> {
+) -> Result<Json<JobWithBookings>, AdminProblem> {
     let found = inspect::find(&state.database.pool, &storable(id)?).await?;
-    found.map(Json).ok_or(AdminProblem::JobNotFound)
+    let found = found.ok_or(AdminProblem::JobNotFound)?;
+    Ok(Json(found.into()))
 }
 
 /// Returns the id, unless it contains NUL, which the database cannot store.
@@ -205,7 +225,7 @@ fn storable(id: String) -> Result<String, AdminProblem> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct BookingWithJobs {
     #[serde(flatten)]
-    booking: Booking,
+    booking: BookingView,
     jobs: Vec<QueuedJob>,
 }
 
@@ -224,7 +244,10 @@ pub(super) async fn of_booking(
         show_id: None,
     };
     let jobs = inspect::jobs(&state.database.pool, &filter, None, DEFAULT_LIMIT).await?;
-    Ok(Json(BookingWithJobs { booking, jobs }))
+    Ok(Json(BookingWithJobs {
+        booking: booking.into(),
+        jobs,
+    }))
 }
 
 /// Result of an action on all jobs that match a filter.
@@ -238,7 +261,7 @@ pub(super) async fn act(
     caller: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path((id, action)): Path<(String, Action)>,
-) -> Result<Json<Details>, AdminProblem> {
+) -> Result<Json<JobWithBookings>, AdminProblem> {
     let id = storable(id)?;
     let note = Note {
         actor: &caller.name(),
@@ -251,7 +274,7 @@ pub(super) async fn act(
     let changed = control::act(&state.database, action, &ids, note).await?;
     state.poller.poll_now();
     match inspect::find(&state.database.pool, &ids[0]).await? {
-        Some(job) if changed > 0 => Ok(Json(job)),
+        Some(job) if changed > 0 => Ok(Json(job.into())),
         now => Err(AdminProblem::JobState {
             action,
             state: now.map_or(job.job.state, |now| now.job.state),

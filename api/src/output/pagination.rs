@@ -185,6 +185,15 @@ impl<T> Page<T> {
             permit,
         }
     }
+
+    /// Converts the items to what clients see.
+    pub(crate) fn into_views<View: From<T>>(self) -> Page<View> {
+        Page {
+            items: self.items.into_iter().map(View::from).collect(),
+            next: self.next,
+            permit: self.permit,
+        }
+    }
 }
 
 impl<T: Serialize> IntoResponse for Page<T> {

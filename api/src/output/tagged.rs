@@ -6,30 +6,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use shared::{booking::Booking, show::Show};
 
 /// A resource with its entity tag.
 pub(crate) struct Tagged<T> {
     version: String,
     resource: T,
-}
-
-impl From<Booking> for Tagged<Booking> {
-    fn from(resource: Booking) -> Self {
-        Self {
-            version: resource.version(),
-            resource,
-        }
-    }
-}
-
-impl From<Show> for Tagged<Show> {
-    fn from(resource: Show) -> Self {
-        Self {
-            version: resource.version(),
-            resource,
-        }
-    }
 }
 
 impl<T> Tagged<T> {

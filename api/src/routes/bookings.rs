@@ -29,6 +29,7 @@ use crate::{
         url::{Id, Query},
     },
     output::{
+        booking::{BookingView, ChangedBooking},
         pagination::{self, DEFAULT_LIMIT, ListPermit, MAX_LIMIT, Page},
         problem::Problem,
         replay::Replay,
@@ -73,7 +74,7 @@ pub(crate) struct ReserveSeats {
     security(("apiKey" = ["bookings:write"])),
     params(IdempotencyKey),
     request_body = ReserveSeats,
-    responses((status = CREATED, description = "The seats are held. For a repeated request, this is the current state of the booking: check its `status`.", body = Booking, headers(
+    responses((status = CREATED, description = "The seats are held. For a repeated request, this is the current state of the booking: check its `status`.", body = BookingView, headers(
             ("Location" = String, description = "Path of the booking."),
             ("ETag" = String, description = "Version of the booking."),
             ("Idempotency-Replayed" = Option<String>, description = "`true` if an earlier request with the same key created the booking."),
@@ -97,44 +98,8 @@ pub(crate) async fn reserve(
         StatusCode::CREATED,
         location,
         Replay(made.is_replay),
-        Tagged::from(made.thing),
+        Tagged::<BookingView>::from(made.thing),
     ))
-}
-
-/// A booking after a change.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ChangedBooking {
-    /// Unique id. Later bookings have higher ids.
-    #[schema(minimum = 1, examples(1042))]
-    id: i64,
-    /// Id of the show.
-    #[schema(minimum = 1, examples(7))]
-    show_id: i64,
-    /// Name of the user who booked; null if the API key lacks the scope `bookings:read`.
-    #[schema(required, min_length = 1, max_length = 200, examples("Alice"))]
-    user_name: Option<String>,
-    /// Number of seats.
-    #[schema(minimum = 1, maximum = 1000, examples(2))]
-    number_of_seats: i32,
-    /// Status of the booking.
-    status: BookingStatus,
-    /// Deadline of the hold: from this instant on, it can no longer be confirmed.
-    #[schema(examples("2026-11-23T20:02:00.123456Z"))]
-    expires_at: DateTime<Utc>,
-    /// Latest deadline that the hold can be extended to.
-    #[schema(examples("2026-11-23T20:15:00.123456Z"))]
-    extendable_until: DateTime<Utc>,
-    /// Whole seconds left of the hold when it was read; null when it is not held. Not part of the
-    /// booking's `ETag`.
-    #[schema(required, minimum = 0, maximum = 86_400, examples(119))]
-    seconds_left: Option<i64>,
-    /// Time at which the seats were taken.
-    #[schema(examples("2026-11-23T20:00:00.123456Z"))]
-    created_at: DateTime<Utc>,
-    /// Time of the last status change; null while the booking is held.
-    #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
-    resolved_at: Option<DateTime<Utc>>,
 }
 
 /// Returns the response to a change.
@@ -145,22 +110,8 @@ fn answer(
     caller: &Caller<WriteBookings>,
     changed: Result<Booking, Refusal>,
 ) -> Result<Tagged<ChangedBooking>, Problem> {
-    let booking = changed?;
-    let version = booking.version();
     let may_read = caller.may_also(ReadBookings::SCOPE);
-    let changed = ChangedBooking {
-        id: booking.id,
-        show_id: booking.show_id,
-        user_name: may_read.then_some(booking.user_name),
-        number_of_seats: booking.number_of_seats,
-        status: booking.status,
-        expires_at: booking.expires_at,
-        extendable_until: booking.extendable_until,
-        seconds_left: booking.seconds_left,
-        created_at: booking.created_at,
-        resolved_at: booking.resolved_at,
-    };
-    Ok(Tagged::new(version, changed))
+    Ok(ChangedBooking::tagged(changed?, may_read))
 }
 
 #[derive(Debug, Deserialize, Validate, IntoParams)]
@@ -273,7 +224,7 @@ pub(crate) async fn extend(
     extensions(("x-problems" = json!(["booking-not-found"]))),
     security(("apiKey" = ["bookings:read"])),
     params(BookingPath, OfShow, IfNoneMatch),
-    responses((status = OK, description = "The booking.", body = Booking, headers(("ETag" = String, description = "Version of the booking."))),
+    responses((status = OK, description = "The booking.", body = BookingView, headers(("ETag" = String, description = "Version of the booking."))),
         (status = NOT_MODIFIED, description = "The client already has this version.", headers(("ETag" = String, description = "Version of the booking.")))),
 )]
 pub(crate) async fn find(
@@ -286,7 +237,7 @@ pub(crate) async fn find(
     let booking = postgres::read(|| query::find(&state.database.pool, booking_id, show_id))
         .await?
         .ok_or(Refusal::BookingNotFound { booking_id })?;
-    Ok(Tagged::from(booking).unless(|version| known.has(version)))
+    Ok(Tagged::<BookingView>::from(booking).unless(|version| known.has(version)))
 }
 
 #[derive(Debug, Serialize, Deserialize, Validate, IntoParams)]
@@ -352,14 +303,14 @@ pub(crate) struct ListBookings {
     extensions(("x-problems" = json!(["invalid"]))),
     security(("apiKey" = ["bookings:read"])),
     params(ListBookings),
-    responses((status = OK, description = "A page of bookings.", body = [Booking], headers(("Link" = Option<String>, description = "Path of the next page, if there is one, as `<…>; rel=\"next\"`.")))),
+    responses((status = OK, description = "A page of bookings.", body = [BookingView], headers(("Link" = Option<String>, description = "Path of the next page, if there is one, as `<…>; rel=\"next\"`.")))),
 )]
 pub(crate) async fn list(
     _: Caller<ReadBookings>,
     State(state): State<Arc<AppState>>,
     permit: ListPermit,
     Query(mut query): Query<ListBookings>,
-) -> Result<Page<Booking>, Problem> {
+) -> Result<Page<BookingView>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     let filter = query::Filter {
         show_id: query.show_id,
@@ -374,8 +325,9 @@ pub(crate) async fn list(
     }
     let bookings =
         postgres::read(|| query::list(&state.database.pool, &filter, after, limit + 1)).await?;
-    Ok(Page::new(bookings, limit, "/bookings", permit, |last| {
+    let page = Page::new(bookings, limit, "/bookings", permit, |last| {
         query.after = Some(pagination::Cursor(filter.cursor(last)));
         query
-    }))
+    });
+    Ok(page.into_views())
 }

@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
     postgres::{self, Session},
-    show::{
-        self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow, Show,
-    },
+    show::{self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow},
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -35,6 +33,7 @@ use crate::{
         pagination::{DEFAULT_LIMIT, ListPermit, MAX_LIMIT, Page},
         problem::Problem,
         replay::Replay,
+        show::ShowView,
         tagged::Tagged,
     },
     state::AppState,
@@ -111,7 +110,7 @@ fn default_hold_seconds() -> i32 {
     security(("apiKey" = ["shows:write"])),
     params(IdempotencyKey),
     request_body = CreateShow,
-    responses((status = CREATED, description = "The show is on sale. For a repeated request, this is the current state of the show.", body = Show, headers(
+    responses((status = CREATED, description = "The show is on sale. For a repeated request, this is the current state of the show.", body = ShowView, headers(
             ("Location" = String, description = "Path of the show."),
             ("ETag" = String, description = "Version of the show."),
             ("Idempotency-Replayed" = Option<String>, description = "`true` if an earlier request with the same key created the show."),
@@ -141,7 +140,7 @@ pub(crate) async fn create(
         StatusCode::CREATED,
         location,
         Replay(made.is_replay),
-        Tagged::from(made.thing),
+        Tagged::<ShowView>::from(made.thing),
     ))
 }
 
@@ -154,7 +153,7 @@ pub(crate) async fn create(
     extensions(("x-problems" = json!(["show-not-found"]))),
     security(("apiKey" = ["shows:read"])),
     params(ShowPath, IfNoneMatch),
-    responses((status = OK, description = "The show.", body = Show, headers(("ETag" = String, description = "Version of the show."))),
+    responses((status = OK, description = "The show.", body = ShowView, headers(("ETag" = String, description = "Version of the show."))),
         (status = NOT_MODIFIED, description = "The client already has this version.", headers(("ETag" = String, description = "Version of the show.")))),
 )]
 pub(crate) async fn find(
@@ -166,7 +165,7 @@ pub(crate) async fn find(
     let show = postgres::read(|| show::find(&state.database.pool, show_id))
         .await?
         .ok_or(Refusal::ShowNotFound { show_id })?;
-    Ok(Tagged::from(show).unless(|version| known.has(version)))
+    Ok(Tagged::<ShowView>::from(show).unless(|version| known.has(version)))
 }
 
 #[derive(Debug, Serialize, Deserialize, Validate, IntoParams)]
@@ -198,21 +197,20 @@ pub(crate) struct ListShows {
     extensions(("x-problems" = json!(["invalid"]))),
     security(("apiKey" = ["shows:read"])),
     params(ListShows),
-    responses((status = OK, description = "A page of shows.", body = [Show], headers(("Link" = Option<String>, description = "Path of the next page, if there is one, as `<…>; rel=\"next\"`.")))),
+    responses((status = OK, description = "A page of shows.", body = [ShowView], headers(("Link" = Option<String>, description = "Path of the next page, if there is one, as `<…>; rel=\"next\"`.")))),
 )]
 pub(crate) async fn list(
     _: Caller<ReadShows>,
     State(state): State<Arc<AppState>>,
     permit: ListPermit,
     Query(query): Query<ListShows>,
-) -> Result<Page<Show>, Problem> {
+) -> Result<Page<ShowView>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     let shows =
         postgres::read(|| show::list(&state.database, query.after.unwrap_or(0), limit + 1)).await?;
-    Ok(Page::new(shows, limit, "/shows", permit, |last| {
-        ListShows {
-            after: Some(last.id),
-            ..query
-        }
-    }))
+    let page = Page::new(shows, limit, "/shows", permit, |last| ListShows {
+        after: Some(last.id),
+        ..query
+    });
+    Ok(page.into_views())
 }

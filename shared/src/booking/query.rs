@@ -42,9 +42,9 @@ impl TryFrom<Row> for Booking {
                 .map_err(|unknown| sqlx::Error::Decode(Box::new(unknown)))?,
             expires_at: row.expires_at.into(),
             extendable_until: row.extendable_until.into(),
-            seconds_left: None,
             created_at: row.created_at.into(),
             resolved_at: row.resolved_at.map(Into::into),
+            read_at: row.read_at,
         })
     }
 }

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::{refusal::Refusal, status::BookingStatus};
 
@@ -12,39 +10,28 @@ use super::{refusal::Refusal, status::BookingStatus};
 pub const MAX_SEATS_PER_BOOKING: i32 = 1000;
 
 /// Booking of some seats of one show for one user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Booking {
     /// Unique id. Later bookings have higher ids.
-    #[schema(minimum = 1, examples(1042))]
     pub id: i64,
     /// Id of the show.
-    #[schema(minimum = 1, examples(7))]
     pub show_id: i64,
     /// Name of the user who booked.
-    #[schema(min_length = 1, max_length = 200, examples("Alice"))]
     pub user_name: String,
     /// Number of seats.
-    #[schema(minimum = 1, maximum = 1000, examples(2))]
     pub number_of_seats: i32,
     /// Status of the booking.
     pub status: BookingStatus,
     /// Deadline of the hold: from this instant on, it can no longer be confirmed.
-    #[schema(examples("2026-11-23T20:02:00.123456Z"))]
     pub expires_at: DateTime<Utc>,
     /// Latest deadline that the hold can be extended to.
-    #[schema(examples("2026-11-23T20:15:00.123456Z"))]
     pub extendable_until: DateTime<Utc>,
-    /// Whole seconds left of the hold when it was read; null when it is not held. Not part of the
-    /// booking's `ETag`.
-    #[schema(required, minimum = 0, maximum = 86_400, examples(119))]
-    pub seconds_left: Option<i64>,
     /// Time at which the seats were taken.
-    #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     pub created_at: DateTime<Utc>,
-    /// Time of the last status change; null while the booking is held.
-    #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
+    /// Time of the last status change; `None` while the booking is held.
     pub resolved_at: Option<DateTime<Utc>>,
+    /// Time as of which this is the state, on the database's clock.
+    pub read_at: DateTime<Utc>,
 }
 
 /// Whether a decision changed the booking.
@@ -66,9 +53,17 @@ impl Booking {
         if self.is_overdue(now) || self.status == BookingStatus::Failed {
             self.resolve(BookingStatus::Failed, self.expires_at);
         }
-        self.seconds_left = (self.status == BookingStatus::Pending)
-            .then(|| (self.expires_at - now.max(self.created_at)).num_seconds());
+        self.read_at = now;
         self
+    }
+
+    /// Returns the whole seconds that were left of the hold when it was read; `None` if it is not
+    /// held.
+    #[must_use]
+    pub fn seconds_left(&self) -> Option<i64> {
+        // A clock that was set back makes no hold longer.
+        let now = self.read_at.max(self.created_at);
+        (self.status == BookingStatus::Pending).then(|| (self.expires_at - now).num_seconds())
     }
 
     /// Returns the version of this state, which differs from each earlier and later version.

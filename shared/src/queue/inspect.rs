@@ -393,7 +393,9 @@ pub struct Details {
     pub payload: Payload,
     /// Known events of its life, earliest first.
     pub timeline: Vec<Event>,
-    /// Bookings that it names and that exist, as they are now.
+    /// Bookings that it names and that exist, as they are now. How clients see them is up to the
+    /// caller.
+    #[serde(skip)]
     pub bookings: Vec<Booking>,
     /// W3C trace context of the request that made the job.
     pub traceparent: Option<String>,

@@ -41,9 +41,9 @@ impl<'r> New<'r> {
             status: BookingStatus::Pending,
             expires_at: hold.expires_at,
             extendable_until: hold.extendable_until,
-            seconds_left: None,
             created_at: now,
             resolved_at: None,
+            read_at: now,
         });
         self.counts_per_user.push(hold.counts_per_user);
     }

@@ -1,0 +1,70 @@
+//! A show, as clients see it.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use shared::show::Show;
+use utoipa::ToSchema;
+
+use super::tagged::Tagged;
+
+/// Performance with a number of unnumbered seats.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Show)]
+pub(crate) struct ShowView {
+    /// Unique id. Later shows have higher ids.
+    #[schema(minimum = 1, examples(7))]
+    id: i64,
+    /// Display name.
+    #[schema(min_length = 1, max_length = 200, examples("Morning Show"))]
+    name: String,
+    /// Time at which the show begins.
+    #[schema(examples("2026-12-10T10:00:00Z"))]
+    start_time: DateTime<Utc>,
+    /// Total number of seats.
+    #[schema(minimum = 1, maximum = 1_000_000, examples(40))]
+    seats: i32,
+    /// Seats that no pending or confirmed booking has. While very many holds of the show have
+    /// expired at the same time, this can be too low for a moment.
+    #[schema(minimum = 0, maximum = 1_000_000, examples(38))]
+    available_seats: i32,
+    /// How long a new booking holds its seats until it is confirmed, in seconds.
+    #[schema(minimum = 1, maximum = 86_400, examples(120))]
+    hold_seconds: i32,
+    /// How long a hold can last in total, extensions included, in seconds.
+    #[schema(minimum = 1, maximum = 86_400, examples(900))]
+    max_hold_seconds: i32,
+    /// Maximum number of seats of one booking.
+    #[schema(minimum = 1, maximum = 1000, examples(10))]
+    max_seats_per_booking: i32,
+    /// Maximum number of seats that one user name can have at the same time, held or confirmed;
+    /// null: no limit.
+    #[schema(required, minimum = 1, maximum = 1_000_000, examples(20))]
+    max_seats_per_user: Option<i32>,
+    /// Time of creation.
+    #[schema(examples("2026-11-23T20:00:00.123456Z"))]
+    created_at: DateTime<Utc>,
+}
+
+impl From<Show> for ShowView {
+    fn from(show: Show) -> Self {
+        Self {
+            id: show.id,
+            name: show.name,
+            start_time: show.starts_at,
+            seats: show.seats,
+            available_seats: show.available_seats,
+            hold_seconds: show.hold_seconds,
+            max_hold_seconds: show.max_hold_seconds,
+            max_seats_per_booking: show.max_seats_per_booking,
+            max_seats_per_user: show.max_seats_per_user,
+            created_at: show.created_at,
+        }
+    }
+}
+
+impl From<Show> for Tagged<ShowView> {
+    fn from(show: Show) -> Self {
+        Self::new(show.version(), show.into())
+    }
+}
