@@ -139,7 +139,7 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
     let mut batch = Batch::of(requests.clone());
     let answers = reserve::reserve(&mut session, &mut batch).await.unwrap();
     let made: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-    let ids: Vec<i64> = made.iter().map(|made| made.thing.id).collect();
+    let ids: Vec<i64> = made.iter().map(|made| made.resource.id).collect();
     assert!(ids[..3].is_sorted_by(|a, b| a < b), "{ids:?}");
     assert_eq!(ids[3], ids[0], "the same key returns the same booking");
     let mut batch = Batch::of([requests[1].clone()]);
@@ -189,7 +189,7 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
     let mut batch = Batch::of([6].map(|number| request(show.id, number)));
     let answers = reserve::reserve(&mut session, &mut batch).await.unwrap();
     assert!(answers[0].is_ok(), "{:?}", answers[0]);
-    let last = answers[0].as_ref().unwrap().thing.id;
+    let last = answers[0].as_ref().unwrap().resource.id;
     run_out(&citus.pool, show.id).await;
     let job = ExpireBookings {
         show_id: Some(show.id),

@@ -60,7 +60,7 @@ async fn a_log_that_is_read_again_tells_how_many_lines_are_missing_and_goes_on_t
     let data = DataDir::new("read-again");
     let (mut up, reader) = start_unread(&data).await;
     let known = dropped(&up).await;
-    let (told, is_told) = oneshot::channel();
+    let (told, is_reported) = oneshot::channel();
     let reading = thread::spawn(move || {
         let mut lost = 0;
         let mut told = Some(told);
@@ -75,7 +75,7 @@ async fn a_log_that_is_read_again_tells_how_many_lines_are_missing_and_goes_on_t
         }
         (lost, latest)
     });
-    is_told.await.expect("the dropped lines are reported");
+    is_reported.await.expect("the dropped lines are reported");
     up.signal(Signal::SIGTERM);
     assert_eq!(up.process.wait().await.unwrap().code(), Some(0));
     let (lost, latest) = reading.join().unwrap();

@@ -51,24 +51,24 @@ impl Claim {
 
 /// Result of a request, made now or by an earlier request with the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made<Thing> {
+pub struct Created<Resource> {
     /// Show or booking as it is now.
-    pub thing: Thing,
+    pub resource: Resource,
     /// Whether an earlier request with the same key made it.
     pub is_replay: bool,
 }
 
-impl<Thing> Made<Thing> {
-    pub(crate) fn now(thing: Thing) -> Self {
+impl<Resource> Created<Resource> {
+    pub(crate) fn now(resource: Resource) -> Self {
         Self {
-            thing,
+            resource,
             is_replay: false,
         }
     }
 
-    pub(crate) fn earlier(thing: Thing) -> Self {
+    pub(crate) fn earlier(resource: Resource) -> Self {
         Self {
-            thing,
+            resource,
             is_replay: true,
         }
     }

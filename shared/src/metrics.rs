@@ -123,13 +123,13 @@ pub fn render(without: &[&str], pools: &[&str]) -> Result<Vec<u8>, prometheus::E
     LazyLock::force(&BOOKINGS);
     LazyLock::force(&EXPIRY_LAG);
     LazyLock::force(&log_writer::DROPPED);
-    let mut figures = prometheus::gather();
-    figures.retain(|family| {
+    let mut families = prometheus::gather();
+    families.retain(|family| {
         !without
             .iter()
             .any(|begins| family.name().starts_with(begins))
     });
-    for family in &mut figures {
+    for family in &mut families {
         if family.name() == CONNECTIONS_NAME {
             let mut of_pools = family.take_metric();
             of_pools.retain(|metric| {
@@ -140,6 +140,6 @@ pub fn render(without: &[&str], pools: &[&str]) -> Result<Vec<u8>, prometheus::E
         }
     }
     let mut text = Vec::new();
-    TextEncoder::new().encode(&figures, &mut text)?;
+    TextEncoder::new().encode(&families, &mut text)?;
     Ok(text)
 }

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
-    idempotency::{self, Claim, Made},
+    idempotency::{self, Claim, Created},
     postgres::{self, Database, Engine, Session, Work},
     timestamp::Timestamp,
 };
@@ -113,12 +113,12 @@ pub struct Creation {
 pub async fn create(
     session: &mut Session,
     creation: Creation,
-) -> Result<Result<Made<Show>, Refusal>, postgres::Error> {
+) -> Result<Result<Created<Show>, Refusal>, postgres::Error> {
     session.transact(creation).await
 }
 
 impl Work for Creation {
-    type Output = Result<Made<Show>, Refusal>;
+    type Output = Result<Created<Show>, Refusal>;
 
     async fn run(&mut self, tx: &mut PgConnection) -> Result<Self::Output, postgres::Error> {
         let Self { new, claim } = self;
@@ -133,7 +133,7 @@ impl Work for Creation {
             let show = find(&mut *tx, record.show_id).await?;
             // On Citus the server of the show may commit it a moment after the key is committed.
             let show = show.ok_or(postgres::Error::PartlyCommitted)?;
-            return Ok(Ok(Made::earlier(show)));
+            return Ok(Ok(Created::earlier(show)));
         }
         // `SELECT`, not `VALUES`: see `postgres::citus`.
         let show = sqlx::query_as!(
@@ -163,7 +163,7 @@ impl Work for Creation {
     )
     .fetch_one(tx)
     .await?;
-        Ok(Ok(Made::now(show)))
+        Ok(Ok(Created::now(show)))
     }
 }
 

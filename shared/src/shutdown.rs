@@ -26,23 +26,23 @@ pub fn on_signal() -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let stop = token.clone();
     tokio::spawn(async move {
-        let mut is_told = false;
+        let mut is_reported = false;
         loop {
             let name = tokio::select! {
                 _ = interrupt.recv() => "SIGINT",
                 _ = terminate.recv() => "SIGTERM",
                 // When a terminal is closed, SIGHUP can come twice: from the kernel and from the
                 // shell.
-                () = next(&mut hangup) => if is_told { continue } else { "SIGHUP" },
+                () = next(&mut hangup) => if is_reported { continue } else { "SIGHUP" },
             };
-            if is_told {
+            if is_reported {
                 tracing::warn!("received {name} during shutdown: exiting at once");
                 telemetry::flush();
                 std::process::exit(130);
             }
             tracing::info!("received {name}: finishing the work in flight, then exiting");
             stop.cancel();
-            is_told = true;
+            is_reported = true;
         }
     });
     Ok(token)

@@ -201,7 +201,7 @@ async fn a_booking_leads_to_its_job_and_a_job_to_its_bookings() {
         .unwrap();
     let together: Vec<i64> = together
         .into_iter()
-        .map(|answer| answer.unwrap().thing.id)
+        .map(|answer| answer.unwrap().resource.id)
         .collect();
     let alone = a_hold(&db.pool, &other, 1).await.id;
 

@@ -708,11 +708,11 @@ async fn a_repeated_request_gets_the_booking_that_the_first_one_made_as_it_is_no
 
     let again = reserve_with(&mut session, first.clone()).await.unwrap();
     assert!(again.is_replay);
-    assert_eq!(again.thing.id, made.thing.id);
-    let mut batch = Batch::of([change(made.thing.id)]);
+    assert_eq!(again.resource.id, made.resource.id);
+    let mut batch = Batch::of([change(made.resource.id)]);
     confirm::confirm(&mut session, &mut batch).await.unwrap();
     let again = reserve_with(&mut session, first.clone()).await.unwrap();
-    assert_eq!(again.thing.status, BookingStatus::Confirmed);
+    assert_eq!(again.resource.status, BookingStatus::Confirmed);
 
     for other_request in [request(show.id, 3), request(other.id, 2), request(-1, 2)] {
         let refused = reserve_with(&mut session, keyed(0, "k", other_request)).await;
@@ -725,7 +725,7 @@ async fn a_repeated_request_gets_the_booking_that_the_first_one_made_as_it_is_no
     // A refusal is decided afresh.
     let too_many = keyed(0, "late", request(show.id, 7));
     assert!(reserve_with(&mut session, too_many.clone()).await.is_err());
-    let mut batch = Batch::of([change(again.thing.id)]);
+    let mut batch = Batch::of([change(again.resource.id)]);
     cancel::cancel(&mut session, &mut batch).await.unwrap();
     let made = reserve_with(&mut session, too_many).await.unwrap();
     assert!(!made.is_replay);
@@ -759,7 +759,10 @@ async fn the_same_key_at_the_same_moment_books_once_and_everybody_gets_that_book
         .map(|answer| answer.as_ref().unwrap())
         .collect();
     assert_eq!(same.iter().filter(|made| !made.is_replay).count(), 1);
-    assert!(same.iter().all(|made| made.thing.id == same[0].thing.id));
+    assert!(
+        same.iter()
+            .all(|made| made.resource.id == same[0].resource.id)
+    );
     assert_eq!(available_seats(&db.pool, show.id).await, 100 - 2 - 40);
     assert_seats_conserved(&db.pool).await;
 }
@@ -803,10 +806,10 @@ async fn a_show_is_created_once_for_each_key() {
     let again = show::create(&mut session, creation("k", 5)).await.unwrap();
     let (first, again) = (first.unwrap(), again.unwrap());
     assert!(!first.is_replay && again.is_replay);
-    assert_eq!(again.thing, first.thing);
+    assert_eq!(again.resource, first.resource);
     let refused = show::create(&mut session, creation("k", 6)).await.unwrap();
     assert_eq!(refused, Err(Refusal::KeyReused));
-    let booking = keyed(1, "k", request(first.thing.id, 1));
+    let booking = keyed(1, "k", request(first.resource.id, 1));
     let refused = reserve_with(&mut session, booking).await;
     assert_eq!(refused, Err(Refusal::KeyReused), "the key made a show");
 }

@@ -162,7 +162,7 @@ pub async fn a_show_with_hold(pool: &PgPool, seats: i32, hold_seconds: i32) -> S
 pub async fn create(pool: &PgPool, new: NewShow) -> Show {
     let creation = Creation { new, claim: None };
     let made = show::create(&mut Session::new(&direct(pool)), creation).await;
-    made.expect("created").expect("not refused").thing
+    made.expect("created").expect("not refused").resource
 }
 
 /// Creates a pending booking of a show.
@@ -180,7 +180,7 @@ pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking
     let mut answers = reserve::reserve(&mut Session::new(&direct(pool)), &mut Batch::of([request]))
         .await
         .expect("reserved");
-    answers.remove(0).expect("enough seats").thing
+    answers.remove(0).expect("enough seats").resource
 }
 
 /// Returns the bookings in the answers, whether they were made now or earlier.
@@ -188,7 +188,7 @@ pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking
 pub fn things(answers: Vec<reserve::Answer>) -> Vec<Result<Booking, Refusal>> {
     answers
         .into_iter()
-        .map(|answer| Ok(answer?.thing))
+        .map(|answer| Ok(answer?.resource))
         .collect()
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<Vec<Queue>>, AdminProblem> {
     match state.poller.last() {
-        Some(look) => Ok(Json(look.queues.clone())),
+        Some(poll) => Ok(Json(poll.queues.clone())),
         None => Ok(Json(inspect::queues(&state.database.pool).await?)),
     }
 }
@@ -32,8 +32,8 @@ pub(super) async fn list(
 /// Returns the name of a queue, if the queue exists.
 pub(super) async fn known(state: &AdminState, name: String) -> Result<String, AdminProblem> {
     let has_it = |queues: &[Queue]| queues.iter().any(|queue| queue.name == name);
-    let seen = state.poller.last();
-    if seen.is_some_and(|look| has_it(&look.queues))
+    let polled = state.poller.last();
+    if polled.is_some_and(|poll| has_it(&poll.queues))
         || has_it(&inspect::queues(&state.database.pool).await?)
     {
         return Ok(name);
@@ -44,7 +44,7 @@ pub(super) async fn known(state: &AdminState, name: String) -> Result<String, Ad
 /// State of a queue after a pause or resume.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Steered {
+pub(super) struct PauseOutcome {
     queue: String,
     is_paused: bool,
     /// Whether this request changed the state.
@@ -55,7 +55,7 @@ pub(super) async fn pause(
     caller: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(queue): Path<String>,
-) -> Result<Json<Steered>, AdminProblem> {
+) -> Result<Json<PauseOutcome>, AdminProblem> {
     set(caller, &state, queue, true).await
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn resume(
     caller: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(queue): Path<String>,
-) -> Result<Json<Steered>, AdminProblem> {
+) -> Result<Json<PauseOutcome>, AdminProblem> {
     set(caller, &state, queue, false).await
 }
 
@@ -72,11 +72,11 @@ async fn set(
     state: &AdminState,
     queue: String,
     is_paused: bool,
-) -> Result<Json<Steered>, AdminProblem> {
+) -> Result<Json<PauseOutcome>, AdminProblem> {
     let queue = known(state, queue).await?;
     let changed = control::pause(&state.database, &queue, is_paused, &caller.name()).await?;
     state.poller.poll_now();
-    Ok(Json(Steered {
+    Ok(Json(PauseOutcome {
         queue,
         is_paused,
         changed,

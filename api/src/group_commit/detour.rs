@@ -170,7 +170,7 @@ impl<K: Kind> Detours<K> {
                 locks::wait(&mut Session::new(&self.database), lock).await?;
             }
             must_wait = true;
-            let mut session = Session::new(&self.database).impatient();
+            let mut session = Session::new(&self.database).with_short_lock_timeout();
             match run_batch::<K>(&mut session, &mut batch).await {
                 // Another session was faster.
                 Err(postgres::Error::Locked(_)) if began.elapsed() < LOCK_TIMEOUT => {}

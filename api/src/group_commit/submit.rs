@@ -66,7 +66,7 @@ impl<K: Kind> GroupCommit<K> {
                 detours: detours.clone(),
                 callers: Handle::current(),
             };
-            let session = Session::chained(&lanes.database).impatient();
+            let session = Session::chained(&lanes.database).with_short_lock_timeout();
             lanes.thread.spawn(run_lane(arrivals, rules, session));
             Lane {
                 queue: sender,
@@ -102,7 +102,7 @@ impl<K: Kind> GroupCommit<K> {
             && !self.detours.are_under_way()
             && let Ok(running) = turn.running.try_lock()
         {
-            let session = Session::new(&self.direct).impatient();
+            let session = Session::new(&self.direct).with_short_lock_timeout();
             match self.run_here(session, request.clone()).await {
                 // Gives up the turn and joins the queue: requests that arrived meanwhile wait for
                 // the turn, not for the lock.

@@ -93,12 +93,12 @@ pub(crate) async fn reserve(
         number_of_seats: body.number_of_seats,
     };
     let made = state.reserve.submit(request.show_id, request).await??;
-    let location = [(LOCATION, format!("/bookings/{}", made.thing.id))];
+    let location = [(LOCATION, format!("/bookings/{}", made.resource.id))];
     Ok((
         StatusCode::CREATED,
         location,
         Replay(made.is_replay),
-        Tagged::<BookingView>::from(made.thing),
+        Tagged::<BookingView>::from(made.resource),
     ))
 }
 

@@ -135,12 +135,12 @@ pub(crate) async fn create(
         },
     };
     let made = show::create(&mut Session::new(&state.database), creation).await??;
-    let location = [(LOCATION, format!("/shows/{}", made.thing.id))];
+    let location = [(LOCATION, format!("/shows/{}", made.resource.id))];
     Ok((
         StatusCode::CREATED,
         location,
         Replay(made.is_replay),
-        Tagged::<ShowView>::from(made.thing),
+        Tagged::<ShowView>::from(made.resource),
     ))
 }
 

@@ -26,14 +26,14 @@ const EVERY: Duration = Duration::from_secs(2);
 pub(super) fn open_page(admin_url: &str) -> anyhow::Result<AbortOnDropHandle<()>> {
     let target: Target = admin_url.parse()?;
     let looking: JoinHandle<()> = tokio::spawn(async move {
-        if let Err(error) = look(&target).await {
+        if let Err(error) = query(&target).await {
             tracing::error!(error = format!("{error:#}"), "polling the dashboard failed");
         }
     });
     Ok(AbortOnDropHandle::new(looking))
 }
 
-async fn look(target: &Target) -> anyhow::Result<()> {
+async fn query(target: &Target) -> anyhow::Result<()> {
     let mut connection = Connection::open(target).await?;
     let mut looks = interval(EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -85,7 +85,7 @@ pub async fn find(
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn find_several(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, postgres::Error> {
+pub async fn find_many(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
         r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
@@ -104,7 +104,7 @@ pub async fn find_several(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, po
 /// Finds those of these bookings that exist, by id, as they are stored.
 ///
 /// If a show is given, it finds only bookings of that show.
-pub(super) async fn find_all(
+pub(super) async fn find_many_in(
     tx: &mut PgConnection,
     ids: &[i64],
     show_id: Option<i64>,

@@ -19,14 +19,14 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    idempotency::{self, Claim, Key, Made},
+    idempotency::{self, Claim, Created, Key},
     metrics::BOOKINGS,
     postgres::{self, Engine, Session, Work},
     show::{self, Hold, Inventory},
 };
 
 /// New hold, or the booking that an earlier request with the same key made; or a refusal.
-pub type Answer = Result<Made<Booking>, Refusal>;
+pub type Answer = Result<Created<Booking>, Refusal>;
 
 /// Maximum number of times that a batch short of seats waits for a transaction that may free some.
 const WAITS: u32 = 3;
@@ -260,7 +260,7 @@ async fn made_earlier(
 ) -> Result<BTreeMap<Key, Earlier>, postgres::Error> {
     let records = idempotency::find(tx, keys(requests)).await?;
     let ids: Vec<i64> = records.values().filter_map(|r| r.booking_id).collect();
-    let mut bookings = query::find_all(tx, &ids, show_id).await?;
+    let mut bookings = query::find_many_in(tx, &ids, show_id).await?;
     Ok(records
         .into_iter()
         .map(|(key, record)| {
@@ -349,12 +349,12 @@ async fn write(
         let answer = match decision {
             Ok(Decision::Hold(_)) => {
                 let booking = postgres::expect_row("new bookings", inserted.next())?;
-                Ok(Made::now(booking.as_of(now)))
+                Ok(Created::now(booking.as_of(now)))
             }
-            Ok(Decision::Made(booking)) => Ok(Made::earlier(*booking)),
+            Ok(Decision::Made(booking)) => Ok(Created::earlier(*booking)),
             Ok(Decision::SameAs(position)) => answers[position]
                 .clone()
-                .map(|made| Made::earlier(made.thing)),
+                .map(|made| Created::earlier(made.resource)),
             Err(refusal) => Err(refusal),
         };
         answers.push(answer);

@@ -8,7 +8,7 @@ use sqlx::{Connection, postgres::PgPoolOptions};
 use super::{
     database::{Database, DatabaseArgs},
     password, pooler, servers,
-    settings::Patience,
+    settings::LockTimeout,
     statements,
     timeouts::{PING_TIMEOUT, TRUSTED_WHEN_IDLE, within},
 };
@@ -40,7 +40,10 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false);
     let options = if primary.is_pooled {
-        pooler::pool_options(options, pooler::Texts::of(primary.engine, Patience::Usual))
+        pooler::pool_options(
+            options,
+            pooler::Texts::of(primary.engine, LockTimeout::Usual),
+        )
     } else {
         direct_options(options)
     };

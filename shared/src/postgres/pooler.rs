@@ -20,7 +20,7 @@ use sqlx::{
 use super::{
     citus::Engine,
     error::Error,
-    settings::{self, Patience},
+    settings::{self, LockTimeout},
     timeouts::{PING_TIMEOUT, within},
 };
 
@@ -118,15 +118,16 @@ impl Texts {
     }
 
     /// Returns the commands for a database engine and a lock timeout.
-    pub(super) fn of(engine: Engine, patience: Patience) -> &'static Self {
+    pub(super) fn of(engine: Engine, lock_timeout: LockTimeout) -> &'static Self {
         static TEXTS: LazyLock<[[Texts; 2]; 2]> = LazyLock::new(|| {
             [&[][..], &settings::CITUS].map(|engine| {
-                [&[][..], &[settings::IMPATIENT]].map(|patience| {
-                    let of_all = settings::ALL.iter().chain(engine).chain(patience);
+                [&[][..], &[settings::SHORT_LOCK_TIMEOUT]].map(|lock_timeout| {
+                    let of_all = settings::ALL.iter().chain(engine).chain(lock_timeout);
                     Texts::new(of_all.copied())
                 })
             })
         });
-        &TEXTS[usize::from(engine == Engine::Citus)][usize::from(patience == Patience::Short)]
+        &TEXTS[usize::from(engine == Engine::Citus)]
+            [usize::from(lock_timeout == LockTimeout::Short)]
     }
 }

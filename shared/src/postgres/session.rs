@@ -10,7 +10,7 @@ use super::{
     database::Database,
     error::Error,
     pooler,
-    settings::Patience,
+    settings::LockTimeout,
     timeouts::{PING_TIMEOUT, TRUSTED_WHEN_IDLE, WORK_TIMEOUT, within},
 };
 use crate::telemetry;
@@ -20,7 +20,7 @@ use crate::telemetry;
 pub struct Session {
     database: Database,
     is_chained: bool,
-    patience: Patience,
+    lock_timeout: LockTimeout,
     /// The next transaction, and when it was begun.
     next: Option<(OpenTransaction, Instant)>,
 }
@@ -50,7 +50,7 @@ impl Session {
         Self {
             database: database.clone(),
             is_chained: false,
-            patience: Patience::Usual,
+            lock_timeout: LockTimeout::Usual,
             next: None,
         }
     }
@@ -72,9 +72,9 @@ impl Session {
 
     /// Sets the lock timeout to 50 ms instead of 2 s, for callers that have other work to do.
     #[must_use]
-    pub fn impatient(self) -> Self {
+    pub fn with_short_lock_timeout(self) -> Self {
         Self {
-            patience: Patience::Short,
+            lock_timeout: LockTimeout::Short,
             ..self
         }
     }
@@ -102,7 +102,7 @@ impl Session {
 
     /// Returns the lock timeout of its statements, as a value of PostgreSQL's setting of that name.
     pub(crate) fn lock_timeout(&self) -> &'static str {
-        self.patience.lock_timeout()
+        self.lock_timeout.lock_timeout()
     }
 
     pub(crate) fn engine(&self) -> Engine {
@@ -160,7 +160,7 @@ impl Session {
             .filter(|(_, since)| since.elapsed() < TRUSTED_WHEN_IDLE);
         let mut open = match next {
             Some((open, _)) => open,
-            None => OpenTransaction::begin(&self.database, self.patience).await?,
+            None => OpenTransaction::begin(&self.database, self.lock_timeout).await?,
         };
         match work.run(&mut open.connection).await {
             Ok(output) => Ok((open, output)),
@@ -205,17 +205,17 @@ impl Commands {
         roll_back: "ROLLBACK",
     };
 
-    const DIRECT_IMPATIENT: Self = Self {
+    const DIRECT_SHORT: Self = Self {
         begin: "BEGIN; SET LOCAL lock_timeout = '50ms'",
         chain: "COMMIT AND CHAIN; SET LOCAL lock_timeout = '50ms'",
         ..Self::DIRECT
     };
 
-    fn of(database: &Database, patience: Patience) -> Self {
-        match (database.is_pooled, patience) {
-            (true, _) => Self::through_pooler(pooler::Texts::of(database.engine, patience)),
-            (false, Patience::Usual) => Self::DIRECT,
-            (false, Patience::Short) => Self::DIRECT_IMPATIENT,
+    fn of(database: &Database, lock_timeout: LockTimeout) -> Self {
+        match (database.is_pooled, lock_timeout) {
+            (true, _) => Self::through_pooler(pooler::Texts::of(database.engine, lock_timeout)),
+            (false, LockTimeout::Usual) => Self::DIRECT,
+            (false, LockTimeout::Short) => Self::DIRECT_SHORT,
         }
     }
 
@@ -232,22 +232,22 @@ impl Commands {
 }
 
 impl OpenTransaction {
-    async fn begin(database: &Database, patience: Patience) -> Result<Self, sqlx::Error> {
-        Self::begin_with(database, patience, |commands| commands.begin).await
+    async fn begin(database: &Database, lock_timeout: LockTimeout) -> Result<Self, sqlx::Error> {
+        Self::begin_with(database, lock_timeout, |commands| commands.begin).await
     }
 
     /// Begins a transaction that only reads, and sees the database as it is now until its end.
     pub(crate) async fn snapshot(database: &Database) -> Result<Self, sqlx::Error> {
         let begin = |commands: &Commands| commands.begin_snapshot;
-        Self::begin_with(database, Patience::Usual, begin).await
+        Self::begin_with(database, LockTimeout::Usual, begin).await
     }
 
     async fn begin_with(
         database: &Database,
-        patience: Patience,
+        lock_timeout: LockTimeout,
         command: fn(&Commands) -> &'static str,
     ) -> Result<Self, sqlx::Error> {
-        let commands = Commands::of(database, patience);
+        let commands = Commands::of(database, lock_timeout);
         let mut open = Self {
             connection: database.pool.acquire().await?,
             commands,
@@ -341,13 +341,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_impatient_waits_as_long_with_and_without_a_transaction() {
+    fn a_short_lock_timeout_is_as_long_with_and_without_a_transaction() {
         let set = format!(
             "SET LOCAL lock_timeout = '{}'",
-            Patience::Short.lock_timeout()
+            LockTimeout::Short.lock_timeout()
         );
-        assert!(Commands::DIRECT_IMPATIENT.begin.ends_with(&set));
-        assert!(Commands::DIRECT_IMPATIENT.chain.ends_with(&set));
+        assert!(Commands::DIRECT_SHORT.begin.ends_with(&set));
+        assert!(Commands::DIRECT_SHORT.chain.ends_with(&set));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) const ALL: [(&str, &str); 19] = [
 pub(super) const LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "2s");
 
 /// Lock timeout of sessions that have other work to do than to wait for a lock.
-pub(super) const IMPATIENT: (&str, &str) = ("lock_timeout", "50ms");
+pub(super) const SHORT_LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "50ms");
 
 /// Additional settings for the statements of the queue's engine, which are not ours.
 pub(super) const QUEUE_ENGINE: [(&str, &str); 4] = [
@@ -62,18 +62,18 @@ pub(super) const CITUS: [(&str, &str); 2] = [
 
 /// Lock timeout: how long a statement waits before it fails with [`Locked`](super::Error::Locked).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(super) enum LockTimeout {
     /// A timeout of 2 s.
     Usual,
     /// A timeout of 50 ms, which is usually longer than our transactions hold a lock.
     Short,
 }
 
-impl Patience {
+impl LockTimeout {
     pub(super) fn lock_timeout(self) -> &'static str {
         match self {
             Self::Usual => LOCK_TIMEOUT.1,
-            Self::Short => IMPATIENT.1,
+            Self::Short => SHORT_LOCK_TIMEOUT.1,
         }
     }
 }

@@ -454,7 +454,7 @@ pub async fn find(pool: &PgPool, id: &str) -> Result<Option<Details>, Error> {
         return Ok(None);
     };
     Ok(Some(Details {
-        bookings: query::find_several(pool, &bookings_named(&payload)).await?,
+        bookings: query::find_many(pool, &bookings_named(&payload)).await?,
         timeline: timeline(&job),
         payload: Payload(payload),
         traceparent,

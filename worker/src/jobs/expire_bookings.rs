@@ -65,7 +65,9 @@ impl Jobs {
     async fn expire(&self, database: &Database, mut job: ExpireBookings) -> Result<Outcome, Error> {
         let tried = match job.show_id {
             Some(show_id) => self.expire_in_turn(database, show_id, &mut job).await,
-            None => expire::expire(&mut Session::new(database).impatient(), &job).await,
+            None => {
+                expire::expire(&mut Session::new(database).with_short_lock_timeout(), &job).await
+            }
         };
         match (tried, self.waiting.try_acquire()) {
             (Err(Error::Locked(_)), Ok(_place)) => {
@@ -90,7 +92,8 @@ impl Jobs {
         if job.booking_ids.is_empty() {
             return Ok(Outcome::default());
         }
-        let outcome = expire::expire(&mut Session::new(database).impatient(), job).await?;
+        let outcome =
+            expire::expire(&mut Session::new(database).with_short_lock_timeout(), job).await?;
         let named = |id: &&i64| job.booking_ids.contains(id);
         ahead.extend(outcome.expired.iter().filter(|id| !named(id)));
         // Another worker may have the jobs of these bookings, so they may never be removed.
