@@ -291,7 +291,9 @@ async fn the_database_is_audited_by_a_click() {
 
 /// Returns the directory for the README's screenshots; `None` if none are to be made.
 fn pictures() -> Option<PathBuf> {
-    env::var_os("DASHBOARD_PICTURES").map(PathBuf::from)
+    let directory = PathBuf::from(env::var_os("DASHBOARD_PICTURES")?);
+    std::fs::create_dir_all(&directory).unwrap();
+    Some(directory)
 }
 
 #[tokio::test]
