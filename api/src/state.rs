@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use shared::{
     booking::{Change, Refusal},
+    id::{BookingId, ShowId},
     postgres::{Database, Engine},
 };
 use tokio_util::sync::CancellationToken;
@@ -59,13 +60,13 @@ impl AppState {
     /// Describes a change to a booking, and finds the booking's show if the engine needs it.
     pub(crate) async fn change(
         &self,
-        booking_id: i64,
-        show_id: Option<i64>,
+        booking_id: BookingId,
+        show_id: Option<ShowId>,
         only_if: Option<Vec<String>>,
     ) -> Result<Change, Problem> {
         let show_id = match (show_id, &self.locate) {
             (None, Some(locate)) => {
-                let show_id = locate.submit(booking_id, booking_id).await?;
+                let show_id = locate.submit(booking_id.0, booking_id).await?;
                 Some(show_id.ok_or(Refusal::BookingNotFound { booking_id })?)
             }
             (show_id, _) => show_id,

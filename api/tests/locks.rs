@@ -6,6 +6,7 @@
 
 mod server;
 
+use shared::id::ShowId;
 use std::sync::Arc;
 
 use reqwest::{Method, Response, StatusCode};
@@ -66,7 +67,7 @@ where
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_show_keeps_nobody_from_booking_others() {
     let api = three_shows().await;
-    let lock = lock_show(&api.db.pool, 1).await;
+    let lock = lock_show(&api.db.pool, ShowId(1)).await;
     let of = |show| {
         let api = api.clone();
         spawn(async move { book(&api, show).await })
@@ -93,7 +94,7 @@ async fn a_locked_show_keeps_nobody_from_booking_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_show_that_was_locked_for_a_moment_is_booked() {
     let api = three_shows().await;
-    let lock = lock_show(&api.db.pool, 1).await;
+    let lock = lock_show(&api.db.pool, ShowId(1)).await;
     let mut waiting = JoinSet::new();
     for _ in 0..10 {
         let api = api.clone();
@@ -133,7 +134,7 @@ async fn a_locked_booking_keeps_nobody_from_changing_others_or_booking() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_show_keeps_nobody_from_cancelling_bookings_of_others() {
     let api = three_shows().await;
-    let lock = lock_show(&api.db.pool, 1).await;
+    let lock = lock_show(&api.db.pool, ShowId(1)).await;
     let of = |booking| {
         let api = api.clone();
         spawn(async move { change(&api, booking, "cancel").await })

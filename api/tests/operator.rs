@@ -10,6 +10,7 @@ use std::{fs, sync::Arc};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use shared::{
+    id::ShowId,
     local_postgres::{DATABASE, LocalPostgres, Mode},
     postgres::{self, DatabaseArgs},
 };
@@ -226,7 +227,7 @@ async fn a_full_disk_is_no_defect() {
 async fn what_somebody_cancels_is_run_again() {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
-    let blocker = testing::lock_show(&api.db.pool, 1).await;
+    let blocker = testing::lock_show(&api.db.pool, ShowId(1)).await;
     let cancel = async {
         until_one_waits_for_a_lock(&api.db.pool).await;
         execute(

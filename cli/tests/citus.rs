@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use shared::{
     batch::Batch,
     booking::{BookingStatus, Change, Refusal, cancel, confirm, expire, extend, query, reserve},
+    id::{BookingId, ShowId},
     idempotency::{Claim, Key},
     jobs::ExpireBookings,
     postgres::{Database, Engine, Session},
@@ -85,7 +86,7 @@ async fn shows_and_their_bookings_are_spread_together() {
     assert_eq!(citus.count(together).await, 1);
 }
 
-fn request(show_id: i64, number: i32) -> reserve::Request {
+fn request(show_id: ShowId, number: i32) -> reserve::Request {
     reserve::Request {
         show_id,
         user_name: format!("user {number}"),
@@ -101,7 +102,7 @@ fn request(show_id: i64, number: i32) -> reserve::Request {
 }
 
 /// Moves the deadlines of a show's holds into the past.
-async fn run_out(pool: &PgPool, show_id: i64) {
+async fn run_out(pool: &PgPool, show_id: ShowId) {
     let at = now(pool).await - TimeDelta::seconds(1);
     sqlx::query(
         "UPDATE bookings SET created_at = $2, expires_at = $3, extendable_until = $3
@@ -139,7 +140,7 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
     let mut batch = Batch::of(requests.clone());
     let answers = reserve::reserve(&mut session, &mut batch).await.unwrap();
     let made: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-    let ids: Vec<i64> = made.iter().map(|made| made.resource.id).collect();
+    let ids: Vec<BookingId> = made.iter().map(|made| made.resource.id).collect();
     assert!(ids[..3].is_sorted_by(|a, b| a < b), "{ids:?}");
     assert_eq!(ids[3], ids[0], "the same key returns the same booking");
     let mut batch = Batch::of([requests[1].clone()]);
@@ -172,7 +173,7 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
         .unwrap();
     assert_eq!(found.unwrap().status, BookingStatus::Cancelled);
     let other = Change {
-        show_id: Some(show.id + 1),
+        show_id: Some(ShowId(show.id.0 + 1)),
         ..change(ids[1])
     };
     let refused = confirm::confirm(&mut session, &mut Batch::of([other])).await;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 
+use crate::id::{BookingId, ShowId};
 use crate::{booking::Booking, postgres};
 
 /// Idempotency key of a request, with a fingerprint of the request.
@@ -78,9 +79,9 @@ impl<Resource> Created<Resource> {
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) fingerprint: Vec<u8>,
-    pub(crate) show_id: i64,
+    pub(crate) show_id: ShowId,
     /// `None` if a show was made.
-    pub(crate) booking_id: Option<i64>,
+    pub(crate) booking_id: Option<BookingId>,
 }
 
 /// Finds the records of those keys that have been used.
@@ -94,9 +95,10 @@ pub(crate) async fn find(
         return Ok(BTreeMap::new());
     }
     let rows = sqlx::query!(
-        "SELECT used.owner, used.key, fingerprint, show_id, booking_id
+        r#"SELECT used.owner, used.key, fingerprint, show_id AS "show_id: ShowId",
+                booking_id AS "booking_id: BookingId"
          FROM unnest($1::bigint[], $2::text[]) AS wanted (owner, key)
-         JOIN idempotency_keys AS used ON used.owner = wanted.owner AND used.key = wanted.key",
+         JOIN idempotency_keys AS used ON used.owner = wanted.owner AND used.key = wanted.key"#,
         &owners,
         &texts,
     )
@@ -143,8 +145,8 @@ pub(crate) async fn record<'a>(
             .iter()
             .map(|(c, _)| c.fingerprint.clone())
             .collect::<Vec<_>>(),
-        &claimed.iter().map(|(_, b)| b.show_id).collect::<Vec<_>>(),
-        &claimed.iter().map(|(_, b)| b.id).collect::<Vec<_>>(),
+        &claimed.iter().map(|(_, b)| b.show_id).collect::<Vec<_>>() as &[ShowId],
+        &claimed.iter().map(|(_, b)| b.id).collect::<Vec<_>>() as &[BookingId],
     )
     .execute(tx)
     .await?;

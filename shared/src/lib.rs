@@ -10,6 +10,7 @@
 //! | transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::extend`], [`booking::expire`] |
 //! | batches of requests that share a transaction | [`batch`] |
 //! | row locks held by other transactions | [`booking::locks`] |
+//! | ids of shows and bookings | [`id`] |
 //! | idempotency keys for retries | [`idempotency`] |
 //! | API keys and their scopes | [`api_key`] |
 //! | queries for bookings | [`booking::query`] |
@@ -57,6 +58,7 @@ pub mod audit;
 pub mod batch;
 pub mod booking;
 pub mod http;
+pub mod id;
 pub mod idempotency;
 pub mod jobs;
 pub mod local_postgres;

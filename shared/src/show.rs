@@ -7,6 +7,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
+    id::ShowId,
     idempotency::{self, Claim, Created},
     postgres::{self, Database, Engine, Session, Work},
     timestamp::Timestamp,
@@ -25,7 +26,7 @@ pub const DEFAULT_MAX_HOLD_SECONDS: i32 = 900;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Show {
     /// Unique id. Later shows have higher ids.
-    pub id: i64,
+    pub id: ShowId,
     /// Display name.
     pub name: String,
     /// Time at which the show begins.
@@ -147,7 +148,7 @@ impl Work for Creation {
          claimed AS (
              INSERT INTO idempotency_keys (owner, key, fingerprint, show_id)
              SELECT $8, $9::text, $10, id FROM created WHERE $9 IS NOT NULL)
-         SELECT id, name, starts_at AS "starts_at: Timestamp", seats, available_seats, hold_seconds, max_hold_seconds,
+         SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats, available_seats, hold_seconds, max_hold_seconds,
                 max_seats_per_booking, max_seats_per_user, created_at AS "created_at: Timestamp"
          FROM created"#,
         new.name,
@@ -177,11 +178,11 @@ impl Work for Creation {
 /// Fails if the database call fails.
 pub async fn find(
     database: impl sqlx::PgExecutor<'_>,
-    id: i64,
+    id: ShowId,
 ) -> Result<Option<Show>, postgres::Error> {
     let show = sqlx::query_as!(
         Show,
-        r#"SELECT id, name, starts_at AS "starts_at: Timestamp", seats,
+        r#"SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats,
                   least(seats, available_seats + (
                       SELECT coalesce(sum(number_of_seats), 0) FROM (
                           SELECT number_of_seats FROM bookings
@@ -189,7 +190,7 @@ pub async fn find(
                   hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
                   created_at AS "created_at: Timestamp"
            FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1"#,
-        id,
+        id as ShowId,
     )
     .fetch_optional(database)
     .await?;
@@ -212,7 +213,7 @@ pub async fn list(
     }
     let shows = sqlx::query_as!(
         Show,
-        r#"SELECT id, name, starts_at AS "starts_at: Timestamp", seats,
+        r#"SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats,
                   least(seats, available_seats + freed)::integer AS "available_seats!",
                   hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
                   created_at AS "created_at: Timestamp"
@@ -239,7 +240,7 @@ async fn list_on_citus(
 ) -> Result<Vec<Show>, postgres::Error> {
     let shows = sqlx::query_as!(
         Show,
-        r#"SELECT id, name, starts_at AS "starts_at: Timestamp", seats,
+        r#"SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats,
                   least(seats, available_seats + freed)::integer AS "available_seats!",
                   hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
                   created_at AS "created_at: Timestamp"
@@ -259,7 +260,7 @@ async fn list_on_citus(
 #[derive(Debug, Clone, Default)]
 pub struct Locked {
     /// Shows that exist, by id.
-    pub inventories: BTreeMap<i64, Inventory>,
+    pub inventories: BTreeMap<ShowId, Inventory>,
     /// The database's clock, read when all of them were locked; `None` when no show exists.
     pub locked_at: Option<DateTime<Utc>>,
 }
@@ -268,7 +269,7 @@ pub struct Locked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inventory {
     /// Id of the show.
-    pub show_id: i64,
+    pub show_id: ShowId,
     /// Generation of its row, by which a statement finds the row to write.
     pub(crate) generation: i64,
     /// Seats left for the next request.
@@ -341,7 +342,7 @@ impl Inventory {
 ///
 /// Statements about one show name it, so that on [Citus](postgres::citus) they go to the server
 /// that has it.
-pub(crate) fn only(ids: &[i64]) -> Option<i64> {
+pub(crate) fn only(ids: &[ShowId]) -> Option<ShowId> {
     match ids {
         [id] => Some(*id),
         _ => None,
@@ -355,7 +356,7 @@ pub(crate) fn only(ids: &[i64]) -> Option<i64> {
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres::Error> {
+pub async fn lock(tx: &mut PgConnection, ids: &[ShowId]) -> Result<Locked, postgres::Error> {
     let rows = match only(ids) {
         Some(id) => lock_one(tx, id).await?,
         None => lock_several(tx, ids).await?,
@@ -371,7 +372,7 @@ pub async fn lock(tx: &mut PgConnection, ids: &[i64]) -> Result<Locked, postgres
 
 /// Locked row of a show.
 struct LockedRow {
-    show_id: i64,
+    show_id: ShowId,
     generation: i64,
     available_seats: i32,
     hold_seconds: i32,
@@ -399,14 +400,17 @@ impl LockedRow {
     }
 }
 
-async fn lock_one(tx: &mut PgConnection, id: i64) -> Result<Vec<LockedRow>, sqlx::Error> {
-    sqlx::query_file_as!(LockedRow, "src/show/lock.sql", id)
+async fn lock_one(tx: &mut PgConnection, id: ShowId) -> Result<Vec<LockedRow>, sqlx::Error> {
+    sqlx::query_file_as!(LockedRow, "src/show/lock.sql", id as ShowId)
         .fetch_all(tx)
         .await
 }
 
 /// Locks the row of each of these shows like [`lock_one`], in the order of the ids.
-async fn lock_several(tx: &mut PgConnection, ids: &[i64]) -> Result<Vec<LockedRow>, sqlx::Error> {
+async fn lock_several(
+    tx: &mut PgConnection,
+    ids: &[ShowId],
+) -> Result<Vec<LockedRow>, sqlx::Error> {
     sqlx::query_as!(
         LockedRow,
         r#"WITH locked AS MATERIALIZED (
@@ -415,12 +419,12 @@ async fn lock_several(tx: &mut PgConnection, ids: &[i64]) -> Result<Vec<LockedRo
                    SELECT id, generation, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
                           max_seats_per_user
                    FROM shows WHERE id = wanted.id ORDER BY generation DESC LIMIT 1 FOR NO KEY UPDATE) AS show)
-           SELECT id AS "show_id!", generation AS "generation!", available_seats AS "available_seats!",
+           SELECT id AS "show_id!: ShowId", generation AS "generation!", available_seats AS "available_seats!",
                   hold_seconds AS "hold_seconds!", max_hold_seconds AS "max_hold_seconds!",
                   max_seats_per_booking AS "max_seats_per_booking!", max_seats_per_user,
                   clock_timestamp() AS "read_at!"
            FROM locked"#,
-        ids,
+        ids as &[ShowId],
     )
     .fetch_all(tx)
     .await
@@ -433,12 +437,12 @@ async fn lock_several(tx: &mut PgConnection, ids: &[i64]) -> Result<Vec<LockedRo
 /// Fails if the database call fails.
 pub(crate) async fn lock_and_add_available_seats(
     tx: &mut PgConnection,
-    seats_by_show: &BTreeMap<i64, i32>,
+    seats_by_show: &BTreeMap<ShowId, i32>,
 ) -> Result<(), postgres::Error> {
     if seats_by_show.is_empty() {
         return Ok(());
     }
-    let ids: Vec<i64> = seats_by_show.keys().copied().collect();
+    let ids: Vec<ShowId> = seats_by_show.keys().copied().collect();
     let mut shows = lock(tx, &ids).await?;
     shows.add_available_seats(tx, seats_by_show).await
 }
@@ -456,9 +460,9 @@ impl Locked {
     pub async fn add_available_seats(
         &mut self,
         tx: &mut PgConnection,
-        seats_by_show: &BTreeMap<i64, i32>,
+        seats_by_show: &BTreeMap<ShowId, i32>,
     ) -> Result<(), postgres::Error> {
-        let changes: Vec<(i64, i32)> = seats_by_show
+        let changes: Vec<(ShowId, i32)> = seats_by_show
             .iter()
             .filter(|(_, seats)| **seats != 0)
             .map(|(show_id, seats)| (*show_id, *seats))
@@ -466,7 +470,7 @@ impl Locked {
         if changes.is_empty() {
             return Ok(());
         }
-        let (ids, seats): (Vec<i64>, Vec<i32>) = changes.into_iter().unzip();
+        let (ids, seats): (Vec<ShowId>, Vec<i32>) = changes.into_iter().unzip();
         let rows = sqlx::query!(
             r#"UPDATE shows SET available_seats = available_seats + change.seats, revision = revision + 1
                FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS change (show_id, seats, generation)
@@ -474,11 +478,11 @@ impl Locked {
                  AND available_seats + change.seats BETWEEN 0 AND shows.seats
                  AND (id, shows.generation) >= ($1[1], $3[1]) AND id <= $1[cardinality($1)]
                  AND ($4::bigint IS NULL OR id = $4)
-               RETURNING id, available_seats, shows.generation AS "generation!""#,
-            &ids,
+               RETURNING id AS "id: ShowId", available_seats, shows.generation AS "generation!""#,
+            &ids as &[ShowId],
             &seats,
             &self.generations(&ids),
-            only(&ids),
+            only(&ids) as Option<ShowId>,
         )
         .fetch_all(tx)
         .await?;
@@ -493,13 +497,13 @@ impl Locked {
     }
 
     /// Returns the id of the locked show, if exactly one exists.
-    pub(crate) fn only(&self) -> Option<i64> {
+    pub(crate) fn only(&self) -> Option<ShowId> {
         let mut ids = self.inventories.keys();
         ids.next().filter(|_| ids.next().is_none()).copied()
     }
 
     /// Returns the generations of these shows' rows, in the order of the shows.
-    pub(crate) fn generations(&self, show_ids: &[i64]) -> Vec<i64> {
+    pub(crate) fn generations(&self, show_ids: &[ShowId]) -> Vec<i64> {
         let generation = |id| self.inventories.get(id).map_or(-1, |show| show.generation);
         show_ids.iter().map(generation).collect()
     }

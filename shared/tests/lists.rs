@@ -5,6 +5,7 @@ use shared::booking::{
     Booking, BookingStatus,
     query::{self, Cursor, Filter},
 };
+use shared::id::ShowId;
 use sqlx::PgPool;
 use testing::{TestDatabase, connect, execute};
 
@@ -71,7 +72,7 @@ async fn filters(pool: &PgPool) -> Vec<(&'static str, Filter)> {
         (
             "show",
             Filter {
-                show_id: Some(1),
+                show_id: Some(ShowId(1)),
                 ..of()
             },
         ),
@@ -147,7 +148,7 @@ async fn overdue_holds_do_not_make_the_list_of_failed_bookings_expensive() {
         .unwrap();
         let pool = connect(&db.url, 1).await.unwrap().pool;
         let mut costs = Vec::new();
-        for show_id in [None, Some(3)] {
+        for show_id in [None, Some(ShowId(3))] {
             let filter = Filter {
                 show_id,
                 status: Some(BookingStatus::Failed),

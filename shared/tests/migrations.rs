@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use shared::{audit::audit, queue::engine, show};
+use shared::{audit::audit, id::ShowId, queue::engine, show};
 use sqlx::{AssertSqlSafe, PgPool};
 use testing::{TestDatabase, a_hold, available_seats, count};
 
@@ -82,10 +82,10 @@ async fn each_earlier_database_is_migrated_with_all_that_it_has() {
             assert_eq!(count(&db.pool, sql).await, expected, "{sql}");
         }
         assert!(engine::is_applied(&db.pool).await.unwrap());
-        let show = show::find(&db.pool, 1).await.unwrap().unwrap();
+        let show = show::find(&db.pool, ShowId(1)).await.unwrap().unwrap();
         assert_eq!(show.name, "Łódź at night");
         a_hold(&db.pool, &show, 1).await;
-        assert!(available_seats(&db.pool, 1).await < 40);
+        assert!(available_seats(&db.pool, ShowId(1)).await < 40);
         found += 1;
     }
     assert!(found > 0, "there are no dumps");

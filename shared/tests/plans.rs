@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta};
 use shared::{
     batch::Batch,
     booking::{cancel, confirm, expire, extend, reserve},
+    id::BookingId,
     idempotency::{Claim, Key},
     postgres::Session,
     show::{NewShow, Show},
@@ -70,9 +71,9 @@ async fn pages_for_each(pool: &PgPool, run: impl AsyncFn(i64) -> usize) -> i64 {
 }
 
 /// Returns the ids of those existing bookings that this run changes.
-fn ids(part: i64, run: i64) -> impl Iterator<Item = i64> {
+fn ids(part: i64, run: i64) -> impl Iterator<Item = BookingId> {
     let first = (part * RUNS + run) * BATCH + 1;
-    first..first + BATCH
+    (first..first + BATCH).map(BookingId)
 }
 
 fn requests(show: &Show, run: i64) -> Vec<reserve::Request> {
@@ -150,7 +151,7 @@ async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
     .await;
     costs.push(("extend", cost));
     let cost = pages_for_each(&pool, async |run| {
-        let due: Vec<i64> = ids(4, run).collect();
+        let due: Vec<BookingId> = ids(4, run).collect();
         sqlx::query(
             "UPDATE bookings SET created_at = now() - interval '1 minute', expires_at = now() WHERE show_id = $1 AND id = ANY($2)",
         )

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use shared::{
     batch::Batch,
     booking::reserve,
+    id::{BookingId, ShowId},
     jobs::{self, ExpireBookings, Job},
     queue::{
         JobState,
@@ -21,10 +22,14 @@ const QUEUE: &str = ExpireBookings::QUEUE;
 #[tokio::test]
 async fn rust_and_sql_agree_on_the_payload_of_a_job() {
     let db = TestDatabase::new().await;
-    for (show_id, booking_ids) in [(Some(7), vec![3, 5]), (None, vec![4]), (None, vec![])] {
+    for (show_id, booking_ids) in [
+        (Some(ShowId(7)), vec![3, 5]),
+        (None, vec![4]),
+        (None, vec![]),
+    ] {
         let job = ExpireBookings {
             show_id,
-            booking_ids,
+            booking_ids: booking_ids.into_iter().map(BookingId).collect(),
         };
         let payload: Vec<u8> = sqlx::query_scalar("SELECT expire_bookings_payload($1, $2)")
             .bind(job.show_id)
@@ -48,15 +53,11 @@ async fn rust_and_sql_agree_on_the_payload_of_a_job() {
         r#"{"bookingIds":[99999999999999999999]}"#,
     ];
     for other in others {
-        assert_eq!(
-            bookings_of(&db.pool, other.as_bytes()).await,
-            [0; 0],
-            "{other}"
-        );
+        assert_eq!(bookings_of(&db.pool, other.as_bytes()).await, [], "{other}");
     }
 }
 
-async fn bookings_of(pool: &PgPool, payload: &[u8]) -> Vec<i64> {
+async fn bookings_of(pool: &PgPool, payload: &[u8]) -> Vec<BookingId> {
     sqlx::query_scalar("SELECT bookings_of_payload($1)")
         .bind(payload)
         .fetch_all(pool)
@@ -69,7 +70,7 @@ async fn an_enqueued_job_exists_if_and_only_if_its_transaction_commits() {
     let db = TestDatabase::new().await;
     let job = ExpireBookings {
         show_id: None,
-        booking_ids: vec![1],
+        booking_ids: vec![BookingId(1)],
     };
     let now = now(&db.pool).await;
     for commits in [false, true] {
@@ -199,13 +200,13 @@ async fn a_booking_leads_to_its_job_and_a_job_to_its_bookings() {
     let together = reserve::reserve(&mut db.session(), &mut Batch::of(batch))
         .await
         .unwrap();
-    let together: Vec<i64> = together
+    let together: Vec<BookingId> = together
         .into_iter()
         .map(|answer| answer.unwrap().resource.id)
         .collect();
     let alone = a_hold(&db.pool, &other, 1).await.id;
 
-    let of = async |booking_id: Option<i64>, show_id: Option<i64>| {
+    let of = async |booking_id: Option<BookingId>, show_id: Option<ShowId>| {
         let filter = Filter {
             booking_id,
             show_id,
@@ -234,7 +235,7 @@ async fn a_booking_leads_to_its_job_and_a_job_to_its_bookings() {
         0,
         "the booking is of another show"
     );
-    assert_eq!(of(Some(9_999), None).await.len(), 0);
+    assert_eq!(of(Some(BookingId(9_999)), None).await.len(), 0);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use shared::{
     booking::query,
+    id::BookingId,
     postgres::{Error, Session, Work},
 };
 use sqlx::PgConnection;
@@ -157,7 +158,7 @@ async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
     let way = Way::to(&db);
     let database = connect(&way.url, 1).await.unwrap();
     let session = Session::new(&database);
-    let locate = async || query::locate(&session, &[1]).await;
+    let locate = async || query::locate(&session, &[BookingId(1)]).await;
     let is_back = async || eventually("it is idle", async || database.pool.num_idle() == 1).await;
     assert_eq!(locate().await.unwrap(), [None]);
     is_back().await;
@@ -171,12 +172,12 @@ async fn a_silent_connection_is_given_up_outside_of_transactions_too() {
     is_back().await;
     fall_silent(&way.silent).await;
     let patience = Duration::from_millis(100);
-    let result = time::timeout(patience, query::find(&database.pool, 1, None)).await;
+    let result = time::timeout(patience, query::find(&database.pool, BookingId(1), None)).await;
     assert!(result.is_err(), "{result:?}");
     way.silent.send_replace(false);
     time::resume();
     assert!(
-        query::find(&database.pool, 1, None)
+        query::find(&database.pool, BookingId(1), None)
             .await
             .unwrap()
             .is_none()

@@ -6,6 +6,7 @@ use shared::{
     audit::audit,
     batch::Batch,
     booking::{cancel, confirm, expire, query, reserve},
+    id::{BookingId, ShowId},
     idempotency::{Claim, Key},
     postgres::{self, Database},
     show,
@@ -47,7 +48,7 @@ async fn set_odd(db: &TestDatabase) {
     }
 }
 
-fn request(show_id: i64, key: &str) -> reserve::Request {
+fn request(show_id: ShowId, key: &str) -> reserve::Request {
     reserve::Request {
         show_id,
         user_name: "Łódź".to_owned(),
@@ -71,7 +72,7 @@ async fn sell(database: &Database) {
     let answers = reserve::reserve(&mut session, &mut Batch::of(requests))
         .await
         .unwrap();
-    let bookings: Vec<i64> = things(answers)
+    let bookings: Vec<BookingId> = things(answers)
         .into_iter()
         .map(|made| made.unwrap().id)
         .collect();

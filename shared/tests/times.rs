@@ -8,6 +8,7 @@ use shared::{
         Booking, cancel, confirm, extend,
         query::{self, Filter},
     },
+    id::BookingId,
     queue::{
         JobState,
         inspect::{self, Filter as JobFilter},
@@ -213,7 +214,7 @@ async fn times_of_a_booking_never_run_backwards() {
 async fn a_list_by_time_is_whole_when_the_clock_was_set_back() {
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 1000).await;
-    let mut expected: Vec<(i64, DateTime<Utc>)> = Vec::new();
+    let mut expected: Vec<(BookingId, DateTime<Utc>)> = Vec::new();
     for _ in 0..3 {
         for _ in 0..20 {
             a_hold(&db.pool, &show, 1).await;
@@ -238,7 +239,7 @@ async fn a_list_by_time_is_whole_when_the_clock_was_set_back() {
             ..Filter::default()
         };
         let listed = query::list(&db.pool, &filter, None, 1000).await.unwrap();
-        let listed: Vec<i64> = listed.iter().map(|booking| booking.id).collect();
+        let listed: Vec<BookingId> = listed.iter().map(|booking| booking.id).collect();
         let later = expected.iter().filter(|(_, at)| *at > instant);
         assert_eq!(
             listed,

@@ -13,6 +13,7 @@ use shared::{
         Booking, BookingStatus, Change, Refusal, cancel, confirm, expire, extend, query,
         reserve::{self, Outcome, Reserve},
     },
+    id::{BookingId, ShowId},
     idempotency::{Claim, Key},
     jobs::ExpireBookings,
     postgres::{Engine, Session, Work},
@@ -26,7 +27,7 @@ use testing::{
 };
 use tokio::{sync::Barrier, task::JoinSet};
 
-fn request(show_id: i64, number_of_seats: i32) -> reserve::Request {
+fn request(show_id: ShowId, number_of_seats: i32) -> reserve::Request {
     reserve::Request {
         show_id,
         user_name: "Alice".to_owned(),
@@ -35,7 +36,7 @@ fn request(show_id: i64, number_of_seats: i32) -> reserve::Request {
     }
 }
 
-async fn reserve_one(pool: &PgPool, show_id: i64, seats: i32) -> Result<Booking, Refusal> {
+async fn reserve_one(pool: &PgPool, show_id: ShowId, seats: i32) -> Result<Booking, Refusal> {
     let answers = reserve::reserve(
         &mut Session::new(&direct(pool)),
         &mut Batch::of([request(show_id, seats)]),
@@ -124,7 +125,7 @@ async fn each_request_of_a_batch_gets_its_own_answer_in_order() {
     let show = a_show(&db.pool, 5).await;
     let batch = [
         request(show.id, 4),
-        request(show.id + 1, 1),
+        request(ShowId(show.id.0 + 1), 1),
         request(show.id, 2),
         request(show.id, 1),
     ];
@@ -139,7 +140,7 @@ async fn each_request_of_a_batch_gets_its_own_answer_in_order() {
     assert_eq!(
         answers[1],
         Err(Refusal::ShowNotFound {
-            show_id: show.id + 1
+            show_id: ShowId(show.id.0 + 1)
         })
     );
     assert_eq!(
@@ -168,7 +169,7 @@ enum Act {
 
 impl Act {
     /// Runs the action. Returns whether it resolved the booking, or repeated the action that did.
-    async fn run(self, pool: &PgPool, booking_id: i64) -> bool {
+    async fn run(self, pool: &PgPool, booking_id: BookingId) -> bool {
         match self {
             Self::Confirm => confirm::confirm(
                 &mut Session::new(&direct(pool)),
@@ -373,7 +374,10 @@ async fn a_hold_is_as_long_as_promised_however_long_the_lock_took() {
     for (locked, wanted) in [(one.id, one.id), (two.id, two.id), (two.id, one.id)] {
         let blocker = lock_show(&db.pool, locked).await;
         // Both shows in one batch, so that each lock is waited for as the first and as the last.
-        let mut batch = Batch::of([request(wanted, 1), request(one.id + two.id - wanted, 1)]);
+        let mut batch = Batch::of([
+            request(wanted, 1),
+            request(ShowId(one.id.0 + two.id.0 - wanted.0), 1),
+        ]);
         let mut session = db.session();
         let (answers, released_at) =
             tokio::join!(reserve::reserve(&mut session, &mut batch), async {
@@ -528,7 +532,7 @@ async fn readers_see_an_overdue_hold_as_failed() {
             ..query::Filter::default()
         };
         let listed = query::list(&db.pool, &filter, None, 10).await.unwrap();
-        let ids: Vec<i64> = listed.iter().map(|b| b.id).collect();
+        let ids: Vec<BookingId> = listed.iter().map(|b| b.id).collect();
         assert_eq!(ids, [expected]);
         assert_eq!(listed[0].status, status);
     }
@@ -634,7 +638,7 @@ async fn no_statement_scans_the_bookings() {
             .await
             .unwrap();
         let answers = things(answers);
-        let ids: Vec<i64> = answers.into_iter().map(|a| a.unwrap().id).collect();
+        let ids: Vec<BookingId> = answers.into_iter().map(|a| a.unwrap().id).collect();
         confirm::confirm(&mut session, &mut Batch::of([change(ids[0])]))
             .await
             .unwrap();
@@ -714,7 +718,11 @@ async fn a_repeated_request_gets_the_booking_that_the_first_one_made_as_it_is_no
     let again = reserve_with(&mut session, first.clone()).await.unwrap();
     assert_eq!(again.resource.status, BookingStatus::Confirmed);
 
-    for other_request in [request(show.id, 3), request(other.id, 2), request(-1, 2)] {
+    for other_request in [
+        request(show.id, 3),
+        request(other.id, 2),
+        request(ShowId(-1), 2),
+    ] {
         let refused = reserve_with(&mut session, keyed(0, "k", other_request)).await;
         assert_eq!(refused, Err(Refusal::KeyReused));
     }
@@ -1045,7 +1053,7 @@ async fn whoever_gives_seats_back_and_takes_them_at_the_same_time_is_never_in_a_
     let database = connect(&db.url, 16).await.unwrap();
     let show = a_show(&db.pool, 20).await;
     for _ in 0..15 {
-        let holds: Vec<i64> = join_all((0..20).map(|_| reserve_one(&db.pool, show.id, 1)))
+        let holds: Vec<BookingId> = join_all((0..20).map(|_| reserve_one(&db.pool, show.id, 1)))
             .await
             .into_iter()
             .map(|hold| hold.unwrap().id)

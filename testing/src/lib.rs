@@ -18,6 +18,7 @@ use shared::{
     audit::{SEATS_ARE_CONSERVED, audit},
     batch::Batch,
     booking::{Booking, Change, Refusal, reserve},
+    id::{BookingId, ShowId},
     jobs::ExpireBookings,
     local_postgres::{LocalPostgres, Mode},
     postgres::{self, Database, DatabaseArgs, Engine, Session},
@@ -194,7 +195,7 @@ pub fn things(answers: Vec<reserve::Answer>) -> Vec<Result<Booking, Refusal>> {
 
 /// Creates a request to confirm or cancel a booking, whatever its version.
 #[must_use]
-pub fn change(booking_id: i64) -> Change {
+pub fn change(booking_id: BookingId) -> Change {
     Change {
         booking_id,
         show_id: None,
@@ -204,7 +205,7 @@ pub fn change(booking_id: i64) -> Change {
 
 /// Creates a job that expires these bookings.
 #[must_use]
-pub fn job(booking_ids: &[i64]) -> ExpireBookings {
+pub fn job(booking_ids: &[BookingId]) -> ExpireBookings {
     ExpireBookings {
         show_id: None,
         booking_ids: booking_ids.to_vec(),
@@ -257,7 +258,7 @@ pub async fn execute(pool: &PgPool, sql: &'static str) {
 /// # Panics
 ///
 /// Panics if there is no such booking or the database fails.
-pub async fn stored_status(pool: &PgPool, booking_id: i64) -> String {
+pub async fn stored_status(pool: &PgPool, booking_id: BookingId) -> String {
     sqlx::query_scalar("SELECT status FROM bookings WHERE id = $1")
         .bind(booking_id)
         .fetch_one(pool)
@@ -270,7 +271,7 @@ pub async fn stored_status(pool: &PgPool, booking_id: i64) -> String {
 /// # Panics
 ///
 /// Panics if there is no such show or the database fails.
-pub async fn available_seats(pool: &PgPool, show_id: i64) -> i32 {
+pub async fn available_seats(pool: &PgPool, show_id: ShowId) -> i32 {
     sqlx::query_scalar("SELECT available_seats FROM shows WHERE id = $1")
         .bind(show_id)
         .fetch_one(pool)
@@ -315,7 +316,7 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 /// # Panics
 ///
 /// Panics if the database can't be reached.
-pub async fn lock_show(pool: &PgPool, show_id: i64) -> Transaction<'static, Postgres> {
+pub async fn lock_show(pool: &PgPool, show_id: ShowId) -> Transaction<'static, Postgres> {
     let mut blocker = pool.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM shows WHERE id = $1 FOR UPDATE")
         .bind(show_id)

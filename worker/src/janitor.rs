@@ -245,7 +245,7 @@ pub async fn sweep(database: &Database, grace: TimeDelta) -> Result<usize, postg
                 | postgres::Error::Locked(_)),
             ) => {
                 tracing::error!(
-                    show_id,
+                    show_id = show_id.0,
                     error = telemetry::chain(&error),
                     "cannot expire the holds of a show"
                 );

@@ -4,6 +4,7 @@ use shared::{
     batch::Batch,
     booking::{Booking, confirm, expire},
     http::callers::CallerArgs,
+    id::BookingId,
     jobs::ExpireBookings,
 };
 use sqlx::PgPool;
@@ -75,7 +76,7 @@ async fn the_handler_leaves_unknown_and_confirmed_bookings_alone() {
         .unwrap();
     let_pass(&db.pool, 500).await;
     let mut job = job(&[&sold]);
-    job.booking_ids.push(sold.id + 1000);
+    job.booking_ids.push(BookingId(sold.id.0 + 1000));
     Jobs::default().run(&db.database, job).await.unwrap();
     assert_eq!(stored_status(&db.pool, sold.id).await, "CONFIRMED");
     assert_eq!(available_seats(&db.pool, show.id).await, 7);

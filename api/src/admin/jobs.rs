@@ -8,6 +8,7 @@ use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use shared::{
     booking::{Refusal, query},
+    id::{BookingId, ShowId},
     jobs::{ExpireBookings, Job},
     queue::{
         JobState,
@@ -84,11 +85,11 @@ pub(super) struct ListJobs {
     /// Only jobs of this booking.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    booking_id: Option<i64>,
+    booking_id: Option<BookingId>,
     /// Only jobs with a booking of this show.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    show_id: Option<i64>,
+    show_id: Option<ShowId>,
     /// Maximum number of jobs in a page; default 100.
     #[garde(inner(range(min = 1, max = 1000)))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,11 +111,11 @@ pub(super) struct AllJobs {
     /// Only jobs of this booking.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    booking_id: Option<i64>,
+    booking_id: Option<BookingId>,
     /// Only jobs with a booking of this show.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    show_id: Option<i64>,
+    show_id: Option<ShowId>,
 }
 
 impl AllJobs {
@@ -232,7 +233,7 @@ pub(super) struct BookingWithJobs {
 pub(super) async fn of_booking(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
-    Id(booking_id): Id,
+    Id(booking_id): Id<BookingId>,
 ) -> Result<Json<BookingWithJobs>, AdminProblem> {
     let booking = query::find(&state.database.pool, booking_id, None)
         .await?

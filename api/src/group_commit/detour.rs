@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use shared::{
     batch::Batch,
     booking::locks::{self, Lock, Missing},
+    id::ShowId,
     postgres::{self, Database, Session},
     telemetry,
 };
@@ -88,7 +89,7 @@ impl<K: Kind> Detours<K> {
     async fn find_missing(&self, session: &mut Session, members: &[Member<K>]) -> Missing {
         if self.sharing == Sharing::SameKey {
             // Citus cannot lock rows of several servers in a query; a batch is for one show there.
-            let lock = |member: &Member<K>| Some(Lock::Show(member.caller.key));
+            let lock = |member: &Member<K>| Some(Lock::Show(ShowId(member.caller.key)));
             return members.iter().map(lock).collect();
         }
         let requests: Vec<K::Request> = members.iter().map(|m| m.request.clone()).collect();

@@ -7,6 +7,7 @@ use shared::{
         locks::{Missing, missing_to_cancel, missing_to_change, missing_to_reserve},
         query, reserve,
     },
+    id::{BookingId, ShowId},
     postgres::{Error, Session},
 };
 
@@ -33,7 +34,7 @@ impl Kind for Reserve {
         session: &mut Session,
         requests: &[reserve::Request],
     ) -> Result<Missing, Error> {
-        let show_ids: Vec<i64> = requests.iter().map(|request| request.show_id).collect();
+        let show_ids: Vec<ShowId> = requests.iter().map(|request| request.show_id).collect();
         missing_to_reserve(session, &show_ids).await
     }
 }
@@ -105,19 +106,19 @@ impl Kind for Extend {
 pub(crate) struct Locate;
 
 impl Kind for Locate {
-    type Request = i64;
-    type Answer = Option<i64>;
+    type Request = BookingId;
+    type Answer = Option<ShowId>;
     const NAME: &'static str = "locate";
 
     async fn run(
         session: &mut Session,
-        batch: &mut Batch<'_, i64>,
-    ) -> Result<Vec<Option<i64>>, Error> {
+        batch: &mut Batch<'_, BookingId>,
+    ) -> Result<Vec<Option<ShowId>>, Error> {
         query::locate(session, batch.members()).await
     }
 
     /// It takes no locks, so none can be missing.
-    async fn find_missing(_: &mut Session, bookings: &[i64]) -> Result<Missing, Error> {
+    async fn find_missing(_: &mut Session, bookings: &[BookingId]) -> Result<Missing, Error> {
         Ok(vec![None; bookings.len()])
     }
 }

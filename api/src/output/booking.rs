@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use shared::booking::{Booking, BookingStatus};
+use shared::{
+    booking::{Booking, BookingStatus},
+    id::{BookingId, ShowId},
+};
 use utoipa::ToSchema;
 
 use super::tagged::Tagged;
@@ -13,11 +16,11 @@ use super::tagged::Tagged;
 #[schema(as = Booking)]
 pub(crate) struct BookingView {
     /// Unique id. Later bookings have higher ids.
-    #[schema(minimum = 1, examples(1042))]
-    id: i64,
+    #[schema(value_type = i64, minimum = 1, examples(1042))]
+    id: BookingId,
     /// Id of the show.
-    #[schema(minimum = 1, examples(7))]
-    show_id: i64,
+    #[schema(value_type = i64, minimum = 1, examples(7))]
+    show_id: ShowId,
     /// Name of the user who booked.
     #[schema(min_length = 1, max_length = 200, examples("Alice"))]
     user_name: String,
@@ -72,11 +75,11 @@ impl From<Booking> for Tagged<BookingView> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ChangedBooking {
     /// Unique id. Later bookings have higher ids.
-    #[schema(minimum = 1, examples(1042))]
-    id: i64,
+    #[schema(value_type = i64, minimum = 1, examples(1042))]
+    id: BookingId,
     /// Id of the show.
-    #[schema(minimum = 1, examples(7))]
-    show_id: i64,
+    #[schema(value_type = i64, minimum = 1, examples(7))]
+    show_id: ShowId,
     /// Name of the user who booked; null if the API key lacks the scope `bookings:read`.
     #[schema(required, min_length = 1, max_length = 200, examples("Alice"))]
     user_name: Option<String>,

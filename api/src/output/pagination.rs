@@ -28,6 +28,7 @@ use shared::{
         fair_semaphore::{FairSemaphore, Permit},
         middleware::Sender,
     },
+    id::BookingId,
 };
 use tokio::time::Instant;
 
@@ -72,7 +73,7 @@ pub(crate) struct Cursor(pub(crate) query::Cursor);
 impl Serialize for Cursor {
     fn serialize<S: Serializer>(&self, encoder: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            query::Cursor::Id(id) => encoder.serialize_i64(id),
+            query::Cursor::Id(id) => encoder.serialize_i64(id.0),
             query::Cursor::Deadline(at, id) => {
                 encoder.serialize_str(&format!("{}-{id}", at.timestamp_micros()))
             }
@@ -87,14 +88,14 @@ impl<'de> Deserialize<'de> for Cursor {
             .bytes()
             .all(|byte| byte.is_ascii_digit() || byte == b'-');
         let cursor = match text.split_once('-').filter(|_| is_ours) {
-            None if is_ours => text.parse().ok().map(query::Cursor::Id),
+            None if is_ours => text.parse().ok().map(|id| query::Cursor::Id(BookingId(id))),
             None => None,
             Some((micros, id)) => micros
                 .parse()
                 .ok()
                 .and_then(DateTime::from_timestamp_micros)
                 .zip(id.parse().ok())
-                .map(|(at, id)| query::Cursor::Deadline(at, id)),
+                .map(|(at, id)| query::Cursor::Deadline(at, BookingId(id))),
         };
         cursor
             .map(Self)

@@ -6,6 +6,7 @@ use chrono::DateTime;
 use shared::{
     api_key::Scope,
     booking::{BookingStatus, Refusal},
+    id::{BookingId, ShowId},
     postgres,
 };
 
@@ -14,7 +15,7 @@ use super::{field_error::FieldError, problem::Problem};
 /// Returns an example of each problem.
 pub(crate) fn problem_examples() -> Vec<Problem> {
     let at = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
-    let (booking_id, show_id) = (1042, 7);
+    let (booking_id, show_id) = (BookingId(1042), ShowId(7));
     let (expires_at, extendable_until) = (at(1_795_550_520_123_456), at(1_795_551_300_123_456));
     let failed = || Arc::new(postgres::Error::Unavailable(sqlx::Error::PoolTimedOut));
     let refusals = [

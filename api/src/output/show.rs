@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use shared::show::Show;
+use shared::{id::ShowId, show::Show};
 use utoipa::ToSchema;
 
 use super::tagged::Tagged;
@@ -13,8 +13,8 @@ use super::tagged::Tagged;
 #[schema(as = Show)]
 pub(crate) struct ShowView {
     /// Unique id. Later shows have higher ids.
-    #[schema(minimum = 1, examples(7))]
-    id: i64,
+    #[schema(value_type = i64, minimum = 1, examples(7))]
+    id: ShowId,
     /// Display name.
     #[schema(min_length = 1, max_length = 200, examples("Morning Show"))]
     name: String,

@@ -12,6 +12,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use shared::{
     booking::{Booking, BookingStatus, MAX_SEATS_PER_BOOKING, Refusal, extend, query, reserve},
+    id::{BookingId, ShowId},
     postgres,
 };
 use utoipa::{IntoParams, ToSchema};
@@ -45,9 +46,9 @@ use crate::{
 pub(crate) struct ReserveSeats {
     /// Id of the show.
     #[garde(skip)]
-    #[schema(examples(7), minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    #[schema(inline)]
     #[serde(deserialize_with = "integer::number")]
-    show_id: i64,
+    show_id: ShowId,
     /// Name of the user who books, compared as written. It may contain no character that is
     /// invisible or changes how others are displayed.
     #[garde(dive)]
@@ -92,7 +93,7 @@ pub(crate) async fn reserve(
         user_name: body.user_name.0,
         number_of_seats: body.number_of_seats,
     };
-    let made = state.reserve.submit(request.show_id, request).await??;
+    let made = state.reserve.submit(request.show_id.0, request).await??;
     let location = [(LOCATION, format!("/bookings/{}", made.resource.id))];
     Ok((
         StatusCode::CREATED,
@@ -121,8 +122,8 @@ pub(crate) struct OfShow {
     /// Id of the booking's show, if known. A booking of another show is not found. If the database
     /// is spread over several servers, this id avoids a query to all of them.
     #[garde(skip)]
-    #[param(example = 7, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
-    show_id: Option<i64>,
+    #[param(inline, example = 7)]
+    show_id: Option<ShowId>,
 }
 
 /// Confirm a booking
@@ -141,7 +142,7 @@ pub(crate) struct OfShow {
 pub(crate) async fn confirm(
     caller: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
-    Id(booking_id): Id,
+    Id(booking_id): Id<BookingId>,
     Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
 ) -> Result<Tagged<ChangedBooking>, Problem> {
@@ -165,7 +166,7 @@ pub(crate) async fn confirm(
 pub(crate) async fn cancel(
     caller: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
-    Id(booking_id): Id,
+    Id(booking_id): Id<BookingId>,
     Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
 ) -> Result<Tagged<ChangedBooking>, Problem> {
@@ -202,7 +203,7 @@ pub(crate) struct ExtendHold {
 pub(crate) async fn extend(
     caller: Caller<WriteBookings>,
     State(state): State<Arc<AppState>>,
-    Id(booking_id): Id,
+    Id(booking_id): Id<BookingId>,
     Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
     Json(ExtendHold { seconds }): Json<ExtendHold>,
@@ -230,7 +231,7 @@ pub(crate) async fn extend(
 pub(crate) async fn find(
     _: Caller<ReadBookings>,
     State(state): State<Arc<AppState>>,
-    Id(booking_id): Id,
+    Id(booking_id): Id<BookingId>,
     Query(OfShow { show_id }): Query<OfShow>,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
@@ -247,8 +248,8 @@ pub(crate) struct ListBookings {
     /// Only bookings of this show.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(example = 7, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
-    show_id: Option<i64>,
+    #[param(inline, example = 7)]
+    show_id: Option<ShowId>,
     /// Only bookings in this status.
     #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]

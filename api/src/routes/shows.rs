@@ -12,6 +12,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use shared::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
+    id::ShowId,
     postgres::{self, Session},
     show::{self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow},
 };
@@ -159,7 +160,7 @@ pub(crate) async fn create(
 pub(crate) async fn find(
     _: Caller<ReadShows>,
     State(state): State<Arc<AppState>>,
-    Id(show_id): Id,
+    Id(show_id): Id<ShowId>,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
     let show = postgres::read(|| show::find(&state.database.pool, show_id))
@@ -209,7 +210,7 @@ pub(crate) async fn list(
     let shows =
         postgres::read(|| show::list(&state.database, query.after.unwrap_or(0), limit + 1)).await?;
     let page = Page::new(shows, limit, "/shows", permit, |last| ListShows {
-        after: Some(last.id),
+        after: Some(last.id.0),
         ..query
     });
     Ok(page.into_views())

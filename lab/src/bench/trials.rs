@@ -126,7 +126,7 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
         .await?;
     let database = server.connect(DATABASE).await?;
     let shows = show::list(&database, 0, 1).await?;
-    let show_ids: Vec<i64> = shows.iter().map(|show| show.id).collect();
+    let show_ids: Vec<i64> = shows.iter().map(|show| show.id.0).collect();
     let lag = expiry_lag(&database.pool, &show_ids)
         .await?
         .context("no hold expired")?;

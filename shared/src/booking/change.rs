@@ -7,14 +7,15 @@ use super::{
     refusal::Refusal,
     rules::{Booking, Effect},
 };
+use crate::id::{BookingId, ShowId};
 
 /// Request to change a booking.
 #[derive(Debug, Clone)]
 pub struct Change {
     /// Id of the booking.
-    pub booking_id: i64,
+    pub booking_id: BookingId,
     /// Id of its show, if known. On [Citus](crate::postgres::citus) it must be.
-    pub show_id: Option<i64>,
+    pub show_id: Option<ShowId>,
     /// [Versions](Booking::version) of the booking for which the change is allowed; `None`: any.
     ///
     /// A booking that already is as requested needs no change, whatever its version.
@@ -32,7 +33,7 @@ impl Change {
     /// given.
     #[must_use]
     pub fn key(&self) -> i64 {
-        self.show_id.unwrap_or(self.booking_id)
+        self.show_id.map_or(self.booking_id.0, |show_id| show_id.0)
     }
 
     /// Returns whether the booking found by its id is in the show that the request names, if any.
@@ -54,12 +55,12 @@ impl Change {
 }
 
 /// Returns the ids of the bookings that the requests are for.
-pub(super) fn ids<Request: AsRef<Change>>(requests: &[Request]) -> Vec<i64> {
+pub(super) fn ids<Request: AsRef<Change>>(requests: &[Request]) -> Vec<BookingId> {
     requests.iter().map(|r| r.as_ref().booking_id).collect()
 }
 
 /// Returns the show of all these bookings, if it is known and the same.
-pub(super) fn only_show<Request: AsRef<Change>>(requests: &[Request]) -> Option<i64> {
+pub(super) fn only_show<Request: AsRef<Change>>(requests: &[Request]) -> Option<ShowId> {
     let mut shows = requests.iter().map(|r| r.as_ref().show_id);
     let first = shows.next()??;
     shows.all(|show_id| show_id == Some(first)).then_some(first)
@@ -70,7 +71,7 @@ pub(super) struct Decisions {
     /// Answer to each request, in order.
     pub answers: Vec<Result<Booking, Refusal>>,
     /// Ids of the bookings to write.
-    pub changed: BTreeSet<i64>,
+    pub changed: BTreeSet<BookingId>,
 }
 
 impl Decisions {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
+    id::{BookingId, ShowId},
     metrics::BOOKINGS,
     postgres::{self, Session, Work},
 };
@@ -48,14 +49,14 @@ impl Work for Confirm<'_> {
         };
         let now = locked.locked_at;
         let decisions = change::decide(&mut locked, requests, |_, booking| booking.confirm(now));
-        let ids: Vec<i64> = decisions.changed.iter().copied().collect();
+        let ids: Vec<BookingId> = decisions.changed.iter().copied().collect();
         let updated = sqlx::query!(
             "UPDATE bookings SET status = 'CONFIRMED', resolved_at = greatest($2, created_at)
          WHERE id = ANY($1) AND status = 'PENDING' AND expires_at > $2
            AND ($3::bigint IS NULL OR show_id = $3)",
-            &ids,
+            &ids as &[BookingId],
             now,
-            show_id,
+            show_id as Option<ShowId>,
         )
         .execute(tx)
         .await?

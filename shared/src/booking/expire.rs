@@ -11,6 +11,7 @@ use super::{
     rules::{Booking, Effect, seats_by_show},
 };
 use crate::{
+    id::{BookingId, ShowId},
     jobs::ExpireBookings,
     metrics::{BOOKINGS, EXPIRY_LAG},
     postgres::{self, Session, Work},
@@ -28,7 +29,7 @@ const LATE: TimeDelta = TimeDelta::milliseconds(500);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Bookings that failed, including those of other jobs.
-    pub expired: BTreeSet<i64>,
+    pub expired: BTreeSet<BookingId>,
     /// When to run the job again; `None` if none of the named bookings is still held.
     ///
     /// It is the earliest deadline of the named bookings that are still held, or one second from
@@ -85,11 +86,11 @@ const ROUNDS: u32 = 3;
 
 /// Work to do for one show that has named bookings.
 struct ShowWork {
-    show_id: i64,
+    show_id: ShowId,
     /// Named bookings that are overdue.
-    due: Vec<i64>,
+    due: Vec<BookingId>,
     /// Other overdue holds of the show, oldest first; about [`MAX_AT_ONCE`] at most for all shows.
-    others: Vec<i64>,
+    others: Vec<BookingId>,
     /// Earliest deadline of the named bookings that are held and not overdue.
     next_deadline: Option<DateTime<Utc>>,
     /// One second from now, on the database's clock.
@@ -98,12 +99,12 @@ struct ShowWork {
 
 impl ShowWork {
     /// Returns the ids of all bookings to fail, some of them twice.
-    fn ids(&self) -> impl Iterator<Item = i64> {
+    fn ids(&self) -> impl Iterator<Item = BookingId> {
         self.due.iter().chain(&self.others).copied()
     }
 
     /// Returns the lock of a named booking that was due, but is not among those that failed.
-    fn kept(&self, failed: &BTreeSet<i64>) -> Option<Lock> {
+    fn kept(&self, failed: &BTreeSet<BookingId>) -> Option<Lock> {
         let id = *self.due.iter().find(|id| !failed.contains(id))?;
         Some(Lock::Booking {
             id,
@@ -118,10 +119,13 @@ impl ShowWork {
 }
 
 /// Fails the overdue bookings of each show, and returns their ids.
-async fn fail_each(session: &mut Session, work: &[ShowWork]) -> Result<Vec<i64>, postgres::Error> {
+async fn fail_each(
+    session: &mut Session,
+    work: &[ShowWork],
+) -> Result<Vec<BookingId>, postgres::Error> {
     let due: Vec<&ShowWork> = work.iter().filter(|show| !show.due.is_empty()).collect();
     if due.len() > 1 {
-        let ids: BTreeSet<i64> = due.iter().flat_map(|show| show.ids()).collect();
+        let ids: BTreeSet<BookingId> = due.iter().flat_map(|show| show.ids()).collect();
         let together = Fail {
             show_id: None,
             ids: &Vec::from_iter(ids),
@@ -134,7 +138,7 @@ async fn fail_each(session: &mut Session, work: &[ShowWork]) -> Result<Vec<i64>,
     }
     let (mut failed, mut locked) = (Vec::new(), None);
     for show in due {
-        let ids: BTreeSet<i64> = show.ids().collect();
+        let ids: BTreeSet<BookingId> = show.ids().collect();
         match fail(session, show.show_id, &Vec::from_iter(ids)).await {
             Ok(ids) => failed.extend(ids),
             Err(error @ postgres::Error::Locked(_)) => locked = Some(error),
@@ -148,13 +152,13 @@ async fn fail_each(session: &mut Session, work: &[ShowWork]) -> Result<Vec<i64>,
 async fn find_work(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<ShowWork>, postgres::Error> {
     let work = sqlx::query_as!(
         ShowWork,
-        r#"SELECT show_id, due AS "due!",
+        r#"SELECT show_id AS "show_id: ShowId", due AS "due!: Vec<BookingId>",
                   ARRAY(SELECT id FROM bookings AS hold
                         WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
                           AND hold.resolved_at IS NULL AND hold.expires_at <= now() AND hold.expires_at >=
                               CASE WHEN first_due > now() - make_interval(secs => $4) THEN first_due
                                    WHEN first_due IS NOT NULL THEN '-infinity' END
-                        ORDER BY hold.expires_at LIMIT greatest(1, $2 / shows)) AS "others!",
+                        ORDER BY hold.expires_at LIMIT greatest(1, $2 / shows)) AS "others!: Vec<BookingId>",
                   next_deadline, now() + interval '1 second' AS "soon!"
            FROM (SELECT show_id,
                         coalesce(array_agg(id) FILTER (WHERE is_due), '{}') AS due,
@@ -165,9 +169,9 @@ async fn find_work(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<ShowWork>,
                        FROM bookings WHERE id = ANY($1) AND ($3::bigint IS NULL OR show_id = $3)) AS each
                  GROUP BY show_id) AS named
            ORDER BY show_id"#,
-        &job.booking_ids,
+        &job.booking_ids as &[BookingId],
         MAX_AT_ONCE,
-        job.show_id,
+        job.show_id as Option<ShowId>,
         LATE.as_seconds_f64(),
     )
     .fetch_all(pool)
@@ -184,7 +188,7 @@ async fn find_work(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<ShowWork>,
 /// Fails if the database call fails; what was done in earlier transactions stays done.
 pub async fn sweep(
     session: &mut Session,
-    show_id: i64,
+    show_id: ShowId,
     grace: TimeDelta,
 ) -> Result<usize, postgres::Error> {
     let mut swept = 0;
@@ -202,9 +206,9 @@ pub async fn sweep(
 /// Fails the overdue ones of these bookings of a show, frees their seats, and returns their ids.
 async fn fail(
     session: &mut Session,
-    show_id: i64,
-    ids: &[i64],
-) -> Result<Vec<i64>, postgres::Error> {
+    show_id: ShowId,
+    ids: &[BookingId],
+) -> Result<Vec<BookingId>, postgres::Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -229,9 +233,9 @@ async fn fail(
 /// a later one.
 async fn fail_in_a_statement(
     session: &Session,
-    show_id: i64,
-    ids: &[i64],
-) -> Result<Vec<i64>, postgres::Error> {
+    show_id: ShowId,
+    ids: &[BookingId],
+) -> Result<Vec<BookingId>, postgres::Error> {
     let expiring = async {
         let expired = sqlx::query!(
             r#"WITH due AS MATERIALIZED (
@@ -250,13 +254,13 @@ async fn fail_in_a_statement(
                      AND generation >= (SELECT generation FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1)
                      AND (SELECT set_config('lock_timeout', $3, true) || set_config('synchronous_commit', 'off', true)) <> ''
                    RETURNING id)
-               SELECT coalesce(array_agg(id), '{}') AS "ids!",
+               SELECT coalesce(array_agg(id), '{}') AS "ids!: Vec<BookingId>",
                       coalesce(array_agg(extract(epoch FROM late)::float8), '{}') AS "seconds_late!: Vec<f64>",
                       -- An error that undoes it all if the seats were not given back: a defect.
                       CASE WHEN count(*) > 0 THEN 1 / (SELECT count(*) FROM freed) END AS shows
                FROM failed"#,
-            show_id,
-            ids,
+            show_id as ShowId,
+            ids as &[BookingId],
             session.lock_timeout(),
         );
         Ok(expired.fetch_one(session.pool()).await?)
@@ -277,14 +281,14 @@ fn count(seconds_late: impl ExactSizeIterator<Item = f64>) {
 /// ids.
 struct Fail<'i> {
     /// Show of all bookings, if it is the same.
-    show_id: Option<i64>,
-    ids: &'i [i64],
+    show_id: Option<ShowId>,
+    ids: &'i [BookingId],
 }
 
 impl Work for Fail<'_> {
-    type Output = Vec<i64>;
+    type Output = Vec<BookingId>;
 
-    async fn run(&mut self, tx: &mut PgConnection) -> Result<Vec<i64>, postgres::Error> {
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<Vec<BookingId>, postgres::Error> {
         let failed = fail_free(tx, self.ids, self.show_id).await?.failed;
         show::lock_and_add_available_seats(tx, &seats_by_show(&failed)).await?;
         Ok(failed.iter().map(|booking| booking.id).collect())
@@ -296,9 +300,9 @@ impl Work for Fail<'_> {
 /// It returns at most [`MAX_AT_ONCE`], and locks nothing.
 async fn find_oldest(
     pool: &PgPool,
-    show_id: i64,
+    show_id: ShowId,
     grace: TimeDelta,
-) -> Result<Vec<i64>, postgres::Error> {
+) -> Result<Vec<BookingId>, postgres::Error> {
     let of_show = BTreeMap::from([(show_id, MAX_AT_ONCE)]);
     find_overdue(pool, &of_show, Since::Longer(grace)).await
 }
@@ -315,10 +319,10 @@ enum Since {
 /// Finds overdue holds, oldest first, up to a maximum for each show.
 async fn find_overdue(
     database: impl PgExecutor<'_>,
-    of_each: &BTreeMap<i64, i64>,
+    of_each: &BTreeMap<ShowId, i64>,
     since: Since,
-) -> Result<Vec<i64>, postgres::Error> {
-    let (show_ids, limits): (Vec<i64>, Vec<i64>) = of_each.iter().unzip();
+) -> Result<Vec<BookingId>, postgres::Error> {
+    let (show_ids, limits): (Vec<ShowId>, Vec<i64>) = of_each.iter().unzip();
     if show_ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -327,18 +331,18 @@ async fn find_overdue(
         Since::Longer(grace) => (None, grace.as_seconds_f64()),
     };
     let ids = sqlx::query_scalar!(
-        "SELECT id FROM unnest($1::bigint[], $2::bigint[]) AS of_show (show_id, at_most)
+        r#"SELECT id AS "id: BookingId" FROM unnest($1::bigint[], $2::bigint[]) AS of_show (show_id, at_most)
          CROSS JOIN LATERAL (
              SELECT id, expires_at FROM bookings
              WHERE bookings.show_id = of_show.show_id AND resolved_at IS NULL
                AND expires_at <= coalesce($3, now() - make_interval(secs => $5))
                AND ($4::bigint IS NULL OR bookings.show_id = $4)
              ORDER BY expires_at LIMIT of_show.at_most) AS hold
-         ORDER BY expires_at",
-        &show_ids,
+         ORDER BY expires_at"#,
+        &show_ids as &[ShowId],
         &limits,
         until,
-        show::only(&show_ids),
+        show::only(&show_ids) as Option<ShowId>,
         grace,
     )
     .fetch_all(database)
@@ -365,11 +369,11 @@ const MAX_RECLAIMED: i64 = 10_000;
 pub(super) async fn reclaim(
     tx: &mut PgConnection,
     shows: &mut show::Locked,
-    lacking_seats: &BTreeMap<i64, i64>,
+    lacking_seats: &BTreeMap<ShowId, i64>,
     now: DateTime<Utc>,
-) -> Result<Option<i64>, postgres::Error> {
+) -> Result<Option<BookingId>, postgres::Error> {
     // Each hold has at least one seat, so as many holds as seats are enough.
-    let of_each: BTreeMap<i64, i64> = lacking_seats
+    let of_each: BTreeMap<ShowId, i64> = lacking_seats
         .iter()
         .map(|(&show_id, &lacking)| (show_id, lacking.min(MAX_RECLAIMED)))
         .collect();
@@ -388,7 +392,7 @@ pub(super) async fn reclaim(
 struct Failed {
     failed: Vec<Booking>,
     /// One of the holds that another transaction has locked.
-    kept: Option<i64>,
+    kept: Option<BookingId>,
 }
 
 /// Locks the bookings that no other transaction has locked, and fails the overdue ones.
@@ -397,8 +401,8 @@ struct Failed {
 /// put the seats back on sale. If a show is given, all bookings are of that show.
 async fn fail_free(
     tx: &mut PgConnection,
-    ids: &[i64],
-    show_id: Option<i64>,
+    ids: &[BookingId],
+    show_id: Option<ShowId>,
 ) -> Result<Failed, postgres::Error> {
     let Some(mut locked) = query::lock_free(tx, ids, show_id).await? else {
         return Ok(Failed {
@@ -409,14 +413,14 @@ async fn fail_free(
     let now = locked.locked_at;
     let kept = ids.iter().find(|id| !locked.bookings.contains_key(id));
     let failed = expire_each(&mut locked.bookings, now);
-    let to_write: Vec<i64> = failed.iter().map(|booking| booking.id).collect();
+    let to_write: Vec<BookingId> = failed.iter().map(|booking| booking.id).collect();
     let updated = sqlx::query!(
         "UPDATE bookings SET status = 'FAILED', resolved_at = $2
          WHERE id = ANY($1) AND status = 'PENDING' AND expires_at <= $2
            AND ($3::bigint IS NULL OR show_id = $3)",
-        &to_write,
+        &to_write as &[BookingId],
         now,
-        show_id,
+        show_id as Option<ShowId>,
     )
     .execute(&mut *tx)
     .await?
@@ -431,7 +435,7 @@ async fn fail_free(
 }
 
 /// Expires the bookings that are due, and returns them. Pure.
-fn expire_each(bookings: &mut BTreeMap<i64, Booking>, now: DateTime<Utc>) -> Vec<Booking> {
+fn expire_each(bookings: &mut BTreeMap<BookingId, Booking>, now: DateTime<Utc>) -> Vec<Booking> {
     bookings
         .values_mut()
         .filter_map(|booking| (booking.expire(now) == Effect::Changed).then(|| booking.clone()))
@@ -448,14 +452,14 @@ fn expire_each(bookings: &mut BTreeMap<i64, Booking>, now: DateTime<Utc>) -> Vec
 pub async fn find_overdue_shows(
     pool: &PgPool,
     grace: TimeDelta,
-) -> Result<Vec<i64>, postgres::Error> {
+) -> Result<Vec<ShowId>, postgres::Error> {
     // Ordered by deadline, so that only overdue holds are read.
     let ids = sqlx::query_scalar!(
-        "SELECT DISTINCT show_id FROM (
+        r#"SELECT DISTINCT show_id AS "show_id: ShowId" FROM (
              SELECT show_id FROM bookings
              WHERE resolved_at IS NULL AND id > 0 AND expires_at <= now() - make_interval(secs => $1)
              ORDER BY expires_at) AS overdue
-         ORDER BY show_id",
+         ORDER BY show_id"#,
         grace.as_seconds_f64(),
     )
     .fetch_all(pool)

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
+    id::{BookingId, ShowId},
     metrics::BOOKINGS,
     postgres::{self, Session, Work},
 };
@@ -66,7 +67,7 @@ impl Work for Extend<'_> {
         let decisions = change::decide(&mut locked, requests, |request, booking| {
             booking.extend(request.seconds, now)
         });
-        let (ids, deadlines): (Vec<i64>, Vec<DateTime<Utc>>) = decisions
+        let (ids, deadlines): (Vec<BookingId>, Vec<DateTime<Utc>>) = decisions
             .changed
             .iter()
             .filter_map(|id| Some((*id, locked.bookings.get(id)?.expires_at)))
@@ -77,10 +78,10 @@ impl Work for Extend<'_> {
          WHERE bookings.id = new.id AND status = 'PENDING' AND bookings.expires_at > $3
            AND new.expires_at > bookings.expires_at AND new.expires_at <= extendable_until
            AND ($4::bigint IS NULL OR show_id = $4)",
-            &ids,
+            &ids as &[BookingId],
             &deadlines,
             now,
-            show_id,
+            show_id as Option<ShowId>,
         )
         .execute(tx)
         .await?

@@ -12,6 +12,7 @@ use super::{
     query,
 };
 use crate::{
+    id::{BookingId, ShowId},
     postgres::{self, Session, Work},
     show,
 };
@@ -20,13 +21,13 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lock {
     /// Row of the show with this id.
-    Show(i64),
+    Show(ShowId),
     /// Row of a booking.
     Booking {
         /// Id of the booking.
-        id: i64,
+        id: BookingId,
         /// Id of its show, if known. On [Citus](crate::postgres::citus) it must be.
-        show_id: Option<i64>,
+        show_id: Option<ShowId>,
     },
 }
 
@@ -41,10 +42,10 @@ pub type Missing = Vec<Option<Lock>>;
 /// Fails if the database call fails.
 pub async fn missing_to_reserve(
     session: &mut Session,
-    show_ids: &[i64],
+    show_ids: &[ShowId],
 ) -> Result<Missing, postgres::Error> {
     let locked = session.transact(FindLockedShows(show_ids)).await?;
-    let missing = |id: &i64| locked.contains(id).then_some(Lock::Show(*id));
+    let missing = |id: &ShowId| locked.contains(id).then_some(Lock::Show(*id));
     Ok(show_ids.iter().map(missing).collect())
 }
 
@@ -57,7 +58,7 @@ pub async fn missing_to_change<Request: AsRef<Change>>(
     session: &mut Session,
     requests: &[Request],
 ) -> Result<Missing, postgres::Error> {
-    let ids: Vec<i64> = requests.iter().map(|r| r.as_ref().booking_id).collect();
+    let ids: Vec<BookingId> = requests.iter().map(|r| r.as_ref().booking_id).collect();
     let locked = session.transact(FindLockedBookings(&ids)).await?;
     let missing = |change: &Change| {
         let (id, show_id) = (change.booking_id, change.show_id);
@@ -80,7 +81,7 @@ pub async fn missing_to_cancel(
     requests: &[Change],
 ) -> Result<Missing, postgres::Error> {
     let shows = query::locate(session, &change::ids(requests)).await?;
-    let known: Vec<i64> = shows.iter().copied().flatten().collect();
+    let known: Vec<ShowId> = shows.iter().copied().flatten().collect();
     let locked = session.transact(FindLockedShows(&known)).await?;
     let of_bookings = missing_to_change(session, requests).await?;
     let of_shows = shows
@@ -118,21 +119,21 @@ impl Work for Acquire {
 }
 
 /// Transaction that finds those of these shows whose row another transaction has locked.
-struct FindLockedShows<'i>(&'i [i64]);
+struct FindLockedShows<'i>(&'i [ShowId]);
 
 impl Work for FindLockedShows<'_> {
-    type Output = BTreeSet<i64>;
+    type Output = BTreeSet<ShowId>;
 
-    async fn run(&mut self, tx: &mut PgConnection) -> Result<BTreeSet<i64>, postgres::Error> {
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<BTreeSet<ShowId>, postgres::Error> {
         let locked = sqlx::query_scalar!(
         r#"WITH free AS MATERIALIZED (
                SELECT show.id FROM unnest($1::bigint[]) AS wanted (id)
                CROSS JOIN LATERAL (
                    SELECT id FROM shows WHERE id = wanted.id ORDER BY generation DESC LIMIT 1
                    FOR NO KEY UPDATE SKIP LOCKED) AS show)
-           SELECT wanted.id AS "id!" FROM unnest($1) AS wanted (id)
+           SELECT wanted.id AS "id!: ShowId" FROM unnest($1) AS wanted (id)
            WHERE id NOT IN (SELECT id FROM free) AND EXISTS (SELECT FROM shows WHERE shows.id = wanted.id)"#,
-        self.0,
+        self.0 as &[ShowId],
     )
     .fetch_all(tx)
     .await?;
@@ -141,17 +142,17 @@ impl Work for FindLockedShows<'_> {
 }
 
 /// Transaction that finds those of these bookings whose row another transaction has locked.
-struct FindLockedBookings<'i>(&'i [i64]);
+struct FindLockedBookings<'i>(&'i [BookingId]);
 
 impl Work for FindLockedBookings<'_> {
-    type Output = BTreeSet<i64>;
+    type Output = BTreeSet<BookingId>;
 
-    async fn run(&mut self, tx: &mut PgConnection) -> Result<BTreeSet<i64>, postgres::Error> {
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<BTreeSet<BookingId>, postgres::Error> {
         let locked = sqlx::query_scalar!(
-            "WITH free AS MATERIALIZED (
+            r#"WITH free AS MATERIALIZED (
              SELECT id FROM bookings WHERE id = ANY($1) FOR NO KEY UPDATE SKIP LOCKED)
-         SELECT id FROM bookings WHERE id = ANY($1) AND id NOT IN (SELECT id FROM free)",
-            self.0,
+         SELECT id AS "id: BookingId" FROM bookings WHERE id = ANY($1) AND id NOT IN (SELECT id FROM free)"#,
+            self.0 as &[BookingId],
         )
         .fetch_all(tx)
         .await?;

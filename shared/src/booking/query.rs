@@ -7,6 +7,7 @@ use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder};
 
 use super::{rules::Booking, status::BookingStatus};
 use crate::{
+    id::{BookingId, ShowId},
     postgres::{self, Session},
     timestamp::Timestamp,
 };
@@ -14,8 +15,8 @@ use crate::{
 /// Row of `bookings`. Its status is text until it is parsed.
 #[derive(FromRow)]
 pub(super) struct Row {
-    pub id: i64,
-    pub show_id: i64,
+    pub id: BookingId,
+    pub show_id: ShowId,
     pub user_name: String,
     pub number_of_seats: i32,
     pub status: String,
@@ -62,17 +63,17 @@ fn view(row: Row) -> Result<Booking, postgres::Error> {
 /// Fails if the database call fails.
 pub async fn find(
     pool: &PgPool,
-    id: i64,
-    show_id: Option<i64>,
+    id: BookingId,
+    show_id: Option<ShowId>,
 ) -> Result<Option<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+        r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
                   extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = $1 AND ($2::bigint IS NULL OR show_id = $2)"#,
-        id,
-        show_id,
+        id as BookingId,
+        show_id as Option<ShowId>,
     )
     .fetch_optional(pool)
     .await?
@@ -85,14 +86,14 @@ pub async fn find(
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn find_many(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, postgres::Error> {
+pub async fn find_many(pool: &PgPool, ids: &[BookingId]) -> Result<Vec<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+        r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
                   extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = ANY($1) ORDER BY id"#,
-        ids,
+        ids as &[BookingId],
     )
     .fetch_all(pool)
     .await?
@@ -106,20 +107,20 @@ pub async fn find_many(pool: &PgPool, ids: &[i64]) -> Result<Vec<Booking>, postg
 /// If a show is given, it finds only bookings of that show.
 pub(super) async fn find_many_in(
     tx: &mut PgConnection,
-    ids: &[i64],
-    show_id: Option<i64>,
-) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
+    ids: &[BookingId],
+    show_id: Option<ShowId>,
+) -> Result<BTreeMap<BookingId, Booking>, postgres::Error> {
     if ids.is_empty() {
         return Ok(BTreeMap::new());
     }
     sqlx::query_as!(
         Row,
-        r#"SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+        r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
                   extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)"#,
-        ids,
-        show_id,
+        ids as &[BookingId],
+        show_id as Option<ShowId>,
     )
     .fetch_all(tx)
     .await
@@ -131,7 +132,7 @@ pub(super) async fn find_many_in(
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Show of the bookings.
-    pub show_id: Option<i64>,
+    pub show_id: Option<ShowId>,
     /// Status of the bookings, as readers see it: see [`Booking::as_of`].
     pub status: Option<BookingStatus>,
     /// User name of the bookings.
@@ -146,14 +147,14 @@ pub struct Filter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cursor {
     /// Position in a list ordered by id.
-    Id(i64),
+    Id(BookingId),
     /// Position in a list of holds, ordered by deadline, and by id where deadlines are equal.
-    Deadline(DateTime<Utc>, i64),
+    Deadline(DateTime<Utc>, BookingId),
 }
 
 impl Cursor {
     /// Returns the id; `None` in a list that is not ordered by id.
-    fn id(self) -> Option<i64> {
+    fn id(self) -> Option<BookingId> {
         match self {
             Self::Id(id) => Some(id),
             Self::Deadline(..) => None,
@@ -229,7 +230,11 @@ pub async fn list(
             Some(instant) => Some(last_booking_before(pool, instant).await?),
             None => None,
         };
-        bookings_by_id(filter, first.max(after.and_then(Cursor::id)), limit)
+        bookings_by_id(
+            filter,
+            first.max(after.and_then(Cursor::id).map(|id| id.0)),
+            limit,
+        )
     };
     sql.build_query_as::<Row>()
         .fetch_all(pool)
@@ -307,7 +312,7 @@ fn bookings_by_id(filter: &Filter, after: Option<i64>, limit: i64) -> QueryBuild
 const MAX_OVERDUE: i64 = 1000;
 
 /// Returns a statement that finds the ids of the oldest overdue holds.
-fn oldest_overdue(show_id: Option<i64>) -> String {
+fn oldest_overdue(show_id: Option<ShowId>) -> String {
     let of_show = show_id.map_or_else(String::new, |id| format!(" AND show_id = {id}"));
     format!(
         "SELECT id FROM bookings WHERE resolved_at IS NULL AND id > 0 AND expires_at <= now(){of_show}
@@ -318,7 +323,7 @@ fn oldest_overdue(show_id: Option<i64>) -> String {
 /// Bookings whose rows are locked until the transaction ends.
 pub(super) struct Locked {
     /// Bookings that exist, by id.
-    pub bookings: BTreeMap<i64, Booking>,
+    pub bookings: BTreeMap<BookingId, Booking>,
     /// The database's clock, read when all of them were locked.
     pub locked_at: DateTime<Utc>,
 }
@@ -342,8 +347,8 @@ impl Locked {
 /// Where the shows' counters change too, their rows are locked afterwards.
 pub(super) async fn lock(
     tx: &mut PgConnection,
-    ids: &[i64],
-    show_id: Option<i64>,
+    ids: &[BookingId],
+    show_id: Option<ShowId>,
 ) -> Result<Option<Locked>, postgres::Error> {
     // The clock is read after the locks are held, as in `show::lock`.
     let rows = sqlx::query_as!(
@@ -352,12 +357,12 @@ pub(super) async fn lock(
                SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at
                FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
                ORDER BY id FOR NO KEY UPDATE)
-           SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+           SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
                   extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", clock_timestamp() AS "read_at!"
            FROM locked"#,
-        ids,
-        show_id,
+        ids as &[BookingId],
+        show_id as Option<ShowId>,
     )
     .fetch_all(tx)
     .await?;
@@ -367,8 +372,8 @@ pub(super) async fn lock(
 /// Locks like [`lock`], but skips bookings that another transaction has locked, and so never waits.
 pub(super) async fn lock_free(
     tx: &mut PgConnection,
-    ids: &[i64],
-    show_id: Option<i64>,
+    ids: &[BookingId],
+    show_id: Option<ShowId>,
 ) -> Result<Option<Locked>, postgres::Error> {
     let rows = sqlx::query_as!(
         Row,
@@ -376,19 +381,19 @@ pub(super) async fn lock_free(
                SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at
                FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
                ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
-           SELECT id, show_id, user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
+           SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
                   extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", clock_timestamp() AS "read_at!"
            FROM locked"#,
-        ids,
-        show_id,
+        ids as &[BookingId],
+        show_id as Option<ShowId>,
     )
     .fetch_all(tx)
     .await?;
     Locked::new(rows)
 }
 
-fn by_id(rows: Vec<Row>) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
+fn by_id(rows: Vec<Row>) -> Result<BTreeMap<BookingId, Booking>, postgres::Error> {
     rows.into_iter()
         .map(|row| Ok((row.id, Booking::try_from(row)?)))
         .collect()
@@ -401,12 +406,16 @@ fn by_id(rows: Vec<Row>) -> Result<BTreeMap<i64, Booking>, postgres::Error> {
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn locate(session: &Session, ids: &[i64]) -> Result<Vec<Option<i64>>, postgres::Error> {
+pub async fn locate(
+    session: &Session,
+    ids: &[BookingId],
+) -> Result<Vec<Option<ShowId>>, postgres::Error> {
     let rows = postgres::in_time(async {
-        let found = sqlx::query!("SELECT id, show_id FROM bookings WHERE id = ANY($1)", ids);
+        let found = sqlx::query!(r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId" FROM bookings WHERE id = ANY($1)"#, ids as &[BookingId]);
         Ok(found.fetch_all(session.pool()).await?)
     })
     .await?;
-    let shows: BTreeMap<i64, i64> = rows.into_iter().map(|row| (row.id, row.show_id)).collect();
+    let shows: BTreeMap<BookingId, ShowId> =
+        rows.into_iter().map(|row| (row.id, row.show_id)).collect();
     Ok(ids.iter().map(|id| shows.get(id).copied()).collect())
 }

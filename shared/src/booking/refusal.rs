@@ -4,6 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 
 use super::status::BookingStatus;
+use crate::id::{BookingId, ShowId};
 
 /// Reason why the current state does not allow a well-formed request. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -12,19 +13,19 @@ pub enum Refusal {
     #[error("There is no show {show_id}.")]
     ShowNotFound {
         /// Id that was requested.
-        show_id: i64,
+        show_id: ShowId,
     },
     /// No booking has this id.
     #[error("There is no booking {booking_id}.")]
     BookingNotFound {
         /// Id that was requested.
-        booking_id: i64,
+        booking_id: BookingId,
     },
     /// The show has fewer available seats than requested; overdue holds count as available.
     #[error("Show {show_id} has {available} seats available, {requested} were requested.")]
     NotEnoughSeats {
         /// Id of the show.
-        show_id: i64,
+        show_id: ShowId,
         /// Number of seats requested.
         requested: i32,
         /// Number of seats available when this was decided.
@@ -37,7 +38,7 @@ pub enum Refusal {
     )]
     HoldExpired {
         /// Id of the booking.
-        booking_id: i64,
+        booking_id: BookingId,
         /// Deadline of the hold.
         expires_at: DateTime<Utc>,
     },
@@ -48,7 +49,7 @@ pub enum Refusal {
     )]
     TooManySeats {
         /// Id of the show.
-        show_id: i64,
+        show_id: ShowId,
         /// Number of seats requested.
         requested: i32,
         /// Maximum number of seats of one booking.
@@ -61,7 +62,7 @@ pub enum Refusal {
     )]
     UserLimitReached {
         /// Id of the show.
-        show_id: i64,
+        show_id: ShowId,
         /// Number of seats requested.
         requested: i32,
         /// Maximum number of seats of one user.
@@ -77,7 +78,7 @@ pub enum Refusal {
     )]
     ExtensionTooLong {
         /// Id of the booking.
-        booking_id: i64,
+        booking_id: BookingId,
         /// Latest deadline that the hold can be extended to.
         extendable_until: DateTime<Utc>,
         /// Whole seconds from now until that deadline.
@@ -87,7 +88,7 @@ pub enum Refusal {
     #[error("Booking {booking_id} is already confirmed.")]
     BookingConfirmed {
         /// Id of the booking.
-        booking_id: i64,
+        booking_id: BookingId,
     },
     /// The booking no longer has the version that the client named.
     #[error(
@@ -97,7 +98,7 @@ pub enum Refusal {
     )]
     BookingChanged {
         /// Id of the booking.
-        booking_id: i64,
+        booking_id: BookingId,
         /// Status of the booking now.
         current_status: BookingStatus,
     },
@@ -110,7 +111,7 @@ pub enum Refusal {
     #[error("Booking {booking_id} is cancelled.")]
     BookingCancelled {
         /// Id of the booking.
-        booking_id: i64,
+        booking_id: BookingId,
     },
 }
 

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
+    id::{BookingId, ShowId},
     idempotency::{self, Claim, Created, Key},
     metrics::BOOKINGS,
     postgres::{self, Engine, Session, Work},
@@ -97,8 +98,8 @@ impl Work for Reserve<'_, '_> {
 
     async fn run(&mut self, tx: &mut PgConnection) -> Result<Outcome, postgres::Error> {
         let batch = &mut *self.batch;
-        let show_ids: BTreeSet<i64> = batch.members().iter().map(|r| r.show_id).collect();
-        let to_lock: Vec<i64> = show_ids.iter().copied().collect();
+        let show_ids: BTreeSet<ShowId> = batch.members().iter().map(|r| r.show_id).collect();
+        let to_lock: Vec<ShowId> = show_ids.iter().copied().collect();
         let show_id = show::only(&to_lock);
         let mut shows = show::lock(tx, &to_lock).await?;
         batch.admit(|request| show_ids.contains(&request.show_id));
@@ -146,8 +147,8 @@ fn keys(requests: &[Request]) -> impl Iterator<Item = &Key> {
 }
 
 /// Returns how many seats each show lacks for these requests.
-fn lacking_seats(shows: &show::Locked, requests: &[Request]) -> BTreeMap<i64, i64> {
-    let mut lacking: BTreeMap<i64, i64> = shows
+fn lacking_seats(shows: &show::Locked, requests: &[Request]) -> BTreeMap<ShowId, i64> {
+    let mut lacking: BTreeMap<ShowId, i64> = shows
         .inventories
         .iter()
         .map(|(show_id, show)| (*show_id, -i64::from(show.available_seats)))
@@ -168,7 +169,7 @@ struct Ledger {
     /// Bookings that earlier requests with the same keys made.
     earlier: BTreeMap<Key, Earlier>,
     /// Number of seats that each user has, in shows that limit it.
-    taken: BTreeMap<(i64, String), i64>,
+    taken: BTreeMap<(ShowId, String), i64>,
 }
 
 /// Use of an idempotency key by an earlier request.
@@ -255,11 +256,11 @@ impl Ledger {
 async fn made_earlier(
     tx: &mut PgConnection,
     requests: &[Request],
-    show_id: Option<i64>,
+    show_id: Option<ShowId>,
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<Key, Earlier>, postgres::Error> {
     let records = idempotency::find(tx, keys(requests)).await?;
-    let ids: Vec<i64> = records.values().filter_map(|r| r.booking_id).collect();
+    let ids: Vec<BookingId> = records.values().filter_map(|r| r.booking_id).collect();
     let mut bookings = query::find_many_in(tx, &ids, show_id).await?;
     Ok(records
         .into_iter()
@@ -283,17 +284,17 @@ async fn made_earlier(
 /// all requests.
 async fn taken_by_users(
     tx: &mut PgConnection,
-    inventories: &BTreeMap<i64, Inventory>,
+    inventories: &BTreeMap<ShowId, Inventory>,
     requests: &[Request],
-    show_id: Option<i64>,
+    show_id: Option<ShowId>,
     now: DateTime<Utc>,
-) -> Result<BTreeMap<(i64, String), i64>, postgres::Error> {
+) -> Result<BTreeMap<(ShowId, String), i64>, postgres::Error> {
     let is_limited = |show_id| {
         inventories
             .get(&show_id)
             .is_some_and(|show| show.max_seats_per_user.is_some())
     };
-    let users: BTreeSet<(i64, &str)> = requests
+    let users: BTreeSet<(ShowId, &str)> = requests
         .iter()
         .filter(|request| is_limited(request.show_id))
         .map(|request| (request.show_id, request.user_name.as_str()))
@@ -301,22 +302,22 @@ async fn taken_by_users(
     if users.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let (show_ids, names): (Vec<i64>, Vec<String>) = users
+    let (show_ids, names): (Vec<ShowId>, Vec<String>) = users
         .into_iter()
         .map(|(show_id, name)| (show_id, name.to_owned()))
         .unzip();
     let rows = sqlx::query!(
-        r#"SELECT show_id AS "show_id!", user_name AS "user_name!", sum(number_of_seats) AS "seats!"
+        r#"SELECT show_id AS "show_id!: ShowId", user_name AS "user_name!", sum(number_of_seats) AS "seats!"
            FROM unnest($1::bigint[], $2::text[]) AS wanted (show_id, user_name)
            JOIN bookings USING (show_id, user_name)
            WHERE counts_per_user AND status IN ('PENDING', 'CONFIRMED')
              AND (status = 'CONFIRMED' OR expires_at > $3)
              AND ($4::bigint IS NULL OR show_id = $4)
            GROUP BY show_id, user_name"#,
-        &show_ids,
+        &show_ids as &[ShowId],
         &names,
         now,
-        show_id,
+        show_id as Option<ShowId>,
     )
     .fetch_all(tx)
     .await?;

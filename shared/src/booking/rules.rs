@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{refusal::Refusal, status::BookingStatus};
+use crate::id::{BookingId, ShowId};
 
 /// Maximum number of seats of one booking.
 pub const MAX_SEATS_PER_BOOKING: i32 = 1000;
@@ -13,9 +14,9 @@ pub const MAX_SEATS_PER_BOOKING: i32 = 1000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Booking {
     /// Unique id. Later bookings have higher ids.
-    pub id: i64,
+    pub id: BookingId,
     /// Id of the show.
-    pub show_id: i64,
+    pub show_id: ShowId,
     /// Name of the user who booked.
     pub user_name: String,
     /// Number of seats.
@@ -190,7 +191,7 @@ impl Booking {
 /// Sums the seats of these bookings by show.
 pub(super) fn seats_by_show<'a>(
     bookings: impl IntoIterator<Item = &'a Booking>,
-) -> BTreeMap<i64, i32> {
+) -> BTreeMap<ShowId, i32> {
     let mut seats = BTreeMap::new();
     for booking in bookings {
         *seats.entry(booking.show_id).or_default() += booking.number_of_seats;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
+use crate::id::{BookingId, ShowId};
 
 /// Payload of the job that fails the named holds once they have expired.
 ///
@@ -14,9 +15,9 @@ use super::job::Job;
 pub struct ExpireBookings {
     /// Show of the bookings, if it is the same for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub show_id: Option<i64>,
+    pub show_id: Option<ShowId>,
     /// Bookings that were reserved together.
-    pub booking_ids: Vec<i64>,
+    pub booking_ids: Vec<BookingId>,
 }
 
 impl Job for ExpireBookings {

@@ -10,6 +10,7 @@ use ulid::Ulid;
 use super::JobState;
 use crate::{
     booking::{Booking, query},
+    id::{BookingId, ShowId},
     jobs::{self, ExpireBookings},
     postgres::Error,
     timestamp::Timestamp,
@@ -161,10 +162,10 @@ pub struct Filter {
     /// State of the jobs.
     pub state: Option<JobState>,
     /// Booking that the jobs name.
-    pub booking_id: Option<i64>,
+    pub booking_id: Option<BookingId>,
     /// Show of a booking that the jobs name: one of its newest 1,000, or of its next 1,000 holds to
     /// expire.
-    pub show_id: Option<i64>,
+    pub show_id: Option<ShowId>,
 }
 
 /// Position in a list of jobs, after one of them.
@@ -242,9 +243,9 @@ impl Filter {
 /// Returns when each of the requested bookings was made.
 async fn bookings_of(
     pool: &PgPool,
-    booking_id: Option<i64>,
-    show_id: Option<i64>,
-) -> Result<BTreeMap<i64, DateTime<Utc>>, Error> {
+    booking_id: Option<BookingId>,
+    show_id: Option<ShowId>,
+) -> Result<BTreeMap<BookingId, DateTime<Utc>>, Error> {
     let rows = match (booking_id, show_id) {
         (Some(booking_id), show_id) => sqlx::query_as(
             "SELECT id, created_at FROM bookings WHERE id = $1 AND show_id = coalesce($2, show_id)",
@@ -272,7 +273,7 @@ async fn bookings_of(
 /// index on the bookings that they name, which each new job would have to write.
 async fn jobs_of(
     pool: &PgPool,
-    bookings: &BTreeMap<i64, DateTime<Utc>>,
+    bookings: &BTreeMap<BookingId, DateTime<Utc>>,
 ) -> Result<Vec<String>, Error> {
     let (first, end): (Vec<String>, Vec<String>) = bookings
         .values()
@@ -304,7 +305,7 @@ async fn jobs_of(
         .collect())
 }
 
-fn bookings_named(payload: &[u8]) -> Vec<i64> {
+fn bookings_named(payload: &[u8]) -> Vec<BookingId> {
     serde_json::from_slice::<ExpireBookings>(payload)
         .map(|job| job.booking_ids)
         .unwrap_or_default()

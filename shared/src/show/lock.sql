@@ -4,6 +4,6 @@
 WITH locked AS MATERIALIZED (
     SELECT id, generation, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user
     FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1 FOR NO KEY UPDATE)
-SELECT id AS show_id, generation AS "generation!", available_seats, hold_seconds, max_hold_seconds,
+SELECT id AS "show_id: ShowId", generation AS "generation!", available_seats, hold_seconds, max_hold_seconds,
        max_seats_per_booking, max_seats_per_user, clock_timestamp() AS "read_at!"
 FROM locked

@@ -4,6 +4,7 @@ use std::{array, collections::BTreeSet};
 
 use shared::{
     booking::expire::{self, Outcome},
+    id::{BookingId, ShowId},
     jobs::ExpireBookings,
     postgres::{Database, Error, Session},
 };
@@ -23,7 +24,7 @@ pub struct Jobs {
     /// A turn holds the bookings that failed ahead of their jobs, which then have nothing to do. In
     /// a big sale hundreds of jobs are due in the same second, and most of them end here, without a
     /// database call.
-    turns: [Mutex<BTreeSet<i64>>; 64],
+    turns: [Mutex<BTreeSet<BookingId>>; 64],
     /// Permits for jobs that wait for a show which another transaction keeps locked.
     ///
     /// Other jobs that need the show give up their turn at once, so that jobs for other shows get
@@ -83,10 +84,10 @@ impl Jobs {
     async fn expire_in_turn(
         &self,
         database: &Database,
-        show_id: i64,
+        show_id: ShowId,
         job: &mut ExpireBookings,
     ) -> Result<Outcome, Error> {
-        let turn = usize::try_from(show_id.unsigned_abs()).unwrap_or_default() % self.turns.len();
+        let turn = usize::try_from(show_id.0.unsigned_abs()).unwrap_or_default() % self.turns.len();
         let mut ahead = self.turns[turn].lock().await;
         job.booking_ids.retain(|id| !ahead.remove(id));
         if job.booking_ids.is_empty() {
@@ -94,7 +95,7 @@ impl Jobs {
         }
         let outcome =
             expire::expire(&mut Session::new(database).with_short_lock_timeout(), job).await?;
-        let named = |id: &&i64| job.booking_ids.contains(id);
+        let named = |id: &&BookingId| job.booking_ids.contains(id);
         ahead.extend(outcome.expired.iter().filter(|id| !named(id)));
         // Another worker may have the jobs of these bookings, so they may never be removed.
         while ahead.len() > MAX_AHEAD {

@@ -11,6 +11,7 @@ use crate::{
         rules::{Booking, seats_by_show},
         status::BookingStatus,
     },
+    id::{BookingId, ShowId},
     idempotency::{self, Claim},
     jobs::{self, ExpireBookings, NewJob},
     postgres::{self, Engine},
@@ -34,7 +35,7 @@ impl<'r> New<'r> {
             self.claims.push((self.bookings.len(), claim));
         }
         self.bookings.push(Booking {
-            id: 0,
+            id: BookingId(0),
             show_id: request.show_id,
             user_name: request.user_name.clone(),
             number_of_seats: request.number_of_seats,
@@ -87,24 +88,24 @@ impl<'r> New<'r> {
         tx: &mut PgConnection,
         locked: &show::Locked,
         now: DateTime<Utc>,
-    ) -> Result<Vec<i64>, postgres::Error> {
+    ) -> Result<Vec<BookingId>, postgres::Error> {
         let new = self.columns();
-        let (shows, seats): (Vec<i64>, Vec<i32>) =
+        let (shows, seats): (Vec<ShowId>, Vec<i32>) =
             seats_by_show(&self.bookings).into_iter().unzip();
         let job = self.job(now);
         let rows = sqlx::query_file!(
             "src/booking/reserve/insert.sql",
-            &new.show_id,
+            &new.show_id as &[ShowId],
             &new.user_name,
             &new.number_of_seats,
             &new.expires_at,
             &new.extendable_until,
             new.counts_per_user,
-            &shows,
+            &shows as &[ShowId],
             &seats,
             &locked.generations(&shows),
             now,
-            show::only(&shows),
+            show::only(&shows) as Option<ShowId>,
             job.id,
             job.queue,
             job.max_attempts,
@@ -118,7 +119,7 @@ impl<'r> New<'r> {
             .first()
             .map_or(0, |row| row.shows_counted.unsigned_abs());
         postgres::expect_rows("seat counters of shows", shows.len(), counted)?;
-        Ok(rows.into_iter().map(|row| row.id).collect())
+        Ok(rows.into_iter().map(|row| BookingId(row.id)).collect())
     }
 
     /// Inserts in one statement for each server.
@@ -131,15 +132,15 @@ impl<'r> New<'r> {
         tx: &mut PgConnection,
         locked: &mut show::Locked,
         now: DateTime<Utc>,
-    ) -> Result<Vec<i64>, postgres::Error> {
-        let taken: BTreeMap<i64, i32> = seats_by_show(&self.bookings)
+    ) -> Result<Vec<BookingId>, postgres::Error> {
+        let taken: BTreeMap<ShowId, i32> = seats_by_show(&self.bookings)
             .into_iter()
             .map(|(show_id, seats)| (show_id, -seats))
             .collect();
         locked.add_available_seats(tx, &taken).await?;
-        let shows: Vec<i64> = taken.into_keys().collect();
+        let shows: Vec<ShowId> = taken.into_keys().collect();
         let booking_ids = sqlx::query_scalar!(
-            r#"SELECT nextval('bookings_id_seq') AS "id!" FROM generate_series(1, $1) ORDER BY 1"#,
+            r#"SELECT nextval('bookings_id_seq') AS "id!: BookingId" FROM generate_series(1, $1) ORDER BY 1"#,
             i32::try_from(self.bookings.len()).unwrap_or(i32::MAX),
         )
         .fetch_all(&mut *tx)
@@ -159,8 +160,8 @@ impl<'r> New<'r> {
              FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::integer[], $5::timestamptz[], $6::timestamptz[],
                          $7::boolean[])
                   AS new (id, show_id, user_name, number_of_seats, expires_at, extendable_until, counts_per_user)",
-            &ids,
-            &new.show_id,
+            &ids as &[BookingId],
+            &new.show_id as &[ShowId],
             &new.user_name,
             &new.number_of_seats,
             &new.expires_at,
@@ -199,7 +200,7 @@ impl<'r> New<'r> {
 
 /// Columns of the new bookings, by name, so that none is bound in place of another.
 struct Columns<'a> {
-    show_id: Vec<i64>,
+    show_id: Vec<ShowId>,
     user_name: Vec<String>,
     number_of_seats: Vec<i32>,
     expires_at: Vec<DateTime<Utc>>,

@@ -7,7 +7,7 @@ fn now() -> DateTime<Utc> {
 
 fn request(show_id: i64, number_of_seats: i32) -> Request {
     Request {
-        show_id,
+        show_id: ShowId(show_id),
         user_name: "Alice".to_owned(),
         number_of_seats,
         claim: None,
@@ -30,7 +30,7 @@ fn keyed(user: &str, seats: i32, key: &str) -> Request {
 fn ledger(shows: &[(i64, i32)]) -> Ledger {
     let inventories = shows.iter().map(|&(show_id, available_seats)| {
         let inventory = Inventory {
-            show_id,
+            show_id: ShowId(show_id),
             generation: 0,
             available_seats,
             hold_seconds: 120,
@@ -38,7 +38,7 @@ fn ledger(shows: &[(i64, i32)]) -> Ledger {
             max_seats_per_booking: 1000,
             max_seats_per_user: None,
         };
-        (show_id, inventory)
+        (ShowId(show_id), inventory)
     });
     let shows = show::Locked {
         inventories: inventories.collect(),
@@ -62,22 +62,22 @@ fn first_come_first_served_and_a_smaller_request_may_still_fit() {
     let requests = [request(1, 4), request(1, 2), request(1, 1), request(2, 1)];
     assert_eq!(
         lacking_seats(&ledger.shows, &requests),
-        BTreeMap::from([(1, 2)])
+        BTreeMap::from([(ShowId(1), 2)])
     );
     assert_eq!(
         ledger.decide(&requests, now()),
         [
             Ok(HOLD),
             Err(Refusal::NotEnoughSeats {
-                show_id: 1,
+                show_id: ShowId(1),
                 requested: 2,
                 available: 1
             }),
             Ok(HOLD),
-            Err(Refusal::ShowNotFound { show_id: 2 }),
+            Err(Refusal::ShowNotFound { show_id: ShowId(2) }),
         ]
     );
-    assert_eq!(ledger.shows.inventories[&1].available_seats, 0);
+    assert_eq!(ledger.shows.inventories[&ShowId(1)].available_seats, 0);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_key_books_once_and_only_for_what_it_was_first_used_for() {
             Ok(HOLD),
         ]
     );
-    assert_eq!(ledger.shows.inventories[&1].available_seats, 6);
+    assert_eq!(ledger.shows.inventories[&ShowId(1)].available_seats, 6);
 }
 
 #[test]
@@ -113,14 +113,14 @@ fn a_refused_request_does_not_use_its_key_up() {
 #[test]
 fn limits_of_a_show_are_checked_before_its_seats() {
     let mut ledger = ledger(&[(1, 1)]);
-    let show = ledger.shows.inventories.get_mut(&1).unwrap();
+    let show = ledger.shows.inventories.get_mut(&ShowId(1)).unwrap();
     show.max_seats_per_booking = 4;
     show.max_seats_per_user = Some(5);
-    ledger.taken.insert((1, "Alice".to_owned()), 4);
+    ledger.taken.insert((ShowId(1), "Alice".to_owned()), 4);
     let requests = [request(1, 5), request(1, 2), request(1, 1), request(1, 1)];
     let limit = |requested, taken| {
         Err(Refusal::UserLimitReached {
-            show_id: 1,
+            show_id: ShowId(1),
             requested,
             max_seats_per_user: 5,
             taken,
@@ -130,7 +130,7 @@ fn limits_of_a_show_are_checked_before_its_seats() {
     assert_eq!(
         decisions[0],
         Err(Refusal::TooManySeats {
-            show_id: 1,
+            show_id: ShowId(1),
             requested: 5,
             max_seats_per_booking: 4
         })
@@ -157,10 +157,10 @@ proptest! {
             let taken: i32 = requests
                 .iter()
                 .zip(&decisions)
-                .filter(|(request, decision)| request.show_id == show_id && decision.is_ok())
+                .filter(|(request, decision)| request.show_id == ShowId(show_id) && decision.is_ok())
                 .map(|(request, _)| request.number_of_seats)
                 .sum();
-            prop_assert_eq!(ledger.shows.inventories[&show_id].available_seats, available - taken);
+            prop_assert_eq!(ledger.shows.inventories[&ShowId(show_id)].available_seats, available - taken);
             prop_assert!(taken <= available);
         }
     }

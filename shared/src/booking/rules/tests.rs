@@ -8,8 +8,8 @@ fn at(seconds: i64) -> DateTime<Utc> {
 /// Creates a booking made at second 0 whose deadline is second 120.
 fn booking(status: BookingStatus) -> Booking {
     Booking {
-        id: 50,
-        show_id: 1,
+        id: BookingId(50),
+        show_id: ShowId(1),
         user_name: "Alice".to_owned(),
         number_of_seats: 2,
         status,
@@ -22,10 +22,12 @@ fn booking(status: BookingStatus) -> Booking {
 }
 
 const EXPIRED: Refusal = Refusal::HoldExpired {
-    booking_id: 50,
+    booking_id: BookingId(50),
     expires_at: DateTime::from_timestamp(1_700_000_120, 0).unwrap(),
 };
-const CANCELLED: Refusal = Refusal::BookingCancelled { booking_id: 50 };
+const CANCELLED: Refusal = Refusal::BookingCancelled {
+    booking_id: BookingId(50),
+};
 
 #[test]
 fn confirm_by_state_and_time() {
@@ -75,11 +77,13 @@ fn extend_by_state_and_time() {
     use BookingStatus::*;
     use Effect::*;
     let too_long = |seconds| Refusal::ExtensionTooLong {
-        booking_id: 50,
+        booking_id: BookingId(50),
         extendable_until: at(900),
         seconds,
     };
-    let confirmed = Refusal::BookingConfirmed { booking_id: 50 };
+    let confirmed = Refusal::BookingConfirmed {
+        booking_id: BookingId(50),
+    };
     for (status, now, seconds, expected, deadline) in [
         (Pending, 100, 60, Ok(Changed), 160),
         (Pending, 100, 800, Ok(Changed), 900),
