@@ -44,7 +44,7 @@ pub struct Database {
     pub pool: PgPool,
     /// Whether the database is distributed over several servers.
     pub engine: Engine,
-    /// Whether the connections lead through a [pooler] that does not keep sessions.
+    /// Whether the connections lead through a pooler, such as PgBouncer, that does not keep sessions.
     pub is_pooled: bool,
     /// Outcome of the last write, on any pool of this database.
     pub last_write: Arc<LastWrite>,
