@@ -1,4 +1,4 @@
-//! Shows, and the counters of their available seats ([`inventory`]).
+//! Shows, and the counters of their available seats.
 
 mod inventory;
 
