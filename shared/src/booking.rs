@@ -1,7 +1,8 @@
 //! Bookings: their rules, and the transactions that apply them.
 //!
-//! The [`rules`] are pure. Each of the other modules has a transaction, except [`query`], which only
-//! reads, and [`locks`].
+//! The [`rules`] are pure. [`reserve`], [`confirm`], [`cancel`], [`extend`] and [`expire`] each have a
+//! transaction, [`query`] finds, lists and locks bookings, and [`locks`] waits for locks that other
+//! transactions hold.
 
 pub mod cancel;
 mod change;

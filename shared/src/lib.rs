@@ -6,7 +6,7 @@
 //! | topic | module |
 //! | --- | --- |
 //! | shows and their seat counters | [`show`] |
-//! | rules of a booking, as pure functions | [`booking`] |
+//! | rules of a booking, as pure functions | [`booking::rules`] |
 //! | transactions | [`booking::reserve`], [`booking::confirm`], [`booking::cancel`], [`booking::extend`], [`booking::expire`] |
 //! | batches of requests that share a transaction | [`batch`] |
 //! | row locks held by other transactions | [`booking::locks`] |
