@@ -13,7 +13,7 @@ pub struct Batch<'w, Request> {
 
 /// Requests that wait, and that a batch may admit.
 pub trait Waiting<Request>: Send {
-    /// Returns the request that has waited longest, if it fits and the batch is not full.
+    /// Returns the longest waiting request that fits; `None` if there is none or the batch is full.
     fn next_if(&mut self, fits: &dyn Fn(&Request) -> bool) -> Option<Request>;
 }
 
@@ -47,7 +47,7 @@ impl<'w, Request> Batch<'w, Request> {
         &self.members
     }
 
-    /// Lets waiting requests join in the order in which they arrived, until one does not fit.
+    /// Lets the waiting requests that fit join, in the order in which they arrived.
     ///
     /// They stay members when the transaction is run again.
     pub fn admit(&mut self, fits: impl Fn(&Request) -> bool) {

@@ -34,30 +34,11 @@ impl From<i64> for ShowId {
 
 /// Id of a booking. Later bookings have higher ids.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    ToSchema,
-    sqlx::Type,
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type,
 )]
 #[serde(transparent)]
 #[sqlx(transparent)]
-#[schema(value_type = i64,
-    examples(1042), minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
 pub struct BookingId(pub i64);
-
-impl From<i64> for BookingId {
-    fn from(id: i64) -> Self {
-        Self(id)
-    }
-}
 
 impl fmt::Display for ShowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,8 +20,8 @@ pub const QUEUES: [&str; 1] = [ExpireBookings::QUEUE];
 pub(crate) struct NewJob {
     /// A ULID, as apalis requires.
     ///
-    /// It begins with the time at which the job's bookings are made, by which
-    /// [`inspect`](crate::queue::inspect) finds the jobs of a booking.
+    /// It begins with the time at which the job is made. That of an expiry job is the time of its
+    /// bookings, by which [`inspect`](crate::queue::inspect) finds the jobs of a booking.
     pub(crate) id: String,
     pub(crate) queue: &'static str,
     pub(crate) max_attempts: i32,
@@ -43,10 +43,14 @@ impl NewJob {
     }
 }
 
-/// Enqueues a job in the caller's transaction. It exists if and only if that commits.
+/// Enqueues a job in the caller's transaction, made `now`. It exists if and only if that commits.
 ///
-/// The statement that writes bookings enqueues its job by itself: see
-/// `booking/reserve/insert.sql`.
+/// On [Citus](crate::postgres::citus) the job's row is on the coordinator. What the transaction does
+/// on another server commits together with it only if it inserts bookings there; after an update
+/// alone, a crash of the coordinator can lose the job.
+///
+/// The statements that write bookings enqueue their job by themselves, with the same columns, since
+/// a round trip costs much while a show is locked: see `booking/reserve/insert.rs`.
 ///
 /// # Errors
 ///

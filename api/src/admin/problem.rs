@@ -46,6 +46,9 @@ impl From<Refusal> for AdminProblem {
 
 impl IntoResponse for AdminProblem {
     fn into_response(self) -> Response {
+        if !matches!(self, Self::Common(_)) {
+            tracing::debug!(problem = ?self, "request refused");
+        }
         let details = match self {
             Self::Common(problem) => return problem.into_response(),
             Self::JobNotFound => ProblemDetails::new(

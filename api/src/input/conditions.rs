@@ -90,14 +90,30 @@ impl IfNoneMatch {
     }
 }
 
-impl IntoParams for IfNoneMatch {
+/// Description of [`IfNoneMatch`] at the routes of bookings.
+pub(crate) struct BookingIfNoneMatch;
+
+impl IntoParams for BookingIfNoneMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        parameter(
-            "If-None-Match",
-            "Return 304 if the `ETag` is one of these; `*` matches any.",
-            "\"38\"",
-        )
+        if_none_match("\"PENDING-1795118520123456\"")
     }
+}
+
+/// Description of [`IfNoneMatch`] at the routes of shows.
+pub(crate) struct ShowIfNoneMatch;
+
+impl IntoParams for ShowIfNoneMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        if_none_match("\"38\"")
+    }
+}
+
+fn if_none_match(example: &str) -> Vec<Parameter> {
+    parameter(
+        "If-None-Match",
+        "Return 304 if the `ETag` is one of these; `*` matches any.",
+        example,
+    )
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {

@@ -39,14 +39,16 @@ pub(super) fn add(operation: &mut Value, problems: &Map<String, Value>) {
         .as_object_mut()
         .expect("an operation")
         .remove("x-problems");
-    let own: Vec<String> = own.map_or_else(Vec::new, |kinds| {
-        serde_json::from_value(kinds).expect("a list of types")
-    });
+    let is_guarded = operation["security"].is_array();
+    let own: Vec<String> = match own {
+        Some(kinds) => serde_json::from_value(kinds).expect("a list of types"),
+        None if is_guarded => panic!("{} has no x-problems", operation["operationId"]),
+        None => Vec::new(),
+    };
     let has_body = operation["requestBody"].is_object();
     let of_body = OF_BODIES.into_iter().filter(|_| has_body);
     let has_input = has_body || operation["parameters"].is_array();
     let of_input = OF_INPUTS.into_iter().filter(|_| has_input);
-    let is_guarded = operation["security"].is_array();
     let guarded = GUARDED.into_iter().filter(|_| is_guarded);
     let kinds: Vec<&str> = of_input
         .chain(of_body)

@@ -1,7 +1,8 @@
 //! Errors of the API, which clients get as RFC 9457 problem details.
 //!
-//! [`details`] is the table of all problems. Each has an example in
-//! [`problem_examples`](super::problem_examples), and is named at the routes that answer with it.
+//! [`details`] is the table of the API's problems; those that only the admin listener has are in
+//! `admin::problem`. Each type of problem has an example in
+//! [`problem_examples`](super::problem_examples). Routes name those of their own in `x-problems`.
 
 use std::{borrow::Cow, ops::RangeInclusive, sync::Arc};
 
@@ -164,7 +165,25 @@ impl Problem {
             Self::Bug(message) => tracing::error!(message, "request panicked"),
             Self::TimedOut => tracing::warn!("request timed out"),
             Self::KeysUnknown => tracing::warn!("request failed: the valid API keys are unknown"),
-            _ => tracing::debug!(problem = ?self, "request refused"),
+            Self::Overloaded
+            | Self::Stopping
+            | Self::Refused(_)
+            | Self::Malformed(_)
+            | Self::MalformedQuery(_)
+            | Self::Invalid(_)
+            | Self::CrossOrigin
+            | Self::UnknownHost
+            | Self::NoHost
+            | Self::NoSuchRoute
+            | Self::MethodNotAllowed
+            | Self::BodyTooLarge
+            | Self::NotJson
+            | Self::NotUtf8
+            | Self::ContentEncoding
+            | Self::KeyRequired
+            | Self::KeyInvalid
+            | Self::ScopeRequired(_)
+            | Self::TooManyRequests => tracing::debug!(problem = ?self, "request refused"),
         }
     }
 }
@@ -187,8 +206,7 @@ const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 1..=3;
 const OUTCOME_UNKNOWN: &str = "The outcome is unknown. Reads, confirm, extend, cancel and requests with an \
     `Idempotency-Key` are safe to retry; check first otherwise.";
 
-/// Describes a problem. The only place where statuses, types and titles are assigned, besides
-/// [`of_refusal`].
+/// Describes a problem: one row for each, and those of refusals in [`of_refusal`].
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn details(problem: &Problem) -> ProblemDetails {
     match problem {

@@ -20,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     input::{
         caller::{Caller, Permission, ReadBookings, WriteBookings},
-        conditions::{IfMatch, IfNoneMatch},
+        conditions::{BookingIfNoneMatch, IfMatch, IfNoneMatch},
         idempotency_key::IdempotencyKey,
         integer,
         json::Json,
@@ -224,7 +224,7 @@ pub(crate) async fn extend(
     operation_id = "findBooking",
     extensions(("x-problems" = json!(["booking-not-found"]))),
     security(("apiKey" = ["bookings:read"])),
-    params(BookingPath, OfShow, IfNoneMatch),
+    params(BookingPath, OfShow, BookingIfNoneMatch),
     responses((status = OK, description = "The booking.", body = BookingView, headers(("ETag" = String, description = "Version of the booking."))),
         (status = NOT_MODIFIED, description = "The client already has this version.", headers(("ETag" = String, description = "Version of the booking.")))),
 )]

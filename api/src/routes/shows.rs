@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     input::{
         caller::{Caller, ReadShows, WriteShows},
-        conditions::IfNoneMatch,
+        conditions::{IfNoneMatch, ShowIfNoneMatch},
         idempotency_key::IdempotencyKey,
         integer,
         json::Json,
@@ -60,7 +60,7 @@ pub(crate) struct CreateShow {
     #[schema(examples(40), minimum = 1, maximum = 1_000_000)]
     #[serde(deserialize_with = "integer::number")]
     seats: i32,
-    /// Duration of a hold, in seconds: a booking holds its seats for this time; default 120.
+    /// Time for which a booking holds its seats unconfirmed, in seconds; default 120.
     #[garde(range(min = 10, max = 86_400))]
     #[serde(default = "default_hold_seconds", deserialize_with = "integer::number")]
     #[schema(examples(120), minimum = 10, maximum = 86_400)]
@@ -153,7 +153,7 @@ pub(crate) async fn create(
     operation_id = "findShow",
     extensions(("x-problems" = json!(["show-not-found"]))),
     security(("apiKey" = ["shows:read"])),
-    params(ShowPath, IfNoneMatch),
+    params(ShowPath, ShowIfNoneMatch),
     responses((status = OK, description = "The show.", body = ShowView, headers(("ETag" = String, description = "Version of the show."))),
         (status = NOT_MODIFIED, description = "The client already has this version.", headers(("ETag" = String, description = "Version of the show.")))),
 )]

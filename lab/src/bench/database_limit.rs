@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use shared::{
     jobs::{ExpireBookings, Job},
     local_postgres::LocalPostgres,
-    postgres::Session,
+    postgres::{Session, client_options},
     show::{self, Creation, MAX_SEATS, NewShow},
 };
 use tokio::process::Command;
@@ -41,6 +41,7 @@ pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Res
             "--jobs=1",
         ])
         .arg(format!("--time={seconds}"))
+        .env("PGOPTIONS", client_options())
         .arg("--file")
         .arg(&script)
         .arg(&url)

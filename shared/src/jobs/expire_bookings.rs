@@ -8,7 +8,7 @@ use crate::id::{BookingId, ShowId};
 /// Payload of the job that fails the named holds once they have expired.
 ///
 /// There is one job for each committed batch of bookings. [`reserve`](crate::booking::reserve)
-/// enqueues it in the statement that writes the bookings, with the payload that the SQL function
+/// enqueues it in the statement that draws their ids, with the payload that the SQL function
 /// `expire_bookings_payload` makes. The SQL function `bookings_of_payload` reads one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

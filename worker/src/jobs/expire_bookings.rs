@@ -71,7 +71,7 @@ impl Jobs {
             }
         };
         match (tried, self.waiting.try_acquire()) {
-            (Err(Error::Locked(_)), Ok(_place)) => {
+            (Err(Error::Locked(_)), Ok(_permit)) => {
                 expire::expire(&mut Session::new(database), &job).await
             }
             (result, _) => result,

@@ -63,6 +63,8 @@ pub(in crate::booking) async fn lock(
 }
 
 /// Locks like [`lock`], but skips bookings that another transaction has locked, and so never waits.
+///
+/// It returns `None` also if all of them are locked.
 pub(in crate::booking) async fn lock_free(
     tx: &mut PgConnection,
     ids: &[BookingId],

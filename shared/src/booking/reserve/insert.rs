@@ -13,7 +13,7 @@ use crate::{
     },
     id::{BookingId, ShowId},
     idempotency::{self, Claim},
-    jobs::{self, ExpireBookings, NewJob},
+    jobs::{ExpireBookings, NewJob},
     postgres::{self, Engine},
     show::{self, Hold},
 };
@@ -139,19 +139,27 @@ impl<'r> New<'r> {
             .collect();
         locked.add_available_seats(tx, &taken).await?;
         let shows: Vec<ShowId> = taken.into_keys().collect();
-        let booking_ids = sqlx::query_scalar!(
-            r#"SELECT nextval('bookings_id_seq') AS "id!: BookingId" FROM generate_series(1, $1) ORDER BY 1"#,
+        let new = self.columns();
+        let job = self.job(now);
+        let ids = sqlx::query_scalar!(
+            r#"WITH new AS MATERIALIZED (
+                   SELECT nextval('bookings_id_seq') AS id FROM generate_series(1, $1)),
+               enqueued AS (
+                   INSERT INTO apalis.jobs (id, job_type, job, max_attempts, run_at, metadata)
+                   SELECT $3, $4, expire_bookings_payload($2::bigint, array_agg(id ORDER BY id)), $5, $6,
+                          CASE WHEN $7::text IS NOT NULL THEN hstore('traceparent', $7) END
+                   FROM new)
+               SELECT id AS "id!: BookingId" FROM new ORDER BY id"#,
             i32::try_from(self.bookings.len()).unwrap_or(i32::MAX),
+            show::only(&shows) as Option<ShowId>,
+            job.id,
+            job.queue,
+            job.max_attempts,
+            job.run_at,
+            job.traceparent,
         )
         .fetch_all(&mut *tx)
         .await?;
-        let job = ExpireBookings {
-            show_id: show::only(&shows),
-            booking_ids,
-        };
-        jobs::enqueue(tx, &job, self.first_deadline(now), now).await?;
-        let ids = job.booking_ids;
-        let new = self.columns();
         // `SELECT`, not `VALUES`: see `postgres::citus`.
         let inserted = sqlx::query!(
             "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
@@ -187,14 +195,10 @@ impl<'r> New<'r> {
         }
     }
 
+    /// Returns the job that expires the bookings, due at the earliest deadline.
     fn job(&self, now: DateTime<Utc>) -> NewJob {
-        NewJob::of_kind::<ExpireBookings>(self.first_deadline(now), now)
-    }
-
-    /// Returns when the job is due: at the earliest deadline, or `now` if there are no bookings.
-    fn first_deadline(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let deadlines = self.bookings.iter().map(|booking| booking.expires_at);
-        deadlines.min().unwrap_or(now)
+        NewJob::of_kind::<ExpireBookings>(deadlines.min().unwrap_or(now), now)
     }
 }
 
