@@ -229,7 +229,7 @@ async fn consume(
 /// Creates the monitor of all queues: one line for each.
 fn monitor(queues: &Queues<'_>) -> Monitor {
     let monitor = Monitor::new().shutdown_timeout(SHUTDOWN_TIMEOUT);
-    let expiring = Arc::new(jobs::expire_bookings::Jobs::default());
+    let expiring = Arc::new(jobs::expire_bookings::ExpireBookingsHandler::default());
     queues.consume(monitor, move |database, job: ExpireBookings| {
         let expiring = expiring.clone();
         async move { expiring.run(&database, job).await }

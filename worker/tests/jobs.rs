@@ -13,7 +13,9 @@ use testing::{
     change, eventually, let_pass, lock_show, stored_status,
 };
 use tokio_util::sync::CancellationToken;
-use worker::{config::Config, janitor, jobs::expire_bookings::Jobs, supervise::JobError};
+use worker::{
+    config::Config, janitor, jobs::expire_bookings::ExpireBookingsHandler, supervise::JobError,
+};
 
 mod in_process;
 use in_process::{CONFIG, Worker};
@@ -36,7 +38,7 @@ async fn the_handler_run_late_and_twice_expires_once() {
     let show = a_show(&db.pool, 10).await;
     let hold = a_hold(&db.pool, &show, 3).await;
     let_pass(&db.pool, 500).await;
-    let jobs = Jobs::default();
+    let jobs = ExpireBookingsHandler::default();
     for _ in 0..2 {
         jobs.run(&db.database, job(&[&hold])).await.unwrap();
         assert_eq!(stored_status(&db.pool, hold.id).await, "FAILED");
@@ -53,7 +55,9 @@ async fn the_handler_run_early_expires_what_is_due_and_waits_for_the_rest() {
     let_pass(&db.pool, 500).await;
     let held = a_hold(&db.pool, &show, 4).await;
 
-    let result = Jobs::default().run(&db.database, job(&[&held, &due])).await;
+    let result = ExpireBookingsHandler::default()
+        .run(&db.database, job(&[&held, &due]))
+        .await;
     let Err(JobError::Snooze(until)) = result else {
         panic!("{result:?}");
     };
@@ -77,7 +81,10 @@ async fn the_handler_leaves_unknown_and_confirmed_bookings_alone() {
     let_pass(&db.pool, 500).await;
     let mut job = job(&[&sold]);
     job.booking_ids.push(BookingId(sold.id.0 + 1000));
-    Jobs::default().run(&db.database, job).await.unwrap();
+    ExpireBookingsHandler::default()
+        .run(&db.database, job)
+        .await
+        .unwrap();
     assert_eq!(stored_status(&db.pool, sold.id).await, "CONFIRMED");
     assert_eq!(available_seats(&db.pool, show.id).await, 7);
     assert_seats_conserved(&db.pool).await;
@@ -98,7 +105,7 @@ async fn a_job_whose_holds_failed_ahead_of_it_asks_nothing() {
         show_id: Some(show.id),
         ..job(holds)
     };
-    let jobs = Jobs::default();
+    let jobs = ExpireBookingsHandler::default();
     jobs.run(&db.database, of_show(&[&holds[0]])).await.unwrap();
     assert_eq!(available_seats(&db.pool, show.id).await, 10);
     db.database.pool.close().await;
@@ -318,7 +325,7 @@ async fn a_show_that_somebody_keeps_locked_keeps_its_own_holds_only() {
     let free = a_hold(&db.pool, &other, 2).await;
     let_pass(&db.pool, 125).await;
     let blocker = lock_show(&db.pool, locked.id).await;
-    let jobs = Jobs::default();
+    let jobs = ExpireBookingsHandler::default();
     let run = async || jobs.run(&db.database, job(&[&held, &free])).await;
     let result = run().await;
     assert!(matches!(result, Err(JobError::Retry(_))), "{result:?}");
@@ -344,7 +351,7 @@ async fn a_booking_that_somebody_keeps_locked_stays_for_the_next_time() {
         .execute(&mut *blocker)
         .await
         .unwrap();
-    let jobs = Jobs::default();
+    let jobs = ExpireBookingsHandler::default();
     let run = async || jobs.run(&db.database, job(&[&kept, &free])).await;
     let before = testing::now(&db.pool).await;
     let result = run().await;

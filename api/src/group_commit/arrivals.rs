@@ -61,15 +61,15 @@ impl<K: Kind> Arrivals<K> {
 
     /// Returns the key of the first request whose caller still waits.
     pub(super) fn key(&self) -> Option<i64> {
-        let first = self.front.iter().find(|member| !member.caller.is_gone());
-        first.map(|first| first.caller.key)
+        let first = self.front.iter().find(|member| !member.waiter.is_gone());
+        first.map(|first| first.waiter.key)
     }
 
     /// Returns a span for a transaction, in the trace of the first request.
     pub(super) fn begin_span(&self) -> Span {
         match self.front.front() {
             Some(first) if traces::are_made() => {
-                tracing::info_span!(parent: &first.caller.span, "transaction", kind = K::NAME)
+                tracing::info_span!(parent: &first.waiter.span, "transaction", kind = K::NAME)
             }
             _ => Span::none(),
         }
@@ -82,7 +82,7 @@ impl<K: Kind> Arrivals<K> {
                 .front
                 .pop_front()
                 .or_else(|| self.queue.try_recv().ok())?;
-            let is_gone = next.caller.is_gone();
+            let is_gone = next.waiter.is_gone();
             if !is_gone && !fits(&next) {
                 self.passed.push_back(next);
                 continue;

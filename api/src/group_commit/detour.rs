@@ -14,7 +14,7 @@ use std::{
 use futures_util::FutureExt;
 use shared::{
     batch::Batch,
-    booking::locks::{self, Lock, Missing},
+    booking::locks::{self, HeldLocks, Lock},
     id::ShowId,
     postgres::{self, Database, Session},
     telemetry,
@@ -75,7 +75,7 @@ impl<K: Kind> Detours<K> {
         session: &mut Session,
         members: Vec<Member<K>>,
     ) -> Vec<Member<K>> {
-        let missing = self.find_missing(session, &members).await;
+        let missing = self.find_held_locks(session, &members).await;
         let mut rest = Vec::with_capacity(members.len());
         for (member, lock) in members.into_iter().zip(missing) {
             match lock {
@@ -86,14 +86,14 @@ impl<K: Kind> Detours<K> {
         rest
     }
 
-    async fn find_missing(&self, session: &mut Session, members: &[Member<K>]) -> Missing {
+    async fn find_held_locks(&self, session: &mut Session, members: &[Member<K>]) -> HeldLocks {
         if self.sharing == Sharing::SameKey {
             // Citus cannot lock rows of several servers in a query; a batch is for one show there.
-            let lock = |member: &Member<K>| Some(Lock::Show(ShowId(member.caller.key)));
+            let lock = |member: &Member<K>| Some(Lock::Show(ShowId(member.waiter.key)));
             return members.iter().map(lock).collect();
         }
         let requests: Vec<K::Request> = members.iter().map(|m| m.request.clone()).collect();
-        match K::find_missing(session, &requests).await {
+        match K::find_held_locks(session, &requests).await {
             Ok(missing) => missing,
             Err(error) => {
                 // The requests get this error from their transaction.
@@ -120,7 +120,7 @@ impl<K: Kind> Detours<K> {
                 Err(_) => member,
             },
         };
-        let _ = refused.caller.answer.send(Err(SubmitError::Overloaded));
+        let _ = refused.waiter.answer.send(Err(SubmitError::Overloaded));
     }
 
     /// Serves the requests that wait for this lock until none is left.
@@ -128,12 +128,12 @@ impl<K: Kind> Detours<K> {
         // The first requests are here because the lock was held; later ones may find it free.
         let mut must_wait = true;
         while let Some(members) = self.next(lock) {
-            let (requests, callers) = members.into_iter().map(|m| (m.request, m.caller)).unzip();
+            let (requests, waiters) = members.into_iter().map(|m| (m.request, m.waiter)).unzip();
             // As in a lane, a panic loses this batch only.
             let serving = AssertUnwindSafe(self.serve(lock, must_wait, requests));
             if let Ok(result) = serving.catch_unwind().await {
                 must_wait = result.is_err();
-                answer(callers, result, &self.thread);
+                answer(waiters, result, &self.thread);
             }
         }
         self.under_way.fetch_sub(1, SeqCst);
@@ -145,7 +145,7 @@ impl<K: Kind> Detours<K> {
     fn next(&self, lock: Lock) -> Option<Vec<Member<K>>> {
         let mut waiting = self.waiting();
         let queue = waiting.get_mut(&lock)?;
-        let members: Vec<_> = queue.drain(..).filter(|m| !m.caller.is_gone()).collect();
+        let members: Vec<_> = queue.drain(..).filter(|m| !m.waiter.is_gone()).collect();
         if members.is_empty() {
             waiting.remove(&lock);
             return None;

@@ -2,7 +2,7 @@
 
 use shared::{
     batch::Batch,
-    booking::locks::Missing,
+    booking::locks::HeldLocks,
     postgres::{self, Session},
 };
 
@@ -23,10 +23,10 @@ pub(crate) trait Kind: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Self::Answer>, postgres::Error>> + Send;
 
     /// Finds the lock that each request cannot acquire now.
-    fn find_missing(
+    fn find_held_locks(
         session: &mut Session,
         requests: &[Self::Request],
-    ) -> impl Future<Output = Result<Missing, postgres::Error>> + Send;
+    ) -> impl Future<Output = Result<HeldLocks, postgres::Error>> + Send;
 }
 
 /// Which requests can share a transaction.

@@ -4,7 +4,7 @@ use shared::{
     batch::Batch,
     booking::{
         Booking, Change, Refusal, cancel, confirm, extend,
-        locks::{Missing, missing_to_cancel, missing_to_change, missing_to_reserve},
+        locks::{HeldLocks, held_booking_locks, held_locks_to_cancel, held_show_locks},
         query, reserve,
     },
     id::{BookingId, ShowId},
@@ -30,12 +30,12 @@ impl Kind for Reserve {
         reserve::reserve(session, batch).await
     }
 
-    async fn find_missing(
+    async fn find_held_locks(
         session: &mut Session,
         requests: &[reserve::Request],
-    ) -> Result<Missing, Error> {
+    ) -> Result<HeldLocks, Error> {
         let show_ids: Vec<ShowId> = requests.iter().map(|request| request.show_id).collect();
-        missing_to_reserve(session, &show_ids).await
+        held_show_locks(session, &show_ids).await
     }
 }
 
@@ -54,8 +54,11 @@ impl Kind for Confirm {
         confirm::confirm(session, batch).await
     }
 
-    async fn find_missing(session: &mut Session, requests: &[Change]) -> Result<Missing, Error> {
-        missing_to_change(session, requests).await
+    async fn find_held_locks(
+        session: &mut Session,
+        requests: &[Change],
+    ) -> Result<HeldLocks, Error> {
+        held_booking_locks(session, requests).await
     }
 }
 
@@ -74,8 +77,11 @@ impl Kind for Cancel {
         cancel::cancel(session, batch).await
     }
 
-    async fn find_missing(session: &mut Session, requests: &[Change]) -> Result<Missing, Error> {
-        missing_to_cancel(session, requests).await
+    async fn find_held_locks(
+        session: &mut Session,
+        requests: &[Change],
+    ) -> Result<HeldLocks, Error> {
+        held_locks_to_cancel(session, requests).await
     }
 }
 
@@ -94,11 +100,11 @@ impl Kind for Extend {
         extend::extend(session, batch).await
     }
 
-    async fn find_missing(
+    async fn find_held_locks(
         session: &mut Session,
         requests: &[extend::Request],
-    ) -> Result<Missing, Error> {
-        missing_to_change(session, requests).await
+    ) -> Result<HeldLocks, Error> {
+        held_booking_locks(session, requests).await
     }
 }
 
@@ -118,7 +124,7 @@ impl Kind for Locate {
     }
 
     /// It takes no locks, so none can be missing.
-    async fn find_missing(_: &mut Session, bookings: &[BookingId]) -> Result<Missing, Error> {
+    async fn find_held_locks(_: &mut Session, bookings: &[BookingId]) -> Result<HeldLocks, Error> {
         Ok(vec![None; bookings.len()])
     }
 }

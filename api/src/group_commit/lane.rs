@@ -19,7 +19,7 @@ use super::{
     detour::Detours,
     kind::{Kind, Sharing},
     lanes::LOCK_TIMEOUT,
-    member::{Caller, Member, answer},
+    member::{Member, Waiter, answer},
     run::run_batch,
 };
 
@@ -48,7 +48,7 @@ pub(super) async fn run_lane<K: Kind>(
             rules: &rules,
             arrivals: &mut arrivals,
             span: &span,
-            callers: Vec::new(),
+            waiters: Vec::new(),
         };
         // Includes requests that arrived while another transaction had the turn.
         let mut first = joining.take_first();
@@ -56,7 +56,7 @@ pub(super) async fn run_lane<K: Kind>(
             first = rules.detours.divert(&mut session, first).await;
         }
         let requests;
-        (requests, joining.callers) = part(first, &span);
+        (requests, joining.waiters) = part(first, &span);
         let mut batch = Batch::joined_by(requests, &mut joining);
         let running_batch = run_batch::<K>(&mut session, &mut batch);
         // A panic loses this batch, whose callers get `SubmitError::Lost`, but not the lane.
@@ -64,15 +64,15 @@ pub(super) async fn run_lane<K: Kind>(
             .catch_unwind()
             .await;
         let requests = batch.into_members();
-        let callers = joining.callers;
-        let members = callers.len();
+        let waiters = joining.waiters;
+        let members = waiters.len();
         turn.is_busy.store(members > 1, SeqCst);
         match result {
             Ok(Err(postgres::Error::Locked(_))) => {
-                let locked = Member::put_together(requests, callers);
+                let locked = Member::put_together(requests, waiters);
                 run_the_rest(&mut session, &rules, locked, &span).await;
             }
-            Ok(result) => answer(callers, result, &rules.callers),
+            Ok(result) => answer(waiters, result, &rules.callers),
             Err(_) => {}
         }
         drop(running);
@@ -90,7 +90,7 @@ struct Joining<'l, K: Kind> {
     /// Span of the transaction.
     span: &'l Span,
     /// Callers of the batch's members, in the same order.
-    callers: Vec<Caller<K>>,
+    waiters: Vec<Waiter<K>>,
 }
 
 impl<K: Kind> Joining<'_, K> {
@@ -104,7 +104,7 @@ impl<K: Kind> Joining<'_, K> {
     fn next_if(&mut self, fits: &dyn Fn(&K::Request) -> bool) -> Option<Member<K>> {
         let (sharing, key) = (self.rules.sharing, self.key);
         self.arrivals.next_if(&|member| {
-            let shares = sharing == Sharing::Any || Some(member.caller.key) == key;
+            let shares = sharing == Sharing::Any || Some(member.waiter.key) == key;
             shares && fits(&member.request)
         })
     }
@@ -112,11 +112,11 @@ impl<K: Kind> Joining<'_, K> {
 
 impl<K: Kind> Waiting<K::Request> for Joining<'_, K> {
     fn next_if(&mut self, fits: &dyn Fn(&K::Request) -> bool) -> Option<K::Request> {
-        if self.callers.len() == self.rules.batch_max {
+        if self.waiters.len() == self.rules.batch_max {
             return None;
         }
-        let (request, caller) = Joining::next_if(self, fits)?.join(self.span);
-        self.callers.push(caller);
+        let (request, waiter) = Joining::next_if(self, fits)?.join(self.span);
+        self.waiters.push(waiter);
         Some(request)
     }
 }
@@ -134,20 +134,20 @@ async fn run_the_rest<K: Kind>(
     let began = Instant::now();
     loop {
         members = rules.detours.divert(session, members).await;
-        let (requests, callers) = part(members, span);
+        let (requests, waiters) = part(members, span);
         let mut batch = Batch::of(requests);
         let running = run_batch::<K>(session, &mut batch).instrument(span.clone());
         match AssertUnwindSafe(running).catch_unwind().await {
             Ok(Err(postgres::Error::Locked(_))) if began.elapsed() < LOCK_TIMEOUT => {
-                members = Member::put_together(batch.into_members(), callers);
+                members = Member::put_together(batch.into_members(), waiters);
             }
-            Ok(result) => return answer(callers, result, &rules.callers),
+            Ok(result) => return answer(waiters, result, &rules.callers),
             Err(_) => return,
         }
     }
 }
 
 /// Splits members into their requests and the callers that get the answers.
-fn part<K: Kind>(members: Vec<Member<K>>, span: &Span) -> (Vec<K::Request>, Vec<Caller<K>>) {
+fn part<K: Kind>(members: Vec<Member<K>>, span: &Span) -> (Vec<K::Request>, Vec<Waiter<K>>) {
     members.into_iter().map(|member| member.join(span)).unzip()
 }

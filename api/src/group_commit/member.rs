@@ -25,10 +25,10 @@ pub(super) type Answered<K> = Result<<K as Kind>::Answer, SubmitError>;
 /// A request, and the caller that waits for its answer.
 pub(super) struct Member<K: Kind> {
     pub(super) request: K::Request,
-    pub(super) caller: Caller<K>,
+    pub(super) waiter: Waiter<K>,
 }
 
-pub(super) struct Caller<K: Kind> {
+pub(super) struct Waiter<K: Kind> {
     pub(super) key: i64,
     /// Span of the request; `Span::none()` if traces are off.
     pub(super) span: Span,
@@ -44,25 +44,25 @@ impl<K: Kind> Member<K> {
         } else {
             Span::none()
         };
-        let caller = Caller { key, span, answer };
-        (Self { request, caller }, answered)
+        let waiter = Waiter { key, span, answer };
+        (Self { request, waiter }, answered)
     }
 
     /// Splits the request from its caller, and links the spans of caller and transaction both ways.
-    pub(super) fn join(self, span: &Span) -> (K::Request, Caller<K>) {
-        span.follows_from(&self.caller.span);
-        self.caller.span.follows_from(span);
-        (self.request, self.caller)
+    pub(super) fn join(self, span: &Span) -> (K::Request, Waiter<K>) {
+        span.follows_from(&self.waiter.span);
+        self.waiter.span.follows_from(span);
+        (self.request, self.waiter)
     }
 
-    pub(super) fn put_together(requests: Vec<K::Request>, callers: Vec<Caller<K>>) -> Vec<Self> {
-        iter::zip(requests, callers)
-            .map(|(request, caller)| Self { request, caller })
+    pub(super) fn put_together(requests: Vec<K::Request>, waiters: Vec<Waiter<K>>) -> Vec<Self> {
+        iter::zip(requests, waiters)
+            .map(|(request, waiter)| Self { request, waiter })
             .collect()
     }
 }
 
-impl<K: Kind> Caller<K> {
+impl<K: Kind> Waiter<K> {
     /// Returns whether the caller no longer waits for its answer.
     pub(super) fn is_gone(&self) -> bool {
         self.answer.is_closed()
@@ -71,19 +71,19 @@ impl<K: Kind> Caller<K> {
 
 /// Sends each caller its answer, or the error to all of them. Callers that went away are ignored.
 pub(super) fn answer<K: Kind>(
-    callers: Vec<Caller<K>>,
+    waiters: Vec<Waiter<K>>,
     result: Result<Vec<Answered<K>>, postgres::Error>,
     callers_thread: &Handle,
 ) {
     let answered = result.unwrap_or_else(|error| {
         let error = Arc::new(error);
-        let failed = |_: &Caller<K>| Err(SubmitError::Failed(error.clone()));
-        callers.iter().map(failed).collect()
+        let failed = |_: &Waiter<K>| Err(SubmitError::Failed(error.clone()));
+        waiters.iter().map(failed).collect()
     });
-    let alone = callers.len() == 1;
+    let alone = waiters.len() == 1;
     let deliver = move || {
-        for (caller, answered) in callers.into_iter().zip(answered) {
-            let _ = caller.answer.send(answered);
+        for (waiter, answered) in waiters.into_iter().zip(answered) {
+            let _ = waiter.answer.send(answered);
         }
     };
     // Several callers are woken from a task on their own threads, since each wake across threads

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use shared::{
     batch::Batch,
-    booking::locks::Missing,
+    booking::locks::HeldLocks,
     postgres::{self, Session},
 };
 use sqlx::PgPool;
@@ -96,10 +96,10 @@ impl Kind for TenTimes {
     }
 
     /// Reports no missing locks.
-    async fn find_missing(
+    async fn find_held_locks(
         _: &mut Session,
         requests: &[Request],
-    ) -> Result<Missing, postgres::Error> {
+    ) -> Result<HeldLocks, postgres::Error> {
         Ok(vec![None; requests.len()])
     }
 }

@@ -33,17 +33,17 @@ pub enum Lock {
 
 /// For each request, in order, the lock that it can't have now; `None` if it can have all of its
 /// locks.
-pub type Missing = Vec<Option<Lock>>;
+pub type HeldLocks = Vec<Option<Lock>>;
 
 /// Finds the locks of these shows that other transactions hold: those that reserving needs.
 ///
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn missing_to_reserve(
+pub async fn held_show_locks(
     session: &mut Session,
     show_ids: &[ShowId],
-) -> Result<Missing, postgres::Error> {
+) -> Result<HeldLocks, postgres::Error> {
     let locked = session.transact(FindLockedShows(show_ids)).await?;
     let missing = |id: &ShowId| locked.contains(id).then_some(Lock::Show(*id));
     Ok(show_ids.iter().map(missing).collect())
@@ -54,10 +54,10 @@ pub async fn missing_to_reserve(
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn missing_to_change<Request: AsRef<Change>>(
+pub async fn held_booking_locks<Request: AsRef<Change>>(
     session: &mut Session,
     requests: &[Request],
-) -> Result<Missing, postgres::Error> {
+) -> Result<HeldLocks, postgres::Error> {
     let ids: Vec<BookingId> = requests.iter().map(|r| r.as_ref().booking_id).collect();
     let locked = session.transact(FindLockedBookings(&ids)).await?;
     let missing = |change: &Change| {
@@ -76,14 +76,14 @@ pub async fn missing_to_change<Request: AsRef<Change>>(
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn missing_to_cancel(
+pub async fn held_locks_to_cancel(
     session: &mut Session,
     requests: &[Change],
-) -> Result<Missing, postgres::Error> {
+) -> Result<HeldLocks, postgres::Error> {
     let shows = query::locate(session, &change::ids(requests)).await?;
     let known: Vec<ShowId> = shows.iter().copied().flatten().collect();
     let locked = session.transact(FindLockedShows(&known)).await?;
-    let of_bookings = missing_to_change(session, requests).await?;
+    let of_bookings = held_booking_locks(session, requests).await?;
     let of_shows = shows
         .into_iter()
         .map(|show| show.filter(|id| locked.contains(id)).map(Lock::Show));

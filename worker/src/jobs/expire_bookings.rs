@@ -16,7 +16,7 @@ use crate::supervise::JobError;
 const MAX_AHEAD: usize = 20_000;
 
 /// State that the concurrent jobs of one worker share.
-pub struct Jobs {
+pub struct ExpireBookingsHandler {
     /// Turns of the jobs, chosen by the show's id.
     ///
     /// The jobs of a show would wait for each other in the database anyway.
@@ -32,7 +32,7 @@ pub struct Jobs {
     waiting: Semaphore,
 }
 
-impl Default for Jobs {
+impl Default for ExpireBookingsHandler {
     fn default() -> Self {
         Self {
             turns: array::from_fn(|_| Mutex::default()),
@@ -41,7 +41,7 @@ impl Default for Jobs {
     }
 }
 
-impl Jobs {
+impl ExpireBookingsHandler {
     /// Runs a job. It may run twice, early, late, or for bookings that are resolved or unknown.
     ///
     /// # Errors
