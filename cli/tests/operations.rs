@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use crate::system::{
-    ADMIN_PATHS, Program, assert_all_is_well, build_programs, find_program, pgbouncer::PgBouncer,
-    stress, stress_while,
+    ADMIN_PATHS, Program, assert_all_is_well, find_program, pgbouncer::PgBouncer, stress,
+    stress_while,
 };
 
 /// The HAProxy of the compose file, in front of the apis of a test.
@@ -136,7 +136,7 @@ fn server_of(db: &TestDatabase) -> String {
 
 /// Asserts that `worker` and `migrate` reject this pooler with an error that says what to do.
 async fn assert_only_an_api_starts(url: &str, environment: &[(&str, &str)]) {
-    build_programs();
+    testing::build_programs();
     for (program, args) in [("worker", &[][..]), ("ticketing", &["migrate"])] {
         let refused =
             Command::new(Path::new(env!("CARGO_BIN_EXE_ticketing")).with_file_name(program))

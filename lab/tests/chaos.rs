@@ -6,12 +6,7 @@ use serde_json::Value;
 
 #[test]
 fn nothing_acknowledged_is_lost_whatever_is_killed() {
-    // Cargo does not build `api` and `worker` when it tests this package alone.
-    let built = Command::new(env!("CARGO"))
-        .args(["test", "--workspace", "--locked", "--no-run", "--quiet"])
-        .status()
-        .unwrap();
-    assert!(built.success());
+    testing::build_programs();
     // With these seeds, every kind of fault happens.
     let output = Command::new(env!("CARGO_BIN_EXE_ticketing-lab"))
         .args(["chaos", "--rounds", "2", "--seed", "15"])

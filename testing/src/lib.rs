@@ -3,8 +3,9 @@
 use std::{
     env, fs,
     path::PathBuf,
+    process::Command,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -441,4 +442,34 @@ impl Drop for SteppedClock {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.offset);
     }
+}
+
+/// Builds all programs of the workspace.
+///
+/// Cargo does not build them when it tests one package alone. When it tests the whole workspace,
+/// nothing is left to build.
+///
+/// # Panics
+///
+/// Panics if the programs can't be built.
+pub fn build_programs() {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "--workspace", "--locked", "--no-run", "--quiet"]);
+        // Cargo describes the tested package to its tests. Build scripts read the same variables: with
+        // other values some would run again, and what depends on them would be compiled again, now and
+        // by the next command.
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_")
+                || text.starts_with("CARGO_MANIFEST_")
+                || text == "OUT_DIR"
+            {
+                cargo.env_remove(&name);
+            }
+        }
+        let built = cargo.status().expect("cargo runs");
+        assert!(built.success(), "the programs can't be built");
+    });
 }

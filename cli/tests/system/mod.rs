@@ -10,7 +10,6 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Once,
     time::Duration,
 };
 
@@ -116,7 +115,7 @@ impl Up {
 }
 
 pub(crate) async fn stress(api: &str, args: &[&str]) -> (Option<i32>, Value) {
-    build_programs();
+    testing::build_programs();
     let output = Command::new(program("ticketing-lab"))
         .args(["stress", "--json", "--url", api])
         .args(args)
@@ -157,21 +156,6 @@ pub(crate) fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_ticketing")).with_file_name(name)
 }
 
-/// Builds `api`, `worker` and `ticketing-lab`.
-///
-/// Cargo does not build them when it tests this package alone. When it tests the whole workspace,
-/// nothing is left to build.
-pub(crate) fn build_programs() {
-    static BUILT: Once = Once::new();
-    BUILT.call_once(|| {
-        let built = std::process::Command::new(env!("CARGO"))
-            .args(["test", "--workspace", "--locked", "--no-run", "--quiet"])
-            .status()
-            .unwrap();
-        assert!(built.success());
-    });
-}
-
 /// A running `api` or `worker`; killed when this is dropped.
 pub(crate) struct Program {
     pub(crate) process: Child,
@@ -202,7 +186,7 @@ impl Program {
     }
 
     async fn start(name: &str, database_url: &str, args: &[&str], is_up: &str) -> Self {
-        build_programs();
+        testing::build_programs();
         let mut process = Command::new(program(name))
             .args(args)
             .args(["--log-format", "json"])
