@@ -6,6 +6,7 @@ pub(crate) mod idempotency_key;
 pub(crate) mod integer;
 pub(crate) mod json;
 pub(crate) mod name;
+mod parameter;
 pub(crate) mod path;
 pub(crate) mod schema;
 pub(crate) mod time;

@@ -30,7 +30,6 @@ pub use self::{
     reads::read,
     ready::ready,
     session::{Session, Work},
-    settings::client_options,
     statements::forget as forget_statements,
     timeouts::in_time,
 };

@@ -38,9 +38,9 @@ pub struct Show {
     /// Seats that no pending or confirmed booking has. While very many holds of the show have
     /// expired at the same time, this can be too low for a moment.
     pub available_seats: i32,
-    /// How long a new booking holds its seats until it is confirmed, in seconds.
+    /// Time for which a new booking holds its seats until it is confirmed, in seconds.
     pub hold_seconds: i32,
-    /// How long a hold can last in total, extensions included, in seconds.
+    /// Maximum total duration of a hold, extensions included, in seconds.
     pub max_hold_seconds: i32,
     /// Maximum number of seats of one booking.
     pub max_seats_per_booking: i32,

@@ -29,7 +29,7 @@ pub(crate) trait Kind: Send + Sync + 'static {
     ) -> impl Future<Output = Result<HeldLocks, postgres::Error>> + Send;
 }
 
-/// Which requests can share a transaction.
+/// Rule for the requests that can share a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
     /// All requests of a lane.

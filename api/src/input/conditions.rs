@@ -12,11 +12,12 @@ use axum::{
 use utoipa::{
     IntoParams,
     openapi::{
-        Object, Required, Type,
-        path::{Parameter, ParameterBuilder, ParameterIn},
+        Object, Type,
+        path::{Parameter, ParameterIn},
     },
 };
 
+use super::parameter;
 use crate::output::problem::Problem;
 
 /// Entity tags in a request header.
@@ -37,20 +38,13 @@ impl Tags {
     }
 }
 
-/// Parameter of the header `name`, for the OpenAPI document.
-fn parameter(name: &str, description: &str, example: &str) -> Vec<Parameter> {
+/// Describes a header with entity tags.
+fn tags_header(name: &str, description: &str, example: &str) -> Vec<Parameter> {
     let tags = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
     let schema = Object::builder()
         .schema_type(Type::String)
         .pattern(Some(tags));
-    let parameter = ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Header)
-        .required(Required::False)
-        .description(Some(description))
-        .schema(Some(schema))
-        .example(Some(example.into()));
-    vec![parameter.build()]
+    parameter::header(name, description, schema, example)
 }
 
 /// Versions that the request applies to; none: any version.
@@ -58,7 +52,7 @@ pub(crate) struct IfMatch(pub(crate) Option<Vec<String>>);
 
 impl IntoParams for IfMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        parameter(
+        tags_header(
             "If-Match",
             "Change the booking only if its `ETag` is one of these; `*` matches any. A change that is already done \
              returns 200 regardless, so that it is safe to retry, and one that the booking's status does not allow \
@@ -109,7 +103,7 @@ impl IntoParams for ShowIfNoneMatch {
 }
 
 fn if_none_match(example: &str) -> Vec<Parameter> {
-    parameter(
+    tags_header(
         "If-None-Match",
         "Return 304 if the `ETag` is one of these; `*` matches any.",
         example,

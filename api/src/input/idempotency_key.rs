@@ -7,11 +7,12 @@ use shared::idempotency::{Claim, Key};
 use utoipa::{
     IntoParams,
     openapi::{
-        Object, Required, Type,
-        path::{Parameter, ParameterBuilder, ParameterIn},
+        Object, Type,
+        path::{Parameter, ParameterIn},
     },
 };
 
+use super::parameter;
 use crate::output::problem::Problem;
 
 /// The header `Idempotency-Key`, if it was sent, which makes a request safe to retry.
@@ -40,19 +41,15 @@ impl IntoParams for IdempotencyKey {
             .min_length(Some(1))
             .max_length(Some(MAX_KEY_BYTES))
             .pattern(Some("^[!-~]+$"));
-        let parameter = ParameterBuilder::new()
-            .name("Idempotency-Key")
-            .parameter_in(ParameterIn::Header)
-            .required(Required::False)
-            .description(Some(
-                "A text of your choice that makes the request safe to retry. A repeated request with an equal body \
-                 within 24 hours creates nothing, and returns what the first request created, in its current state. \
-                 A refused request does not use up its key. Keys belong to their caller, and are shared by shows and \
-                 bookings. Use a new key, such as a UUID, for each show or booking that you want.",
-            ))
-            .schema(Some(schema))
-            .example(Some("0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11".into()));
-        vec![parameter.build()]
+        parameter::header(
+            "Idempotency-Key",
+            "A text of your choice that makes the request safe to retry. A repeated request with an equal body \
+             within 24 hours creates nothing, and returns what the first request created, in its current state. \
+             A refused request does not use up its key. Keys belong to their caller, and are shared by shows and \
+             bookings. Use a new key, such as a UUID, for each show or booking that you want.",
+            schema,
+            "0b8ae02f-5e0c-4b9a-9d37-3a1f6f0d2c11",
+        )
     }
 }
 

@@ -3,10 +3,12 @@
 use utoipa::{
     IntoParams,
     openapi::{
-        KnownFormat, Object, Required, SchemaFormat, Type,
-        path::{Parameter, ParameterBuilder, ParameterIn},
+        KnownFormat, Object, SchemaFormat, Type,
+        path::{Parameter, ParameterIn},
     },
 };
+
+use super::parameter;
 
 /// Id of a booking in the path.
 pub(crate) struct BookingPath;
@@ -32,12 +34,5 @@ fn id(description: &str) -> Vec<Parameter> {
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
         .minimum(Some(1))
         .maximum(Some(i64::MAX));
-    let parameter = ParameterBuilder::new()
-        .name("id")
-        .parameter_in(ParameterIn::Path)
-        .required(Required::True)
-        .description(Some(description))
-        .schema(Some(schema))
-        .example(Some(1042.into()));
-    vec![parameter.build()]
+    parameter::path("id", description, schema, 1042)
 }

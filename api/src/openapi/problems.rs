@@ -33,7 +33,7 @@ const GUARDED: [&str; 7] = [
 /// Adds a response to an operation for each status of its problems.
 ///
 /// Its own problems are in the extension `x-problems` of its route, by the last part of `type`.
-/// Those that follow from its parameters, its body and its scope are added here.
+/// This function adds those that follow from its parameters, its body and its scope.
 pub(super) fn add(operation: &mut Value, problems: &Map<String, Value>) {
     let own = operation
         .as_object_mut()

@@ -28,10 +28,10 @@ pub(crate) struct ShowView {
     /// expired at the same time, this can be too low for a moment.
     #[schema(minimum = 0, maximum = 1_000_000, examples(38))]
     available_seats: i32,
-    /// How long a new booking holds its seats until it is confirmed, in seconds.
+    /// Time for which a new booking holds its seats until it is confirmed, in seconds.
     #[schema(minimum = 1, maximum = 86_400, examples(120))]
     hold_seconds: i32,
-    /// How long a hold can last in total, extensions included, in seconds.
+    /// Maximum total duration of a hold, extensions included, in seconds.
     #[schema(minimum = 1, maximum = 86_400, examples(900))]
     max_hold_seconds: i32,
     /// Maximum number of seats of one booking.

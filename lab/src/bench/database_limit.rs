@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use shared::{
     jobs::{ExpireBookings, Job},
     local_postgres::LocalPostgres,
-    postgres::{Session, client_options},
+    postgres::Session,
     show::{self, Creation, MAX_SEATS, NewShow},
 };
 use tokio::process::Command;
@@ -29,6 +29,12 @@ pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Res
         claim: None,
     };
     show::create(&mut Session::new(&database), creation).await??;
+    // pgbench gets the settings of our sessions, by which the planner is bound.
+    let session_options = database
+        .pool
+        .connect_options()
+        .get_options()
+        .map(str::to_owned);
     database.pool.close().await;
 
     let script = server.data_dir().join("reserve.sql");
@@ -41,7 +47,7 @@ pub(super) async fn measure(server: &LocalPostgres, seconds: u64) -> anyhow::Res
             "--jobs=1",
         ])
         .arg(format!("--time={seconds}"))
-        .env("PGOPTIONS", client_options())
+        .env("PGOPTIONS", session_options.unwrap_or_default())
         .arg("--file")
         .arg(&script)
         .arg(&url)

@@ -35,7 +35,7 @@ pub struct Booking {
     pub read_at: DateTime<Utc>,
 }
 
-/// Whether a decision changed the booking.
+/// Effect of a decision on a booking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The booking changed and must be written.

@@ -33,13 +33,6 @@ pub(super) const ALL: [(&str, &str); 19] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-/// Returns the settings of every session as options of a PostgreSQL client (`PGOPTIONS`).
-#[must_use]
-pub fn client_options() -> String {
-    let option = |(name, value): (&str, &str)| format!("-c {name}={} ", value.replace(' ', "\\ "));
-    ALL.map(option).concat()
-}
-
 /// Lock timeout. Read back to check that the settings were applied.
 pub(super) const LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "2s");
 

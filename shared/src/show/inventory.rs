@@ -29,9 +29,9 @@ pub struct Inventory {
     pub(crate) generation: i64,
     /// Seats left for the next request.
     pub available_seats: i32,
-    /// How long a new hold lasts, in seconds.
+    /// Duration of a new hold, in seconds.
     pub hold_seconds: i32,
-    /// How long a hold can last in total, extensions included, in seconds.
+    /// Maximum total duration of a hold, extensions included, in seconds.
     pub max_hold_seconds: i32,
     /// Maximum number of seats of one booking.
     pub max_seats_per_booking: i32,

@@ -21,7 +21,7 @@ pub struct Queue {
     pub paused: Option<Pause>,
     /// Number of jobs in each state, counted up to [`MAX_COUNTED`].
     pub depth: BTreeMap<JobState, i64>,
-    /// How long the oldest due job has waited, in seconds; 0 when none is due.
+    /// Time that the oldest due job has waited, in seconds; 0 when none is due.
     pub due_lag_seconds: f64,
     /// Id of the oldest due job.
     pub oldest_due_job: Option<String>,
