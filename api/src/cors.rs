@@ -6,7 +6,7 @@ use axum::http::{
         AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER,
     },
 };
-use shared::http::middleware::REQUEST_ID;
+use shared::http::request_id::REQUEST_ID;
 use std::time::Duration;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::{Origin, Url};

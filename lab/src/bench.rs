@@ -3,6 +3,7 @@
 mod admin_latency;
 mod chart;
 mod database_limit;
+mod loads;
 mod report;
 mod trials;
 
@@ -12,8 +13,8 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::local_postgres::{LocalPostgres, Mode as Durability};
 
-pub(crate) use self::report::median;
 use self::{
+    loads::{CASES, COMPARED, LIMITED, PAIRS},
     report::{Case, Comparison, Measured, Report},
     trials::Trials,
 };
@@ -50,26 +51,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 500)]
     batch_max: u16,
 }
-
-/// Measured loads: mode and number of connections.
-const CASES: [(Mode, u32); 7] = [
-    (Mode::Hot, 1),
-    (Mode::Hot, 8),
-    (Mode::Hot, 32),
-    (Mode::Hot, 128),
-    (Mode::Hot, 512),
-    (Mode::Spread, 128),
-    (Mode::Confirm, 128),
-];
-
-/// Load that is measured with and without a feature in use.
-const COMPARED: (Mode, u32) = (Mode::Hot, 128);
-
-/// Number of pairs of such measurements, for each of the runs.
-const PAIRS: u8 = 2;
-
-/// Load that is compared with the database alone.
-const LIMITED: (Mode, u32) = (Mode::Hot, 512);
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let data_dir = DataDir(args.data_dir.clone());

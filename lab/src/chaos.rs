@@ -1,10 +1,10 @@
 //! The command `ticketing-lab chaos`: injects faults under load and verifies the result.
 
 mod fault;
+mod summary;
 mod system;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,12 +12,12 @@ use std::{
 use anyhow::{Context, bail};
 use chrono::TimeDelta;
 use indicatif::ProgressBar;
-use serde::Serialize;
 use shared::{audit, booking::expire, postgres::Database, shutdown};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::{
     fault::{Planned, plan},
+    summary::{Found, Summary},
     system::System,
 };
 use crate::{
@@ -71,27 +71,6 @@ pub(crate) struct Args {
 /// The job of a worker that vanished goes to another worker after 30 s; the queue looks for such
 /// jobs every 5 s. While the database is away, and shortly after, no worker can fail a hold.
 const LATE_LIMIT: Duration = Duration::from_secs(50);
-
-/// Result of all rounds.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    rounds: u32,
-    /// Number of faults of each kind.
-    faults: BTreeMap<String, u32>,
-    /// Number of requests that were answered.
-    answered: u64,
-    /// Number of bookings that were acknowledged.
-    acknowledged: u64,
-    /// Number of errors of each kind: requests without an answer, or with an error status.
-    errors: BTreeMap<String, u64>,
-    /// Longest time from the deadline of a hold until it failed.
-    latest_seconds: f64,
-    /// Faults found by the verification.
-    ///
-    /// The run ends at the first round that has any.
-    wrong: Vec<String>,
-}
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
@@ -204,12 +183,6 @@ async fn run_round(
     outcome
 }
 
-/// Result of the verification of a round.
-struct Found {
-    latest_seconds: f64,
-    wrong: Vec<String>,
-}
-
 async fn judge(outcome: &Outcome, system: &mut System) -> anyhow::Result<Found> {
     let mut wrong = outcome.load.seen(|seen| {
         let unexpected = seen.errors.iter().filter(|(what, _)| !is_expected(what));
@@ -271,65 +244,4 @@ fn is_expected(error: &str) -> bool {
     error.starts_with("connection: ")
         || error.ends_with(": 503")
         || ["confirm: 409", "cancel: 409"].contains(&error)
-}
-
-impl Summary {
-    /// Adds a round, and returns a one-line description of it.
-    fn add(&mut self, plan: &[Planned], outcome: &Outcome, found: Found) -> String {
-        let acknowledged = outcome.acks.acknowledged.len();
-        let errors = outcome.load.seen(|seen| seen.errors.clone());
-        let faults: Vec<String> = plan
-            .iter()
-            .map(|Planned { at, fault }| format!("{fault} at {:.1} s", at.as_secs_f64()))
-            .collect();
-        let line = format!(
-            "{}; {acknowledged} acknowledged, {} errors; maximum expiry lag {:.1} s; {}",
-            faults.join(", "),
-            errors.values().sum::<u64>(),
-            found.latest_seconds,
-            if found.wrong.is_empty() {
-                "ok"
-            } else {
-                "WRONG"
-            },
-        );
-        for planned in plan {
-            *self
-                .faults
-                .entry(planned.fault.kind().to_owned())
-                .or_default() += 1;
-        }
-        for (what, count) in errors {
-            *self.errors.entry(what).or_default() += count;
-        }
-        self.answered += outcome.load.requests();
-        self.acknowledged += acknowledged as u64;
-        self.latest_seconds = self.latest_seconds.max(found.latest_seconds);
-        self.wrong = found.wrong;
-        line
-    }
-
-    fn print(&self) {
-        println!("\n{} rounds", self.rounds);
-        for (fault, count) in &self.faults {
-            println!("{count:>8} {fault}");
-        }
-        println!(
-            "{} requests answered, {} bookings acknowledged",
-            self.answered, self.acknowledged
-        );
-        for (error, count) in &self.errors {
-            println!("{count:>8} {error}");
-        }
-        println!("maximum expiry lag: {:.1} s", self.latest_seconds);
-        for wrong in &self.wrong {
-            println!("WRONG: {wrong}");
-        }
-        if self.wrong.is_empty() {
-            println!(
-                "Every booking is as it was acknowledged, every seat is available again, \
-                 and every invariant holds."
-            );
-        }
-    }
 }

@@ -5,6 +5,7 @@ mod capacity;
 mod chaos;
 mod environment;
 mod expiry_lag;
+mod median;
 mod processor_time;
 mod program;
 mod siege;

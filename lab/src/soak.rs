@@ -1,6 +1,7 @@
 //! The command `ticketing-lab soak`: sells for hours and checks that no metric grows.
 
 mod chart;
+mod system;
 mod trend;
 
 use std::{
@@ -12,21 +13,13 @@ use std::{
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use shared::{
-    audit,
-    local_postgres::{LocalPostgres, Mode as ServerMode},
-    postgres::{Database, usage},
-    shutdown,
-};
+use shared::{audit, shutdown};
 use sqlx::PgPool;
-use tokio::{
-    task::{JoinHandle, spawn_blocking},
-    time::Instant,
-};
+use tokio::{task::JoinHandle, time::Instant};
 
+use self::system::{Sample, System};
 use crate::{
     expiry_lag::expiry_lag,
-    program::{Program, Start},
     stress::{self, Mode, Outcome, verify},
     table,
     work_dir::WorkDir,
@@ -81,33 +74,6 @@ const ROUND: Duration = Duration::from_secs(30);
 /// Time after a round until all its holds must be resolved; holds of this load last 10 s.
 const AT_REST_AFTER: Duration = Duration::from_secs(25);
 
-/// Number of finished jobs that the worker keeps.
-///
-/// Less than the default, so that the jobs table reaches its final size within minutes.
-const KEEP_DONE_JOBS: &str = "20000";
-
-/// Metrics at the end of a round.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Sample {
-    /// Minutes since the start of the run.
-    minutes: f64,
-    bookings_per_second: f64,
-    /// Median latency of the requests of this round.
-    p50_ms: f64,
-    p99_ms: f64,
-    /// Time from deadline to failure of the previous round's holds.
-    expiry_lag_p99_seconds: f64,
-    api_mb: f64,
-    worker_mb: f64,
-    /// Bytes per booking, in the table and its indexes.
-    bytes_of_a_booking: f64,
-    bookings_mb: f64,
-    jobs_mb: f64,
-    shows_mb: f64,
-    dead_rows: f64,
-}
-
 /// Result of the run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -138,69 +104,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         bail!("the soak failed; the logs are in {}", dir.display());
     }
     dir.remove()
-}
-
-/// The system under test, and the connection pool that samples it.
-struct System {
-    api: Program,
-    api_url: String,
-    worker: Program,
-    database: Database,
-    /// Declared last, so that it is dropped last.
-    _server: LocalPostgres,
-}
-
-impl System {
-    async fn start(dir: &Path) -> anyhow::Result<Self> {
-        let data_dir = dir.join("postgres");
-        let server =
-            spawn_blocking(move || LocalPostgres::start(&data_dir, ServerMode::Durable)).await??;
-        let database_url = server.create_database("soak").await?;
-        let (api_log, worker_log) = (dir.join("api.log"), dir.join("worker.log"));
-        let (api, addresses) = Program::api(Start {
-            database_url: &database_url,
-            args: &["--listen", "127.0.0.1:0"],
-            log_file: Some(&api_log),
-        })
-        .await?;
-        let worker = Program::worker(Start {
-            database_url: &database_url,
-            args: &["--keep-done-jobs", KEEP_DONE_JOBS],
-            log_file: Some(&worker_log),
-        })?;
-        Ok(Self {
-            api,
-            api_url: format!("http://{}", addresses.api),
-            worker,
-            database: server.connect("soak").await?,
-            _server: server,
-        })
-    }
-
-    async fn sample(&self, began: Instant, outcome: &Outcome) -> anyhow::Result<Sample> {
-        let usage = usage::usage(&self.database).await?;
-        let table = |name: &str| usage.tables.iter().find(|table| table.name == name);
-        let mb = |name: &str| table(name).map_or(0.0, |table| number(table.bytes) / 1e6);
-        let bookings = table("bookings").context("there is no bookings table")?;
-        let (p50_ms, p99_ms) = outcome.load.seen(|seen| {
-            let at = |quantile| micros(seen.latency.value_at_quantile(quantile));
-            (at(0.5), at(0.99))
-        });
-        Ok(Sample {
-            minutes: began.elapsed().as_secs_f64() / 60.0,
-            bookings_per_second: unsigned(outcome.load.booked()) / outcome.took.as_secs_f64(),
-            p50_ms,
-            p99_ms,
-            expiry_lag_p99_seconds: 0.0,
-            api_mb: self.api.memory_mb().unwrap_or_default(),
-            worker_mb: self.worker.memory_mb().unwrap_or_default(),
-            bytes_of_a_booking: number(bookings.bytes) / number(bookings.rows.max(1)),
-            bookings_mb: mb("bookings"),
-            jobs_mb: mb("apalis.jobs"),
-            shows_mb: mb("shows"),
-            dead_rows: usage.tables.iter().map(|t| number(t.dead_rows)).sum(),
-        })
-    }
 }
 
 async fn soak(args: &Args, dir: &Path) -> anyhow::Result<Report> {
@@ -300,7 +203,7 @@ fn print(report: &Report) {
     let (first, rest) = report.samples.split_at(third);
     let (second, last) = rest.split_at(rest.len() - third);
     for steady in &trend::STEADY {
-        let median = |samples| format!("{:.1}", trend::median(samples, steady.of));
+        let median = |samples| format!("{:.1}", trend::median_of(samples, steady.of));
         table.add_row([
             steady.name.to_owned(),
             median(first),
@@ -319,18 +222,4 @@ fn print(report: &Report) {
     if report.wrong.is_empty() {
         println!("Nothing grew, no request failed, and every booking is as it was acknowledged.");
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes stay far below 2^52")]
-fn number(count: i64) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-fn unsigned(count: u64) -> f64 {
-    count as f64
-}
-
-fn micros(micros: u64) -> f64 {
-    unsigned(micros) / 1000.0
 }

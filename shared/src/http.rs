@@ -14,6 +14,7 @@ pub mod origin;
 pub mod proxies;
 pub mod rates;
 pub mod rejection;
+pub mod request_id;
 pub mod request_metrics;
 pub mod server;
 

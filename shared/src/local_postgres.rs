@@ -1,23 +1,21 @@
 //! A private PostgreSQL server, for `cargo run` without a `DATABASE_URL` and for tests.
 //!
-//! A small shell script, the keeper, starts the server and then reads from a pipe that only this
-//! process holds. When the pipe closes, because this process stops or is killed, the keeper stops
-//! the server.
+//! The [keeper] starts the server, and stops it when this process stops or is killed.
 
 mod cluster;
+mod keeper;
+mod log;
 mod programs;
 
 use std::{
-    ffi::OsStr,
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::Child,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{Connection, PgConnection};
 
@@ -40,29 +38,8 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_');
 
-/// Maximum length of the data directory's path, in bytes.
-///
-/// A Unix socket's path has at most 107 bytes, of which `/.s.PGSQL.5432` needs 14.
-const MAX_DATA_DIR_BYTES: usize = 93;
-
 /// Time that a server may take to stop after its owner was killed.
 const STOPPING: Duration = Duration::from_secs(5);
-
-/// Shell script that starts the server whose data is in the working directory, and stops it later.
-///
-/// It prints `ready` once the server runs, and stops the server when standard input ends. `$1` is
-/// the directory of the server's programs, `$2` the log, `$3` the server's options, `$4` the
-/// shutdown mode, and `$5` the data to remove, if any.
-///
-/// `pg_ctl` passes paths to another shell, which expands `$` and backticks in them. So it gets no
-/// path but `.` and the name of the log.
-const KEEPER: &str = r#"
-    "$1/pg_ctl" -D . -l "$2" -o "$3" -w -s start >&2 || exit 1
-    echo ready
-    read -r _
-    "$1/pg_ctl" -D . -m "$4" -w -s stop >&2
-    if [ -n "$5" ]; then rm -rf "$5"; fi
-"#;
 
 /// A running server. It stops when this value is dropped, and also when this process is killed.
 #[derive(Debug)]
@@ -86,7 +63,7 @@ impl LocalPostgres {
     pub fn start(data_dir: &Path, mode: Mode) -> anyhow::Result<Self> {
         let programs = programs::find()?;
         let data_dir = std::path::absolute(data_dir)?;
-        check_path(&data_dir)?;
+        cluster::check_path(&data_dir)?;
         let owner = Owner::of_server()?;
         cluster::prepare(&programs, &data_dir, mode, &owner)?;
         let log = data_dir.join(LOG);
@@ -113,12 +90,12 @@ impl LocalPostgres {
         ];
         let began = Instant::now();
         let keeper = loop {
-            match start_keeper(&owner, &data_dir, &arguments)? {
+            match keeper::start(&owner, &data_dir, &arguments)? {
                 Ok(keeper) => break keeper,
                 // The previous owner may have been killed a moment ago. Then its server is still
                 // stopping and writing to its log.
                 Err(_)
-                    if last_lines(&log, 15).contains("postmaster.pid")
+                    if log::last_lines(&log, 15).contains("postmaster.pid")
                         && began.elapsed() < STOPPING =>
                 {
                     thread::sleep(Duration::from_millis(100));
@@ -126,7 +103,7 @@ impl LocalPostgres {
                 Err(output) => bail!(
                     "PostgreSQL does not start in {}\n{output}\n{}",
                     data_dir.display(),
-                    last_lines(&log, 15),
+                    log::last_lines(&log, 15),
                 ),
             }
         };
@@ -215,7 +192,7 @@ impl LocalPostgres {
     #[must_use]
     pub fn last_words(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
-        last_words(&String::from_utf8_lossy(&log))
+        log::last_words(&String::from_utf8_lossy(&log))
     }
 
     /// Whether the server is running. Nothing restarts it after it was killed.
@@ -323,77 +300,3 @@ impl Drop for LocalPostgres {
         }
     }
 }
-
-/// Starts the keeper. Returns it once the server is ready, and otherwise what it printed.
-fn start_keeper(
-    owner: &Owner,
-    data_dir: &Path,
-    arguments: &[&OsStr],
-) -> anyhow::Result<Result<Child, String>> {
-    let mut keeper = owner
-        .command("sh")
-        .args(["-c", KEEPER, "sh"])
-        .args(arguments)
-        .current_dir(data_dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start sh")?;
-    let mut answer = String::new();
-    let stdout = keeper.stdout.take().context("no standard output")?;
-    BufReader::new(stdout).read_line(&mut answer)?;
-    if answer == "ready\n" {
-        return Ok(Ok(keeper));
-    }
-    let output = keeper.wait_with_output()?;
-    Ok(Err(String::from_utf8_lossy(&output.stderr)
-        .trim()
-        .to_owned()))
-}
-
-/// Fails if PostgreSQL or a connection URL can't hold the path.
-fn check_path(data_dir: &Path) -> anyhow::Result<()> {
-    let shown = data_dir.display();
-    ensure!(
-        data_dir.as_os_str().len() <= MAX_DATA_DIR_BYTES,
-        "the path of the data directory {shown} is longer than the {MAX_DATA_DIR_BYTES} bytes that \
-         a Unix socket in it allows",
-    );
-    let path = data_dir
-        .to_str()
-        .with_context(|| format!("the data directory {shown} is not valid UTF-8"))?;
-    ensure!(
-        !path.contains(|c: char| c == ',' || c.is_control()),
-        "the data directory {path:?} contains a comma, which separates servers in a connection URL, or a control character",
-    );
-    Ok(())
-}
-
-/// Returns the last errors since the start that ended a process of the server, or the last lines.
-///
-/// At most three are returned.
-fn last_words(log: &str) -> String {
-    let start = log.rfind("starting PostgreSQL").unwrap_or_default();
-    let lines: Vec<&str> = log[start..].lines().collect();
-    let ended: Vec<&str> = lines
-        .iter()
-        .filter_map(|line| {
-            let at = line.find("PANIC:  ").or_else(|| line.find("FATAL:  "))?;
-            Some(&line[at..])
-        })
-        // Rejections of clients while the server starts, recovers or stops.
-        .filter(|error| !error.contains("the database system is"))
-        .collect();
-    let words = if ended.is_empty() { lines } else { ended };
-    words[words.len().saturating_sub(3)..].join("\n")
-}
-
-fn last_lines(file: &Path, count: usize) -> String {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
-}
-
-#[cfg(test)]
-mod tests;

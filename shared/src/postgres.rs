@@ -7,8 +7,10 @@ mod error;
 mod last_write;
 mod leadership;
 mod not_ready;
+mod open_transaction;
 mod password;
 mod pooler;
+mod primary;
 mod reads;
 mod ready;
 mod servers;
@@ -18,7 +20,7 @@ mod statements;
 mod timeouts;
 pub mod usage;
 
-pub(crate) use self::session::OpenTransaction;
+pub(crate) use self::open_transaction::OpenTransaction;
 pub use self::{
     citus::Engine,
     connect::connect,

@@ -13,7 +13,7 @@ use shared::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testing::{
-    TestDatabase, a_show, available_seats, change, connect, execute, job, let_pass, things,
+    TestDatabase, a_show, available_seats, booked, change, connect, execute, job, let_pass,
 };
 
 /// Settings of a database that are usual nowhere.
@@ -72,7 +72,7 @@ async fn sell(database: &Database) {
     let answers = reserve::reserve(&mut session, &mut Batch::of(requests))
         .await
         .unwrap();
-    let bookings: Vec<BookingId> = things(answers)
+    let bookings: Vec<BookingId> = booked(answers)
         .into_iter()
         .map(|made| made.unwrap().id)
         .collect();

@@ -12,9 +12,9 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::report::median;
 use crate::{
     environment::{DATABASE, Environment},
+    median::median,
     stress::http::{Connection, Target, get},
 };
 

@@ -6,8 +6,11 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use shared::local_postgres::LocalPostgres;
 
-use super::{COMPARED, LIMITED, trials::Trials};
-use crate::{stress::Mode, table};
+use super::{
+    loads::{COMPARED, LIMITED},
+    trials::Trials,
+};
+use crate::{median::median, stress::Mode, table};
 
 /// One measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -95,16 +98,6 @@ fn medians(all: &[Measured]) -> Measured {
         bookings_per_second: of(|m| m.bookings_per_second),
         p50_ms: of(|m| m.p50_ms),
         p99_ms: of(|m| m.p99_ms),
-    }
-}
-
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
     }
 }
 
@@ -287,16 +280,5 @@ impl fmt::Display for Report {
             "{} · {} · ticketing {} ({})",
             self.machine, self.postgres, self.version, self.commit
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
-        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
     }
 }

@@ -10,8 +10,8 @@ use sqlx::PgPool;
 use tokio::time::sleep;
 
 use crate::{
-    bench::median,
     environment::{self, DATABASE, Environment},
+    median::median,
     processor_time::processor_seconds,
     program::Program,
     stress::{self, Mode, verify},

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use plotters::prelude::*;
 
-use super::{Sample, trend::STEADY};
+use super::{system::Sample, trend::STEADY};
 
 const COLUMNS: usize = 3;
 const PANEL: (u32, u32) = (330, 190);

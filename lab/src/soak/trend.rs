@@ -1,6 +1,7 @@
 //! Metrics that must not grow during a soak, and the check that they do not. Pure functions.
 
-use super::Sample;
+use super::system::Sample;
+use crate::median::median;
 
 /// A metric that does not grow in a healthy system, however long it runs.
 pub(super) struct Steady {
@@ -54,18 +55,16 @@ pub(super) fn find_growth(samples: &[Sample]) -> Vec<String> {
     STEADY
         .iter()
         .filter_map(|steady| {
-            let (before, after) = (median(middle, steady.of), median(last, steady.of));
+            let (before, after) = (median_of(middle, steady.of), median_of(last, steady.of));
             (after > before * (1.0 + steady.share) + steady.beside)
                 .then(|| format!("{} grew from {before:.1} to {after:.1}", steady.name))
         })
         .collect()
 }
 
-/// Returns the median of a metric; of an even number of samples, the higher of the middle two.
-pub(super) fn median(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+/// Returns the median of a metric.
+pub(super) fn median_of(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
+    median(samples.iter().map(of).collect())
 }
 
 #[cfg(test)]

@@ -1,26 +1,18 @@
 //! The clients of a load: each has one connection and one request in flight.
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use hdrhistogram::Histogram;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Args, Mode,
     acknowledgements::{Acknowledged, Acknowledgements, Act, Last},
+    args::Mode,
     http::{Connection, Target, post, post_with_key},
+    load::{Load, Turn},
 };
-
-/// Longest latency that is recorded: one hour. Longer ones count as one hour.
-const LONGEST_MICROS: u64 = 3_600_000_000;
 
 /// Time after which a client gives up on a server that is away, such as for a restart.
 const SERVER_AWAY: Duration = Duration::from_secs(30);
@@ -34,151 +26,6 @@ const SERVER_BUSY: Duration = Duration::from_millis(100);
 /// others while the server is working on it. With the longest one it waits for the answer.
 const PATIENCE_MS: [u64; 6] = [0, 1, 3, 10, 30, 10_000];
 
-/// The state that all clients share.
-pub(crate) struct Load {
-    pub(crate) targets: Vec<Target>,
-    pub(crate) shows: Vec<i64>,
-    mode: Mode,
-    /// Number of turns that clients have asked for, including those beyond the last turn.
-    turns: AtomicU64,
-    /// Maximum number of turns; 0 once the load is over.
-    turns_max: AtomicU64,
-    /// Wakes the clients that wait for their next turn to be due.
-    is_over: CancellationToken,
-    began: Instant,
-    /// Turns per second; `None` if each connection is to go as fast as it can.
-    rate: Option<u32>,
-    /// Whether clients use short timeouts and retry a booking until it is answered.
-    retries: bool,
-    /// Whether confirm and cancel name the booking's show.
-    name_show: bool,
-    counts: Counts,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Default)]
-struct Counts {
-    requests: AtomicU64,
-    booked: AtomicU64,
-    refused: AtomicU64,
-    retried: AtomicU64,
-    replayed: AtomicU64,
-}
-
-/// Measurements that need a lock to be recorded.
-pub(crate) struct Seen {
-    /// Latency of every answered request, in microseconds.
-    pub(crate) latency: Histogram<u64>,
-    /// Number of errors of each kind; a booking refused for lack of seats is not an error.
-    pub(crate) errors: BTreeMap<String, u64>,
-}
-
-impl Load {
-    pub(crate) fn new(args: &Args, targets: Vec<Target>, shows: Vec<i64>, began: Instant) -> Self {
-        let latency = Histogram::new_with_max(LONGEST_MICROS, 3)
-            .expect("three significant digits of an hour are allowed");
-        Self {
-            targets,
-            shows,
-            mode: args.mode,
-            turns: AtomicU64::new(0),
-            turns_max: AtomicU64::new(match args.mode {
-                Mode::Sellout => args.requests.into(),
-                _ => u64::MAX,
-            }),
-            is_over: CancellationToken::new(),
-            began,
-            rate: args.rate,
-            retries: args.retries,
-            name_show: args.name_show,
-            counts: Counts::default(),
-            seen: Mutex::new(Seen {
-                latency,
-                errors: BTreeMap::new(),
-            }),
-        }
-    }
-
-    /// Returns the number of answered requests of all kinds.
-    pub(crate) fn requests(&self) -> u64 {
-        self.counts.requests.load(Relaxed)
-    }
-
-    /// Returns the number of acknowledged bookings.
-    pub(crate) fn booked(&self) -> u64 {
-        self.counts.booked.load(Relaxed)
-    }
-
-    /// Returns the number of bookings that were refused for lack of seats.
-    pub(crate) fn refused(&self) -> u64 {
-        self.counts.refused.load(Relaxed)
-    }
-
-    /// Returns the number of retries of bookings.
-    pub(crate) fn retried(&self) -> u64 {
-        self.counts.retried.load(Relaxed)
-    }
-
-    /// Returns the number of retries that an earlier attempt had already booked.
-    pub(crate) fn replayed(&self) -> u64 {
-        self.counts.replayed.load(Relaxed)
-    }
-
-    /// Locks the latencies and errors, and passes them to `look`.
-    pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
-        let mut seen = self
-            .seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        look(&mut seen)
-    }
-
-    /// Takes the next turn and waits until it is due; returns `None` once the load is over.
-    async fn next_turn(&self) -> Option<Turn> {
-        let number = self.turns.fetch_add(1, Relaxed);
-        if number >= self.turns_max.load(Relaxed) {
-            return None;
-        }
-        let Some(rate) = self.rate else {
-            let due = Instant::now();
-            return Some(Turn { number, due });
-        };
-        let due = self.began + Duration::from_secs(number) / rate;
-        let waited = self.is_over.run_until_cancelled(sleep_until(due)).await;
-        waited.map(|()| Turn { number, due })
-    }
-
-    /// Returns the show that a turn books; turns rotate through the shows.
-    fn show_of(&self, turn: Turn) -> i64 {
-        let count = self.shows.len() as u64;
-        usize::try_from(turn.number % count)
-            .ok()
-            .and_then(|index| self.shows.get(index).copied())
-            .unwrap_or_default()
-    }
-
-    /// Ends the load: turns that have begun continue, but no new turn begins.
-    pub(crate) fn end(&self) {
-        self.turns_max.store(0, Relaxed);
-        self.is_over.cancel();
-    }
-
-    fn count_error(&self, what: String) {
-        self.seen(|seen| *seen.errors.entry(what).or_default() += 1);
-    }
-}
-
-/// A booking, and the change that its client then requests.
-#[derive(Clone, Copy)]
-struct Turn {
-    /// Number of the turn, unique within the load.
-    ///
-    /// The booking's user name contains it, so that verification can match the two.
-    number: u64,
-    /// The time from which its latency counts.
-    due: Instant,
-}
-
 /// Result of a request that the server answered.
 #[derive(Clone, Copy)]
 struct Answer {
@@ -191,11 +38,7 @@ struct Answer {
 }
 
 /// Runs a client until the load is over, and returns the acknowledgements it received.
-pub(crate) async fn run(
-    load: std::sync::Arc<Load>,
-    connection: Connection,
-    index: usize,
-) -> Acknowledgements {
+pub(crate) async fn run(load: Arc<Load>, connection: Connection, index: usize) -> Acknowledgements {
     let mut client = Client {
         load: &load,
         target: &load.targets[index % load.targets.len()],

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Args, Outcome, verify::Verification};
+use super::{args::Args, load::Outcome, verify::Verification};
 use crate::table;
 
 /// Result of a load.

@@ -1,6 +1,7 @@
 //! Reserving: takes seats of a show for a hold.
 
 mod insert;
+mod ledger;
 mod request;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,8 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use self::insert::New;
 pub use self::request::Request;
+use self::{
+    insert::New,
+    ledger::{Decision, Earlier, Ledger, lacking_seats},
+};
 use super::{
     expire,
     locks::{self, Lock},
@@ -20,10 +24,10 @@ use super::{
 use crate::{
     batch::Batch,
     id::{BookingId, ShowId},
-    idempotency::{self, Claim, Created, Key},
+    idempotency::{self, Created, Key},
     metrics::BOOKINGS,
     postgres::{self, Engine, Session, Work},
-    show::{self, Hold, Inventory},
+    show::{self, Inventory},
 };
 
 /// New hold, or the booking that an earlier request with the same key made; or a refusal.
@@ -146,109 +150,6 @@ fn keys(requests: &[Request]) -> impl Iterator<Item = &Key> {
     requests.iter().filter_map(|r| Some(&r.claim.as_ref()?.key))
 }
 
-/// Returns how many seats each show lacks for these requests.
-fn lacking_seats(shows: &show::Locked, requests: &[Request]) -> BTreeMap<ShowId, i64> {
-    let mut lacking: BTreeMap<ShowId, i64> = shows
-        .inventories
-        .iter()
-        .map(|(show_id, show)| (*show_id, -i64::from(show.available_seats)))
-        .collect();
-    for request in requests {
-        if let Some(lacking) = lacking.get_mut(&request.show_id) {
-            *lacking += i64::from(request.number_of_seats);
-        }
-    }
-    lacking.retain(|_, lacking| *lacking > 0);
-    lacking
-}
-
-/// Seats to give, and seats given, while the shows are locked.
-#[derive(Debug, Default)]
-struct Ledger {
-    shows: show::Locked,
-    /// Bookings that earlier requests with the same keys made.
-    earlier: BTreeMap<Key, Earlier>,
-    /// Number of seats that each user has, in shows that limit it.
-    taken: BTreeMap<(ShowId, String), i64>,
-}
-
-/// Use of an idempotency key by an earlier request.
-#[derive(Debug, Clone)]
-enum Earlier {
-    /// It made a booking of one of the locked shows.
-    Booking {
-        fingerprint: Vec<u8>,
-        made: Decision,
-    },
-    /// It made a show, or a booking of another show. No request for the locked shows repeats it.
-    Other,
-}
-
-/// Decision on a request that is not refused.
-#[derive(Debug, Clone, PartialEq)]
-enum Decision {
-    /// A new booking.
-    Hold(Hold),
-    /// Booking of an earlier request in this batch, by its position.
-    SameAs(usize),
-    /// Booking of a request in an earlier batch.
-    Made(Box<Booking>),
-}
-
-impl Ledger {
-    /// Decides which requests get seats, first come first served, and until when. Pure.
-    fn decide(
-        &mut self,
-        requests: &[Request],
-        now: DateTime<Utc>,
-    ) -> Vec<Result<Decision, Refusal>> {
-        requests
-            .iter()
-            .enumerate()
-            .map(|(position, request)| self.decide_one(position, request, now))
-            .collect()
-    }
-
-    fn decide_one(
-        &mut self,
-        position: usize,
-        request: &Request,
-        now: DateTime<Utc>,
-    ) -> Result<Decision, Refusal> {
-        if let Some(claim) = &request.claim
-            && let Some(earlier) = self.earlier.get(&claim.key)
-        {
-            return match earlier {
-                Earlier::Booking { fingerprint, made } if *fingerprint == claim.fingerprint => {
-                    Ok(made.clone())
-                }
-                Earlier::Booking { .. } | Earlier::Other => Err(Refusal::KeyReused),
-            };
-        }
-        let show_id = request.show_id;
-        let show = self
-            .shows
-            .inventories
-            .get_mut(&show_id)
-            .ok_or(Refusal::ShowNotFound { show_id })?;
-        let hold = if show.max_seats_per_user.is_some() {
-            let user = (show_id, request.user_name.clone());
-            let taken = self.taken.entry(user).or_default();
-            let hold = show.take(request.number_of_seats, *taken, now)?;
-            *taken += i64::from(request.number_of_seats);
-            hold
-        } else {
-            show.take(request.number_of_seats, 0, now)?
-        };
-        if let Some(Claim { key, fingerprint }) = request.claim.clone() {
-            let made = Decision::SameAs(position);
-            self.earlier
-                .insert(key, Earlier::Booking { fingerprint, made });
-        }
-        Ok(Decision::Hold(hold))
-    }
-}
-
 /// Finds what earlier requests with the same keys made, as it is now.
 ///
 /// It reads while the shows are locked: any other transaction with the same key for the same show
@@ -362,6 +263,3 @@ async fn write(
     }
     Ok(answers)
 }
-
-#[cfg(test)]
-mod tests;

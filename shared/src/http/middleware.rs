@@ -8,7 +8,7 @@ use axum::{
     Router,
     body::Body,
     http::{
-        HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version,
+        HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version,
         header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, X_CONTENT_TYPE_OPTIONS},
     },
     response::Response,
@@ -31,21 +31,13 @@ use super::{
     proxies::{Proxies, network},
     rates::{Allowance, Rates},
     rejection::Rejection,
+    request_id::{self, REQUEST_ID},
     request_metrics::Routes,
 };
 use crate::telemetry::traces;
 
-/// Header with the id of a request.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Maximum length of a request id that is accepted from a client, in bytes.
-const MAX_REQUEST_ID_BYTES: usize = 128;
-
 /// Timeout of a request, including the arrival of its body. A statement takes 10 s at most.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Number of requests in flight that every caller may have, however low its rate is.
-const IN_FLIGHT_MIN: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
 /// Delay of the answer to a caller that exceeds its rate.
 ///
@@ -135,9 +127,8 @@ impl Middleware {
 
     /// Answers a request.
     ///
-    /// Gives the request an id, which is on each of its log lines and in the response: the client's
-    /// own if it is valid, otherwise a random one. Adds headers that restrict what browsers and
-    /// caches do with the response.
+    /// Gives the request an [id](request_id::of), which is on each of its log lines and in the
+    /// response.
     ///
     /// It is one function because each layer costs every request an allocation or two.
     pub(super) async fn answer(
@@ -150,12 +141,7 @@ impl Middleware {
             // The task that serves the connection is about to be aborted.
             return std::future::pending().await;
         };
-        let id = request
-            .headers()
-            .get(REQUEST_ID)
-            .filter(|id| is_sensible(id))
-            .cloned()
-            .unwrap_or_else(random_id);
+        let id = request_id::of(request.headers());
         let span = tracing::info_span!(
             "request",
             id = id.to_str().unwrap_or_default(),
@@ -169,11 +155,7 @@ impl Middleware {
         let method = request.method().clone();
         let path = request.uri().path();
         let route = self.route_metrics.find(path);
-        let cache = if self.public.iter().any(|begins| path.starts_with(begins)) {
-            "no-cache"
-        } else {
-            "private, no-cache"
-        };
+        let is_public = self.public.iter().any(|begins| path.starts_with(begins));
         let began = Instant::now();
         connection.used_at(began);
         let (request, unread) = Unread::of(request);
@@ -190,17 +172,7 @@ impl Middleware {
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // A response may be outdated a moment later: caches must revalidate it each time, with the
-        // `ETag` if there is one.
-        headers
-            .entry(CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static(cache));
-        headers
-            .entry(CONTENT_SECURITY_POLICY)
-            .or_insert(HeaderValue::from_static(
-                "default-src 'none'; frame-ancestors 'none'",
-            ));
+        restrict(headers, is_public);
         response
     }
 
@@ -227,7 +199,9 @@ impl Middleware {
         }
         let identity = self.access.identify(peer, request.headers());
         let (caller, allowance) = self.count(&identity, peer, &request);
-        let own_max = allowance.as_ref().map_or(usize::MAX, in_flight_max);
+        let own_max = allowance
+            .as_ref()
+            .map_or(usize::MAX, Allowance::in_flight_max);
         let mut response = if allowance.as_ref().is_some_and(Allowance::is_exceeded) {
             (self.reject)(Rejection::TooManyRequests)
         } else if let Some(_permit) = self.in_flight.try_acquire(caller, own_max) {
@@ -296,13 +270,24 @@ impl Middleware {
     }
 }
 
-/// Returns the maximum number of requests in flight of a caller with a rate limit.
-///
-/// It is a second's worth, because no request in good faith takes longer. With more, a caller could
-/// hold requests back and then let them all run at once.
-fn in_flight_max(allowance: &Allowance) -> usize {
-    let per_second = allowance.per_second.max(IN_FLIGHT_MIN);
-    usize::try_from(per_second.get()).unwrap_or(usize::MAX)
+/// Adds headers that restrict what browsers and caches do with a response.
+fn restrict(headers: &mut HeaderMap, is_public: bool) {
+    // A response may be outdated a moment later: caches must revalidate it each time, with the
+    // `ETag` if there is one.
+    let cache = if is_public {
+        "no-cache"
+    } else {
+        "private, no-cache"
+    };
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static(cache));
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'",
+        ));
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -311,13 +296,4 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default()
-}
-
-fn is_sensible(id: &HeaderValue) -> bool {
-    (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-}
-
-fn random_id() -> HeaderValue {
-    let id = format!("{:032x}", fastrand::u128(..));
-    HeaderValue::from_maybe_shared(id).expect("hexadecimal digits are a valid header value")
 }

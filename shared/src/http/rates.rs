@@ -11,6 +11,9 @@ use governor::{
 };
 use tokio::time::interval;
 
+/// Number of requests in flight that every caller may have, however low its rate is.
+const IN_FLIGHT_MIN: NonZeroU32 = NonZeroU32::new(100).unwrap();
+
 type Clock = MonotonicClock;
 type WithState = StateInformationMiddleware;
 
@@ -88,7 +91,7 @@ impl Rates {
 pub(super) struct Allowance {
     policy: HeaderValue,
     /// The caller's rate.
-    pub(super) per_second: NonZeroU32,
+    per_second: NonZeroU32,
     /// Requests left in this second; none if this request exceeds the rate.
     remaining: Option<u32>,
 }
@@ -109,6 +112,15 @@ impl Allowance {
 
     pub(super) fn is_exceeded(&self) -> bool {
         self.remaining.is_none()
+    }
+
+    /// Returns the maximum number of requests that the caller may have in flight.
+    ///
+    /// It is a second's worth, because no request in good faith takes longer. With more, a caller
+    /// could hold requests back and then let them all run at once.
+    pub(super) fn in_flight_max(&self) -> usize {
+        let per_second = self.per_second.max(IN_FLIGHT_MIN);
+        usize::try_from(per_second.get()).unwrap_or(usize::MAX)
     }
 
     /// Adds the headers `RateLimit` and `RateLimit-Policy`. After a second without requests the whole rate is available.

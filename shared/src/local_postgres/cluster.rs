@@ -27,6 +27,29 @@ pub enum Mode {
     Throwaway,
 }
 
+/// Maximum length of the data directory's path, in bytes.
+///
+/// A Unix socket's path has at most 107 bytes, of which `/.s.PGSQL.5432` needs 14.
+const MAX_DATA_DIR_BYTES: usize = 93;
+
+/// Fails if PostgreSQL or a connection URL can't hold the path.
+pub(super) fn check_path(data_dir: &Path) -> anyhow::Result<()> {
+    let shown = data_dir.display();
+    ensure!(
+        data_dir.as_os_str().len() <= MAX_DATA_DIR_BYTES,
+        "the path of the data directory {shown} is longer than the {MAX_DATA_DIR_BYTES} bytes that \
+         a Unix socket in it allows",
+    );
+    let path = data_dir
+        .to_str()
+        .with_context(|| format!("the data directory {shown} is not valid UTF-8"))?;
+    ensure!(
+        !path.contains(|c: char| c == ',' || c.is_control()),
+        "the data directory {path:?} contains a comma, which separates servers in a connection URL, or a control character",
+    );
+    Ok(())
+}
+
 /// Creates a cluster with an empty database, unless the directory has one already.
 ///
 /// # Errors
@@ -225,5 +248,23 @@ fn name(user: Uid) -> String {
     match User::from_uid(user) {
         Ok(Some(user)) => user.name,
         _ => user.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_no_url_or_socket_can_hold_is_refused() {
+        for (path, expected) in [
+            ("/a,b", "comma"),
+            ("/a\nb", "control character"),
+            (&*format!("/{}", "a".repeat(93)), "longer than"),
+        ] {
+            let error = check_path(Path::new(path)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{path:?}: {error}");
+        }
+        check_path(Path::new(r#"/a b&c%20$d`e`f"g'h\i#j?k"#)).unwrap();
     }
 }

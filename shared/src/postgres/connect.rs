@@ -7,7 +7,7 @@ use sqlx::{Connection, postgres::PgPoolOptions};
 
 use super::{
     database::{Database, DatabaseArgs},
-    password, pooler, servers,
+    password, pooler, primary, servers,
     settings::LockTimeout,
     statements,
     timeouts::{PING_TIMEOUT, TRUSTED_WHEN_IDLE, within},
@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
     let servers = servers::servers_of(args)?;
     // A pool would retry until its timeout, and in the end not report the reason.
-    let (primary, connection) = servers::find_primary(&servers, CONNECT_TIMEOUT).await?;
+    let (primary, connection) = primary::find_primary(&servers, CONNECT_TIMEOUT).await?;
     let options = PgPoolOptions::new()
         .max_connections(args.database_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -54,7 +54,7 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
         last_write: Arc::default(),
     };
     if servers.len() > 1 {
-        tokio::spawn(servers::follow(database.clone(), args.clone(), connection));
+        tokio::spawn(primary::follow(database.clone(), args.clone(), connection));
     } else {
         connection.close().await?;
     }
@@ -66,7 +66,7 @@ pub async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
 
 fn direct_options(options: PgPoolOptions) -> PgPoolOptions {
     options
-        .after_connect(|connection, _| Box::pin(servers::ensure_takes_writes(connection)))
+        .after_connect(|connection, _| Box::pin(primary::ensure_takes_writes(connection)))
         // A ping for every acquisition would cost a busy process a round trip. But a connection
         // that was idle for a while may be broken, for example by a restart of the database.
         .before_acquire(|connection, usage| {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::show::Inventory;
 use proptest::prelude::*;
 
 fn now() -> DateTime<Utc> {
