@@ -84,7 +84,7 @@ mod tests {
     fn what_grows_on_and_on_is_found() {
         #[expect(clippy::cast_precision_loss, reason = "the round is below 60")]
         let grown = find_growth(&samples(|round| 50.0 + round as f64));
-        assert_eq!(grown, ["api memory, MB grew from 80.0 to 100.0"]);
+        assert_eq!(grown, ["api memory, MB grew from 79.5 to 99.5"]);
     }
 
     #[test]
