@@ -33,6 +33,11 @@ pub struct Args {
 /// Maximum length of a request body, in bytes. The longest valid body is shorter than 2 KiB.
 pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
 
+/// Maximum length of the body of a bulk request, in bytes.
+///
+/// 500 bookings with the longest names and keys take 570,500 bytes.
+pub(crate) const MAX_BULK_BODY_BYTES: usize = 640 * 1024;
+
 /// Maximum of `--batch-lanes`: the number of processors that a big database server has for lanes.
 pub const BATCH_LANES_MAX: u8 = 64;
 

@@ -9,6 +9,7 @@ mod admin;
 mod capacity;
 pub mod config;
 mod cors;
+mod cost;
 mod group_commit;
 mod input;
 mod metrics;

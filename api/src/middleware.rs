@@ -26,10 +26,10 @@ use crate::{
     admin,
     capacity::Capacity,
     config::{Config, MAX_BODY_BYTES},
-    cors,
+    cors, cost,
     group_commit::Lanes,
     openapi,
-    output::{pagination, problem::Problem},
+    output::problem::Problem,
     routes,
     state::AppState,
 };
@@ -69,10 +69,15 @@ pub(crate) async fn api(
     let access = Access::start(&database.pool, &policy, rate, stop).await?;
     let is_open = matches!(access, Access::Open);
     let middleware = Arc::new(Middleware {
-        routes: router(AppState::new(database.clone(), lanes, capacity.lists, stop)),
+        routes: router(AppState::new(
+            database.clone(),
+            lanes,
+            capacity.large_bodies,
+            stop,
+        )),
         access,
         rates: rate.map(Rates::new),
-        cost: pagination::request_cost,
+        cost: cost::request_cost,
         in_flight: FairSemaphore::new(capacity.in_flight),
         proxies: config.callers.proxies(),
         origins: Origins {

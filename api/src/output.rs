@@ -1,7 +1,8 @@
-//! Responses: resources, pages of lists, and problems.
+//! Responses: resources, pages of lists, results of bulk requests, and problems.
 
 pub(crate) mod booking;
 pub(crate) mod field_error;
+pub(crate) mod large_body;
 pub(crate) mod pagination;
 pub(crate) mod problem;
 pub(crate) mod problem_details;

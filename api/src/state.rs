@@ -15,7 +15,7 @@ use crate::{
         GroupCommit, Lanes, Sharing,
         kinds::{Cancel, Confirm, Extend, Locate, Reserve},
     },
-    output::{pagination::Lists, problem::Problem},
+    output::{large_body::LargeBodies, problem::Problem},
 };
 
 /// State of the API.
@@ -27,17 +27,18 @@ pub(crate) struct AppState {
     pub(crate) extend: GroupCommit<Extend>,
     /// Finds the show of a booking, on engines that need it.
     locate: Option<GroupCommit<Locate>>,
-    lists: Lists,
+    large_bodies: LargeBodies,
     /// Cancelled when the process is to stop.
     pub(crate) stop: CancellationToken,
 }
 
 impl AppState {
-    /// Starts the lanes' queues. At most `lists_max` lists are in flight at the same time.
+    /// Starts the lanes' queues. At most `large_bodies_max` large bodies are in memory at the same
+    /// time.
     pub(crate) fn new(
         database: Database,
         lanes: &Lanes,
-        lists_max: usize,
+        large_bodies_max: usize,
         stop: &CancellationToken,
     ) -> Self {
         let engine = database.engine;
@@ -51,7 +52,7 @@ impl AppState {
             cancel: GroupCommit::start(lanes, sharing),
             extend: GroupCommit::start(lanes, sharing),
             locate: (engine == Engine::Citus).then(|| GroupCommit::start(lanes, Sharing::Any)),
-            lists: Lists::new(lists_max),
+            large_bodies: LargeBodies::new(large_bodies_max),
             stop: stop.clone(),
             database,
         }
@@ -79,8 +80,8 @@ impl AppState {
     }
 }
 
-impl FromRef<Arc<AppState>> for Lists {
+impl FromRef<Arc<AppState>> for LargeBodies {
     fn from_ref(state: &Arc<AppState>) -> Self {
-        state.lists.clone()
+        state.large_bodies.clone()
     }
 }

@@ -28,7 +28,8 @@ use crate::{
     output::{
         booking::BookingView,
         field_error::FieldError,
-        pagination::{self, DEFAULT_LIMIT, ListPermit, Page},
+        large_body::LargeBodyPermit,
+        pagination::{self, DEFAULT_LIMIT, Page},
         problem::Problem,
     },
 };
@@ -103,7 +104,7 @@ pub(super) async fn list(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
     Path(queue): Path<String>,
-    permit: ListPermit,
+    permit: LargeBodyPermit,
     Query(mut query): Query<ListJobs>,
 ) -> Result<Page<QueuedJob>, AdminProblem> {
     let queue = known(&state, queue).await?;

@@ -16,7 +16,10 @@ use crate::{
         caller::{Administer, Caller},
         url::{Path, Query},
     },
-    output::pagination::{DEFAULT_LIMIT, ListPermit, Page},
+    output::{
+        large_body::LargeBodyPermit,
+        pagination::{DEFAULT_LIMIT, Page},
+    },
 };
 
 pub(super) async fn list(
@@ -106,7 +109,7 @@ pub(super) struct ListInterventions {
 pub(super) async fn interventions(
     _: Caller<Administer>,
     State(state): State<Arc<AdminState>>,
-    permit: ListPermit,
+    permit: LargeBodyPermit,
     Query(mut query): Query<ListInterventions>,
 ) -> Result<Page<Intervention>, AdminProblem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::{cached::Caches, poll::Poller};
-use crate::output::pagination::Lists;
+use crate::output::large_body::LargeBodies;
 
 /// State of the admin listener.
 pub(crate) struct AdminState {
@@ -19,7 +19,7 @@ pub(crate) struct AdminState {
     pub(super) poller: Arc<Poller>,
     pub(super) cached: Caches,
     /// Permits for lists, as in the API.
-    lists: Lists,
+    large_bodies: LargeBodies,
 }
 
 impl AdminState {
@@ -32,13 +32,13 @@ impl AdminState {
             cached: Caches::new(&database),
             api_pool: api_database.pool.clone(),
             database,
-            lists: Lists::new(lists_max),
+            large_bodies: LargeBodies::new(lists_max),
         }
     }
 }
 
-impl FromRef<Arc<AdminState>> for Lists {
+impl FromRef<Arc<AdminState>> for LargeBodies {
     fn from_ref(state: &Arc<AdminState>) -> Self {
-        state.lists.clone()
+        state.large_bodies.clone()
     }
 }

@@ -31,7 +31,8 @@ use crate::{
         url::{Id, Query},
     },
     output::{
-        pagination::{DEFAULT_LIMIT, ListPermit, MAX_LIMIT, Page},
+        large_body::LargeBodyPermit,
+        pagination::{DEFAULT_LIMIT, MAX_LIMIT, Page},
         problem::Problem,
         replay::Replay,
         show::ShowView,
@@ -203,7 +204,7 @@ pub(crate) struct ListShows {
 pub(crate) async fn list(
     _: Caller<ReadShows>,
     State(state): State<Arc<AppState>>,
-    permit: ListPermit,
+    permit: LargeBodyPermit,
     Query(query): Query<ListShows>,
 ) -> Result<Page<ShowView>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);

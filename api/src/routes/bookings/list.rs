@@ -22,7 +22,8 @@ use crate::{
     },
     output::{
         booking::BookingView,
-        pagination::{self, DEFAULT_LIMIT, ListPermit, MAX_LIMIT, Page},
+        large_body::LargeBodyPermit,
+        pagination::{self, DEFAULT_LIMIT, MAX_LIMIT, Page},
         problem::Problem,
     },
     state::AppState,
@@ -96,7 +97,7 @@ pub(crate) struct ListBookings {
 pub(crate) async fn list(
     _: Caller<ReadBookings>,
     State(state): State<Arc<AppState>>,
-    permit: ListPermit,
+    permit: LargeBodyPermit,
     Query(mut query): Query<ListBookings>,
 ) -> Result<Page<BookingView>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
