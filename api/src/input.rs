@@ -1,5 +1,6 @@
 //! Parts of a request, decoded and validated. What is invalid is rejected with a problem.
 
+pub(crate) mod array;
 pub(crate) mod caller;
 pub(crate) mod conditions;
 pub(crate) mod idempotency_key;

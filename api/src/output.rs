@@ -1,6 +1,7 @@
 //! Responses: resources, pages of lists, results of bulk requests, and problems.
 
 pub(crate) mod booking;
+pub(crate) mod bulk_results;
 pub(crate) mod field_error;
 pub(crate) mod large_body;
 pub(crate) mod pagination;

@@ -22,6 +22,7 @@ pub(crate) fn documented() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(shows::find))
         .routes(routes!(bookings::list::list).layer(compression()))
         .routes(routes!(bookings::reserve::reserve))
+        .routes(routes!(bookings::bulk::reserve_in_bulk).layer(compression()))
         .routes(routes!(bookings::find))
         .routes(routes!(bookings::change::confirm))
         .routes(routes!(bookings::change::cancel))
@@ -36,7 +37,7 @@ pub(crate) fn paths() -> impl Iterator<Item = String> {
     documented.chain(["/docs/".to_owned(), "/openapi.json".to_owned()])
 }
 
-/// Returns the compression middleware for lists. Other responses are too short to benefit.
+/// Returns the compression middleware for lists and results of bulk requests. Other responses are too short to benefit.
 fn compression() -> CompressionLayer {
     CompressionLayer::new()
 }

@@ -61,6 +61,10 @@ fn nearly_right() -> impl Strategy<Value = (Method, String, Value)> {
             "/bookings",
             json!({"showId": 1, "userName": "Alice", "numberOfSeats": 1}),
         ),
+        (
+            "/bookings/bulk",
+            json!({"bookings": [{"showId": 1, "userName": "Alice", "numberOfSeats": 1, "idempotencyKey": "a"}]}),
+        ),
         ("/bookings/1/extend", json!({"seconds": 60})),
     ];
     let extremes = json!([

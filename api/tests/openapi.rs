@@ -93,13 +93,15 @@ fn every_field_has_a_description_an_example_and_bounds() {
     }
 }
 
-/// Returns whether a schema bounds the range of a number, or the length or form of a string.
+/// Returns whether a schema bounds the range of a number, or the length or form of a string, or is
+/// of a boolean.
 fn is_bounded(schema: &Value) -> bool {
     let has = |key: &str| !schema[key].is_null();
     has("minimum") && (has("maximum") || schema["format"] == "int64")
         || has("maxLength")
         || has("pattern")
         || has("enum")
+        || schema["type"] == "boolean"
         || schema["format"] == "date-time"
         || schema["oneOf"][1]["$ref"].is_string()
 }

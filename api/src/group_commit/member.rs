@@ -13,6 +13,8 @@ use super::kind::Kind;
 pub(crate) enum SubmitError {
     /// Too many requests are waiting. Nothing was done.
     Overloaded,
+    /// The request was not answered before its deadline. The outcome is unknown.
+    TimedOut,
     /// The transaction of the request failed, perhaps shared with other requests.
     Failed(Arc<postgres::Error>),
     /// The transaction of the request panicked, or the lane has stopped.

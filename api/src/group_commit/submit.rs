@@ -6,7 +6,11 @@ use std::{
 };
 
 use shared::postgres::{self, Database, Session};
-use tokio::{runtime::Handle, sync::mpsc, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     arrivals::{Arrivals, Turn},
@@ -94,7 +98,7 @@ impl<K: Kind> GroupCommit<K> {
         if self.lanes.is_empty() {
             return self.run_here(Session::new(&self.direct), request).await;
         }
-        let Lane { queue, turn } = &self.lanes[lane_of(key, self.lanes.len())];
+        let turn = &self.lane(key).turn;
         // A lone request avoids the trip to the lane's thread and back, which takes as long as two
         // round trips to the database.
         if !turn.is_busy.load(SeqCst)
@@ -112,16 +116,85 @@ impl<K: Kind> GroupCommit<K> {
             }
             drop(running);
         }
+        let answered = self.enqueue(key, request)?;
+        answered.await.unwrap_or(Err(SubmitError::Lost))
+    }
+
+    /// Runs several requests, each with its key, and returns their answers in the same order.
+    ///
+    /// All of them are in front of their lanes before a lane takes any, so that those of a lane
+    /// share a transaction. Without lanes they run one after the other.
+    ///
+    /// A request without an answer at the deadline is withdrawn, unless a transaction has taken it.
+    pub(crate) async fn submit_all(
+        &self,
+        requests: Vec<(i64, K::Request)>,
+        deadline: Instant,
+    ) -> Vec<Answered<K>> {
+        let mut answers = Vec::with_capacity(requests.len());
+        if self.lanes.is_empty() {
+            for (_, request) in requests {
+                answers.push(self.run_before(deadline, request).await);
+            }
+            return answers;
+        }
+        for enqueued in self.enqueue_all(requests) {
+            answers.push(match enqueued {
+                Ok(answered) => match timeout_at(deadline, answered).await {
+                    Ok(answered) => answered.unwrap_or(Err(SubmitError::Lost)),
+                    Err(_) => Err(SubmitError::TimedOut),
+                },
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    /// Puts the requests in front of their lanes, in order.
+    fn enqueue_all(
+        &self,
+        requests: Vec<(i64, K::Request)>,
+    ) -> Vec<Result<oneshot::Receiver<Answered<K>>, SubmitError>> {
+        // An idle lane would take the first request alone. A busy one takes none for now.
+        let turns = self.lanes.iter().map(|lane| lane.turn.running.try_lock());
+        let _idle_lanes: Vec<_> = turns.filter_map(Result::ok).collect();
+        let enqueued = requests
+            .into_iter()
+            .map(|(key, request)| self.enqueue(key, request));
+        enqueued.collect()
+    }
+
+    /// Puts a request in front of its lane, and returns the receiver of its answer.
+    fn enqueue(
+        &self,
+        key: i64,
+        request: K::Request,
+    ) -> Result<oneshot::Receiver<Answered<K>>, SubmitError> {
+        let Lane { queue, turn } = self.lane(key);
         if turn.waiting.fetch_add(1, SeqCst) >= self.queue_max {
             turn.waiting.fetch_sub(1, SeqCst);
             return Err(SubmitError::Overloaded);
         }
         let (member, answered) = Member::new(key, request);
         self.metrics.waiting.inc();
-        if queue.send(member).is_err() {
-            return Err(SubmitError::Lost);
+        queue.send(member).map_err(|_| SubmitError::Lost)?;
+        Ok(answered)
+    }
+
+    /// Returns the lane of requests with this key. There must be lanes.
+    fn lane(&self, key: i64) -> &Lane<K> {
+        let number = usize::try_from(key.unsigned_abs()).unwrap_or_default();
+        &self.lanes[number % self.lanes.len()]
+    }
+
+    /// Runs the request alone, unless the deadline has passed.
+    async fn run_before(&self, deadline: Instant, request: K::Request) -> Answered<K> {
+        if Instant::now() >= deadline {
+            return Err(SubmitError::Overloaded);
         }
-        answered.await.unwrap_or(Err(SubmitError::Lost))
+        let running = self.run_here(Session::new(&self.direct), request);
+        let answered = timeout_at(deadline, running).await;
+        answered.unwrap_or(Err(SubmitError::TimedOut))
     }
 
     /// Runs the request alone, on the caller's thread and with a connection of its pool.
@@ -131,8 +204,4 @@ impl<K: Kind> GroupCommit<K> {
         self.metrics.observe(1, began);
         answered
     }
-}
-
-fn lane_of(key: i64, lanes: usize) -> usize {
-    usize::try_from(key.unsigned_abs()).unwrap_or_default() % lanes
 }

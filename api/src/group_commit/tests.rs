@@ -1,3 +1,5 @@
+mod bulk;
+
 use std::sync::Arc;
 
 use futures_util::FutureExt;

@@ -1,9 +1,9 @@
-//! Extractor for the header `Idempotency-Key`.
+//! Idempotency keys: the header `Idempotency-Key`, and the keys in the body of a bulk request.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use serde::Serialize;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
 use shared::idempotency::{Claim, Key};
-
 use utoipa::{
     IntoParams,
     openapi::{
@@ -15,15 +15,25 @@ use utoipa::{
 use super::parameter;
 use crate::output::problem::Problem;
 
-/// The header `Idempotency-Key`, if it was sent, which makes a request safe to retry.
+/// The idempotency key of a request, if it has one, which makes the request safe to retry.
+///
+/// As an argument of a handler it is the header `Idempotency-Key`.
+#[derive(Debug)]
 pub(crate) struct IdempotencyKey(Option<String>);
 
 /// Maximum length of an idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
-impl IdempotencyKey {
-    const HEADER: &str = "idempotency-key";
+/// Pattern of an idempotency key: visible ASCII characters. Its length is not part of it.
+pub(crate) const KEY_PATTERN: &str = "^[!-~]*$";
 
+/// Error of a text that does not match [`KEY_PATTERN`].
+pub(crate) const NOT_A_KEY: &str = "contains a character that is not visible ASCII";
+
+/// Name of the header.
+const HEADER: &str = "idempotency-key";
+
+impl IdempotencyKey {
     /// Returns the owner's claim to the key for this request; none if no key was sent.
     pub(crate) fn claim(self, owner: i64, operation: &str, body: &impl Serialize) -> Option<Claim> {
         let key = Key {
@@ -40,7 +50,7 @@ impl IntoParams for IdempotencyKey {
             .schema_type(Type::String)
             .min_length(Some(1))
             .max_length(Some(MAX_KEY_BYTES))
-            .pattern(Some("^[!-~]+$"));
+            .pattern(Some(KEY_PATTERN));
         parameter::header(
             "Idempotency-Key",
             "A text of your choice that makes the request safe to retry. A repeated request with an equal body \
@@ -57,7 +67,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut values = parts.headers.get_all(Self::HEADER).iter();
+        let mut values = parts.headers.get_all(HEADER).iter();
         let Some(key) = values.next() else {
             return Ok(Self(None));
         };
@@ -69,5 +79,48 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
                 "Send Idempotency-Key once, with 1 to {MAX_KEY_BYTES} visible ASCII characters."
             ))),
         }
+    }
+}
+
+/// An idempotency key in a body: 1 to 255 visible ASCII characters.
+#[derive(Debug, Deserialize, Validate)]
+#[serde(transparent)]
+#[garde(transparent)]
+pub(crate) struct KeyInBody(
+    #[garde(length(bytes, min = 1, max = MAX_KEY_BYTES), custom(visible))] String,
+);
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "garde's signature")]
+fn visible(text: &str, &(): &()) -> garde::Result {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(garde::Error::new(NOT_A_KEY))
+    }
+}
+
+impl From<Option<KeyInBody>> for IdempotencyKey {
+    fn from(key: Option<KeyInBody>) -> Self {
+        Self(key.map(|key| key.0))
+    }
+}
+
+/// Rejects the header `Idempotency-Key`, for a request whose body has several keys.
+///
+/// If the header were ignored, the client would believe that it can retry the request.
+pub(crate) struct NoIdempotencyKey;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoIdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        if parts.headers.contains_key(HEADER) {
+            return Err(Problem::Malformed(
+                "Send no header Idempotency-Key with this request: each booking in the body has its own \
+                 `idempotencyKey`."
+                    .to_owned(),
+            ));
+        }
+        Ok(Self)
     }
 }

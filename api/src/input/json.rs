@@ -1,13 +1,14 @@
 //! Extractor of JSON bodies, which decodes and validates them or reports all errors.
 
 use axum::{
-    body::{Bytes, HttpBody},
+    body::{Body, HttpBody},
     extract::{FromRequest, Request},
     http::{
-        HeaderMap, StatusCode,
+        HeaderMap,
         header::{CONTENT_ENCODING, CONTENT_TYPE},
     },
 };
+use futures_util::StreamExt;
 use garde::Validate;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
@@ -18,30 +19,19 @@ use crate::{
     output::{field_error::FieldError, problem::Problem},
 };
 
-/// A decoded and validated JSON body.
-pub(crate) struct Json<T>(pub(crate) T);
+/// A decoded and validated JSON body of at most `MAX_BYTES`.
+pub(crate) struct Json<T, const MAX_BYTES: usize = MAX_BODY_BYTES>(pub(crate) T);
 
-impl<S, T> FromRequest<S> for Json<T>
+impl<S, T, const MAX_BYTES: usize> FromRequest<S> for Json<T, MAX_BYTES>
 where
     S: Send + Sync,
     T: DeserializeOwned + Validate<Context = ()> + ToSchema,
 {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         check_headers(request.headers())?;
-        // Before the first read of the body: that read makes a client that sent
-        // `Expect: 100-continue` send the body.
-        if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
-            return Err(Problem::BodyTooLarge);
-        }
-        let body =
-            Bytes::from_request(request, state)
-                .await
-                .map_err(|rejection| match rejection.status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => Problem::BodyTooLarge,
-                    _ => Problem::Malformed("The body is incomplete.".into()),
-                })?;
+        let body = read(request.into_body(), MAX_BYTES).await?;
         let body = text(&body)?;
         // serde would also accept an array of the field values.
         if body.trim_ascii_start().starts_with('[') {
@@ -55,6 +45,28 @@ where
         validate(&value, "/")?;
         Ok(Self(value))
     }
+}
+
+/// Reads a body of at most `max_bytes`.
+///
+/// It copies the chunks, because a client can send each byte as a chunk, and a list of them would
+/// take many times the memory.
+async fn read(body: Body, max_bytes: usize) -> Result<Vec<u8>, Problem> {
+    // Before the first read, which makes a client that sent `Expect: 100-continue` send the body.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > max_bytes {
+        return Err(Problem::BodyTooLarge { max_bytes });
+    }
+    let mut bytes = Vec::with_capacity(announced);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Problem::Malformed("The body is incomplete.".into()))?;
+        if chunk.len() > max_bytes - bytes.len() {
+            return Err(Problem::BodyTooLarge { max_bytes });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }
 
 /// Checks that the headers declare JSON in UTF-8 without a content encoding.

@@ -5,19 +5,34 @@
 //! with the schema of the body.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    iter,
     sync::{Arc, LazyLock, PoisonError, RwLock},
 };
 
 use garde::Validate;
 use heck::ToLowerCamelCase;
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 use serde_path_to_error::Segment;
 use utoipa::ToSchema;
 
-use super::{name::NOT_PLAIN, schema::merge_inlined, time::time};
+use super::{
+    idempotency_key::{KEY_PATTERN, NOT_A_KEY},
+    name::NOT_PLAIN,
+    schema::merge_inlined,
+    time::time,
+};
 use crate::output::{field_error::FieldError, problem::Problem};
+
+/// Maximum number of reported errors: one for each value of the longest bulk request.
+const MAX_ERRORS: usize = 2_000;
+
+/// Maximum number of values in a body all of whose errors are reported; bounds memory.
+///
+/// A parsed value takes tens of times the memory of its text. The longest valid request has 2,500
+/// values; any text of [`MAX_BODY_BYTES`](crate::config::MAX_BODY_BYTES) has fewer than this.
+const MAX_VALUES: usize = 20_000;
 
 /// Checks the bounds of all values of a decoded request, and reports each value out of bounds.
 ///
@@ -25,17 +40,35 @@ use crate::output::{field_error::FieldError, problem::Problem};
 pub(crate) fn validate<T: Validate<Context = ()>>(value: &T, prefix: &str) -> Result<(), Problem> {
     value.validate().map_err(|report| {
         let faults = report.iter().map(|(path, error)| FieldError {
-            pointer: format!("{prefix}{}", path.to_string().to_lower_camel_case()),
+            pointer: format!("{prefix}{}", pointer(path)),
             detail: error.message().to_owned(),
         });
-        Problem::Invalid(faults.collect())
+        invalid(faults)
     })
+}
+
+/// Converts the path of a field to JSON names: `bookings[3].user_name` to `bookings/3/userName`.
+fn pointer(path: &garde::Path) -> String {
+    let path = path.to_string().replace('[', ".").replace(']', "");
+    let names: Vec<String> = path.split('.').map(str::to_lower_camel_case).collect();
+    names.join("/")
+}
+
+/// Returns the problem with these errors, or with the first [`MAX_ERRORS`] of them.
+fn invalid(faults: impl Iterator<Item = FieldError>) -> Problem {
+    Problem::Invalid(faults.take(MAX_ERRORS).map(FieldError::shortened).collect())
 }
 
 /// Returns all errors of a body that cannot be decoded as a `T`.
 ///
-/// They include `first`, at which decoding stopped.
+/// They include `first`, at which decoding stopped. Of a body with more than [`MAX_VALUES`] it is
+/// the only one.
 pub(crate) fn of_unreadable<T: ToSchema>(body: &str, first: FieldError) -> Problem {
+    // Each value but the outermost follows one of these.
+    let values = body.bytes().filter(|byte| b",[{".contains(byte)).count();
+    if values > MAX_VALUES {
+        return invalid(iter::once(first));
+    }
     // Decoding stopped before the end: the rest may not be JSON.
     let value: Value = match serde_json::from_str(body) {
         Ok(value) => value,
@@ -49,8 +82,13 @@ pub(crate) fn of_unreadable<T: ToSchema>(body: &str, first: FieldError) -> Probl
     if !faults.iter().any(|fault| fault.pointer == first.pointer) {
         faults.push(first);
     }
-    faults.sort_unstable_by(|a, b| a.pointer.cmp(&b.pointer));
-    Problem::Invalid(faults)
+    faults.sort_by(|a, b| segments(&a.pointer).cmp(segments(&b.pointer)));
+    invalid(faults.into_iter())
+}
+
+/// Splits a pointer into segments that sort by name, or by number in an array.
+fn segments(pointer: &str) -> impl Iterator<Item = (Option<usize>, &str)> {
+    pointer.split('/').map(|name| (name.parse().ok(), name))
 }
 
 /// Returns the error of the member of a body at which serde stopped.
@@ -118,6 +156,11 @@ fn validator<T: ToSchema>() -> Option<Arc<Validator>> {
     }
     drop(compiled);
     let mut schema = serde_json::to_value(T::schema()).ok()?;
+    let mut parts = Vec::new();
+    T::schemas(&mut parts);
+    let parts: BTreeMap<_, _> = parts.into_iter().collect();
+    // Where the references of the OpenAPI document point to.
+    schema["components"] = json!({ "schemas": parts });
     merge_inlined(&mut schema);
     let validator = jsonschema::options()
         .should_validate_formats(true)
@@ -155,6 +198,9 @@ fn faults(error: &ValidationError<'_>) -> Vec<FieldError> {
         }
         ValidationErrorKind::Maximum { limit } => {
             vec![here(format!("greater than {limit}"))]
+        }
+        ValidationErrorKind::Pattern { pattern } if pattern == KEY_PATTERN => {
+            vec![here(NOT_A_KEY.to_owned())]
         }
         ValidationErrorKind::Pattern { .. } => {
             vec![here(NOT_PLAIN.to_owned())]

@@ -16,7 +16,8 @@ use crate::{input::schema::merge_inlined, output::problem_examples::problem_exam
                        paid. A hold that is not confirmed in time becomes `FAILED`, and its seats go back on sale. \
                        Cancel a booking to release its seats earlier, or after it was sold.\n\nIf no response \
                        arrives, retry the request: `POST /bookings` and `POST /shows` with the same \
-                       `Idempotency-Key`, everything else unchanged. After a 429 or 503 with `Retry-After`, wait for \
+                       `Idempotency-Key`, `POST /bookings/bulk` with the same `idempotencyKey` of each booking, \
+                       everything else unchanged. After a 429 or 503 with `Retry-After`, wait for \
                        this number of seconds first.\n\nEvery error is an RFC 9457 problem. Programs should use \
                        `type`, which never changes; the other members describe the occurrence.",
     ),

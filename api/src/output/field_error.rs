@@ -10,3 +10,19 @@ pub(crate) struct FieldError {
     /// Description of the error.
     pub(crate) detail: String,
 }
+
+/// Maximum length of a pointer or of a description, in characters.
+const MAX_CHARACTERS: usize = 200;
+
+impl FieldError {
+    /// Shortens the texts, which may contain the name of a member that fills the body.
+    pub(crate) fn shortened(mut self) -> Self {
+        for text in [&mut self.pointer, &mut self.detail] {
+            if let Some((end, _)) = text.char_indices().nth(MAX_CHARACTERS) {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+        self
+    }
+}

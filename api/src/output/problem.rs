@@ -20,7 +20,7 @@ use shared::{
 };
 
 use super::{field_error::FieldError, problem_details::ProblemDetails};
-use crate::{config::MAX_BODY_BYTES, group_commit::SubmitError, metrics::REFUSALS};
+use crate::{group_commit::SubmitError, metrics::REFUSALS};
 
 /// Reason that a request was refused or failed.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub(crate) enum Problem {
     NoSuchRoute,
     /// The route does not support the method. axum adds the header `Allow`.
     MethodNotAllowed,
-    /// The body is too long.
-    BodyTooLarge,
+    /// The body is longer than the route allows.
+    BodyTooLarge { max_bytes: usize },
     /// The header `Content-Type` does not declare JSON.
     NotJson,
     /// The header `Content-Type` declares another `charset` than UTF-8.
@@ -113,6 +113,7 @@ impl From<SubmitError> for Problem {
     fn from(unanswered: SubmitError) -> Self {
         match unanswered {
             SubmitError::Overloaded => Self::Overloaded,
+            SubmitError::TimedOut => Self::TimedOut,
             SubmitError::Failed(error) => error.into(),
             SubmitError::Lost => Self::Bug("in a shared transaction".into()),
         }
@@ -155,6 +156,16 @@ impl Problem {
         details(self).document()
     }
 
+    /// Returns the problem details that a client gets, logs a failure, and counts a refusal.
+    pub(crate) fn report(self) -> ProblemDetails {
+        self.log();
+        let details = details(&self);
+        if let Self::Refused(_) = self {
+            REFUSALS.with_label_values(&[details.kind]).inc();
+        }
+        details
+    }
+
     /// Logs a failure, once. Refusals are the client's concern, and logged only for debugging.
     fn log(&self) {
         match self {
@@ -176,7 +187,7 @@ impl Problem {
             | Self::NoHost
             | Self::NoSuchRoute
             | Self::MethodNotAllowed
-            | Self::BodyTooLarge
+            | Self::BodyTooLarge { .. }
             | Self::NotJson
             | Self::NotUtf8
             | Self::ContentEncoding
@@ -190,12 +201,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        self.log();
-        let details = details(&self);
-        if let Self::Refused(_) = self {
-            REFUSALS.with_label_values(&[details.kind]).inc();
-        }
-        details.into_response()
+        self.report().into_response()
     }
 }
 
@@ -249,13 +255,13 @@ fn details(problem: &Problem) -> ProblemDetails {
             "Method not allowed",
             "This path does not support this method: see the header `Allow`.",
         ),
-        Problem::BodyTooLarge => ProblemDetails::new(
+        Problem::BodyTooLarge { max_bytes } => ProblemDetails::new(
             S::PAYLOAD_TOO_LARGE,
             "body-too-large",
             "Body too large",
-            format!("A body may have at most {MAX_BODY_BYTES} bytes."),
+            format!("A body may have at most {max_bytes} bytes."),
         )
-        .with(json!({ "maxBytes": MAX_BODY_BYTES })),
+        .with(json!({ "maxBytes": max_bytes })),
         Problem::NotJson => not_json("Send a JSON body with the header `Content-Type: application/json`."),
         Problem::NotUtf8 => not_json("Send JSON in UTF-8, without another `charset` in the header `Content-Type`."),
         Problem::ContentEncoding => ProblemDetails::new(

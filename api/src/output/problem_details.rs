@@ -10,13 +10,13 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 /// Problem details, and further headers of the response.
 #[derive(Debug)]
 pub(crate) struct ProblemDetails {
-    status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Last part of the problem's `type`. Never changes.
     pub(crate) kind: &'static str,
     title: &'static str,
@@ -72,7 +72,7 @@ impl ProblemDetails {
 
     /// Returns the response body as a JSON value, whose members have no order.
     pub(crate) fn document(&self) -> Value {
-        json!(self.body())
+        json!(self)
     }
 
     fn body(&self) -> Body<'_> {
@@ -97,9 +97,16 @@ struct Body<'a> {
     facts: &'a Value,
 }
 
+/// Serializes the response body.
+impl Serialize for ProblemDetails {
+    fn serialize<S: Serializer>(&self, encoder: S) -> Result<S::Ok, S::Error> {
+        self.body().serialize(encoder)
+    }
+}
+
 impl IntoResponse for ProblemDetails {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body())).into_response();
+        let mut response = (self.status, Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

@@ -11,6 +11,7 @@ use shared::{
 };
 
 use super::{field_error::FieldError, problem::Problem};
+use crate::config::MAX_BODY_BYTES;
 
 /// Returns an example of each problem.
 pub(crate) fn problem_examples() -> Vec<Problem> {
@@ -64,7 +65,9 @@ pub(crate) fn problem_examples() -> Vec<Problem> {
         Problem::UnknownHost,
         Problem::NoSuchRoute,
         Problem::MethodNotAllowed,
-        Problem::BodyTooLarge,
+        Problem::BodyTooLarge {
+            max_bytes: MAX_BODY_BYTES,
+        },
         Problem::NotJson,
         Problem::ContentEncoding,
         Problem::KeyRequired,

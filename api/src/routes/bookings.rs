@@ -1,5 +1,6 @@
 //! Handlers of `/bookings`.
 
+pub(crate) mod bulk;
 pub(crate) mod change;
 pub(crate) mod list;
 pub(crate) mod reserve;

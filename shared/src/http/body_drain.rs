@@ -18,7 +18,7 @@ use axum::{
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 
-/// Maximum size of a discarded rest, in bytes: 64 times the largest allowed body.
+/// Maximum size of a discarded rest, in bytes: more than the largest allowed body.
 ///
 /// A client that sends more may lose the response.
 const MAX_BYTES: usize = 1024 * 1024;

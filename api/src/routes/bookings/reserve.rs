@@ -36,17 +36,34 @@ pub(crate) struct ReserveSeats {
     #[garde(skip)]
     #[schema(inline)]
     #[serde(deserialize_with = "integer::number")]
-    show_id: ShowId,
+    pub(super) show_id: ShowId,
     /// Name of the user who books, compared as written. It may contain no character that is
     /// invisible or changes how others are displayed.
     #[garde(dive)]
     #[schema(inline)]
-    user_name: Name,
+    pub(super) user_name: Name,
     /// Number of seats. A show may allow fewer (`maxSeatsPerBooking`).
     #[garde(range(min = 1, max = MAX_SEATS_PER_BOOKING))]
     #[schema(examples(2), minimum = 1, maximum = 1000)]
     #[serde(deserialize_with = "integer::number")]
-    number_of_seats: i32,
+    pub(super) number_of_seats: i32,
+}
+
+/// Operation of the fingerprint of a request with an idempotency key.
+///
+/// A booking of a bulk request has the same one, so that it is the same request.
+const OPERATION: &str = "POST /bookings";
+
+impl ReserveSeats {
+    /// Returns the request of the caller with this id as an owner of keys.
+    pub(super) fn request(self, key: IdempotencyKey, owner: i64) -> reserve::Request {
+        reserve::Request {
+            claim: key.claim(owner, OPERATION, &self),
+            show_id: self.show_id,
+            user_name: self.user_name.0,
+            number_of_seats: self.number_of_seats,
+        }
+    }
 }
 
 /// Reserve seats
@@ -75,12 +92,7 @@ pub(crate) async fn reserve(
     key: IdempotencyKey,
     Json(body): Json<ReserveSeats>,
 ) -> Result<impl IntoResponse, Problem> {
-    let request = reserve::Request {
-        claim: key.claim(caller.owner, "POST /bookings", &body),
-        show_id: body.show_id,
-        user_name: body.user_name.0,
-        number_of_seats: body.number_of_seats,
-    };
+    let request = body.request(key, caller.owner);
     let made = state.reserve.submit(request.show_id.0, request).await??;
     let location = [(LOCATION, format!("/bookings/{}", made.resource.id))];
     Ok((
