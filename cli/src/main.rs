@@ -3,6 +3,7 @@
 mod audit;
 mod configuration;
 mod health;
+mod import;
 mod key;
 mod migrate;
 mod table;
@@ -27,6 +28,7 @@ enum Command {
     Migrate(migrate::Args),
     Audit(audit::Args),
     Health(health::Args),
+    Import(import::Args),
     Key(key::Args),
     /// Print all settings, in the format of docs/configuration.md
     Configuration,
@@ -49,6 +51,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate(args) => migrate::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Health(args) => health::run(args).await,
+        Command::Import(args) => import::run(args).await,
         Command::Key(args) => key::run(args).await,
         Command::Configuration => {
             configuration::run();

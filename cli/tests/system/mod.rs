@@ -3,6 +3,7 @@
 //! Not every test binary uses all of them.
 #![allow(dead_code)]
 
+pub(crate) mod import;
 pub(crate) mod pgbouncer;
 
 use std::{
