@@ -1,6 +1,6 @@
 //! A private PostgreSQL server, for `cargo run` without a `DATABASE_URL` and for tests.
 //!
-//! The [keeper] starts the server, and stops it when this process stops or is killed.
+//! The `keeper` starts the server, and stops it when this process stops or is killed.
 
 mod cluster;
 mod keeper;
