@@ -177,7 +177,7 @@ async fn an_invalid_file_is_reported_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn it_waits_for_a_server_that_is_busy_and_gives_up_in_the_end() {
+async fn an_import_waits_for_a_busy_server_and_gives_up_in_the_end() {
     let system = Importing::new("busy", &["--requests-per-second", "100"]).await;
     let show = a_show_with_hold(&system.db.pool, 1000, 600).await;
     let file = system.file(&rows(&show, 100));
@@ -203,7 +203,7 @@ async fn it_waits_for_a_server_that_is_busy_and_gives_up_in_the_end() {
 }
 
 #[tokio::test]
-async fn it_says_that_a_key_is_needed_or_that_nobody_answers() {
+async fn an_import_reports_a_missing_key_and_a_missing_server() {
     let system = Importing::new("keyless", &["--require-keys"]).await;
     let show = a_show(&system.db.pool, 10).await;
     let file = system.file(&rows(&show, 3));
@@ -237,7 +237,7 @@ async fn it_says_that_a_key_is_needed_or_that_nobody_answers() {
 }
 
 #[tokio::test]
-async fn its_help_explains_the_file_and_hides_the_key() {
+async fn the_help_of_import_explains_the_file_and_hides_the_key() {
     let mut command = ticketing();
     command.args(["import", "--help"]);
     command.env("TICKETING_API_KEY", "tkt_1_secret");

@@ -30,7 +30,7 @@ const MAX_BOOKINGS: u32 = 5;
 /// Status code of a row that the server cannot book now, or whose outcome is unknown.
 const UNAVAILABLE: u16 = 503;
 
-/// What became of a booking that the import made or found.
+/// Outcome of a booking that the import made or found.
 enum Settled {
     /// This run confirmed it.
     Confirmed,
@@ -43,7 +43,7 @@ enum Settled {
 }
 
 impl Importer {
-    /// Imports a batch, and adds what became of its rows to the report.
+    /// Imports a batch, and adds the outcomes of its rows to the report.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Importer {
         })
     }
 
-    /// Adds what became of a row to the report. Returns the row if it has to be booked again.
+    /// Adds the outcome of a row to the report. Returns the row if it has to be booked again.
     fn conclude(
         &self,
         mut pending: Pending,

@@ -8,7 +8,7 @@ use crate::table;
 /// Number of refused rows that are printed.
 const PRINTED_ROWS: usize = 10;
 
-/// What became of the rows.
+/// Numbers of rows by outcome, and the refused rows.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// Number of rows that this run booked.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Write, fs, path::Path};
 
 use anyhow::{Context, bail};
-use csv::{ErrorKind, ReaderBuilder, StringRecord};
+use csv::{ErrorKind, Position, ReaderBuilder, StringRecord};
 use sha2::{Digest, Sha256};
 use shared::booking::MAX_SEATS_PER_BOOKING;
 
@@ -32,6 +32,9 @@ const MAX_NAME_CHARACTERS: usize = 200;
 
 /// Maximum length of an idempotency key.
 const MAX_KEY_BYTES: usize = 255;
+
+/// Start of files that some programs write.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Number of errors that are printed.
 const PRINTED_ERRORS: usize = 20;
@@ -62,21 +65,25 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Row>> {
 
 /// Parses the content of a file. Returns the errors of all lines if there are any.
 fn parse(content: &[u8]) -> Result<Vec<Row>, Vec<String>> {
+    let content_hash = hex::encode(&Sha256::digest(content)[..16]);
+    let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
     let mut reader = ReaderBuilder::new().from_reader(content);
     let columns = match reader.headers() {
         Ok(header) => columns(header).map_err(|error| vec![error])?,
-        Err(error) => return Err(vec![describe(&error)]),
+        Err(error) => return Err(vec![describe(&error, 1)]),
     };
-    let content_hash = hex::encode(&Sha256::digest(content)[..16]);
-    let mut rows = Vec::new();
-    let mut errors = Vec::new();
+    let mut lines = Lines::of(content);
+    let (mut rows, mut errors) = (Vec::new(), Vec::new());
     for record in reader.records() {
         match record {
-            Ok(record) => match row(&record, &columns, &content_hash) {
-                Ok(row) => rows.push(row),
-                Err(of_row) => errors.extend(of_row),
-            },
-            Err(error) => errors.push(describe(&error)),
+            Ok(record) => {
+                let line = lines.at(record.position());
+                match row(line, &record, &columns, &content_hash) {
+                    Ok(row) => rows.push(row),
+                    Err(of_row) => errors.extend(of_row),
+                }
+            }
+            Err(error) => errors.push(describe(&error, lines.at(error.position()))),
         }
     }
     errors.extend(repeated_keys(&rows));
@@ -84,6 +91,43 @@ fn parse(content: &[u8]) -> Result<Vec<Row>, Vec<String>> {
         Ok(rows)
     } else {
         Err(errors)
+    }
+}
+
+/// Counts the lines of a file.
+///
+/// The reader's own count is of no use for keys: it puts the start of a record before the line end
+/// of the previous one, so that two records can have the same line.
+struct Lines<'c> {
+    content: &'c [u8],
+    /// Position up to which lines are counted.
+    counted: usize,
+    line: u64,
+}
+
+impl<'c> Lines<'c> {
+    fn of(content: &'c [u8]) -> Self {
+        Self {
+            content,
+            counted: 0,
+            line: 1,
+        }
+    }
+
+    /// Returns the line of the record at this position, which is not before the previous one.
+    fn at(&mut self, position: Option<&Position>) -> u64 {
+        let start = position.and_then(|position| usize::try_from(position.byte()).ok());
+        let mut end = start.unwrap_or_default().min(self.content.len());
+        let is_line_end = |byte: &&u8| b"\r\n".contains(byte);
+        end += self.content[end..].iter().take_while(is_line_end).count();
+        while self.counted < end {
+            let rest = &self.content[self.counted..];
+            // A line ends with \n, \r or both.
+            let ends = rest[0] == b'\n' || (rest[0] == b'\r' && rest.get(1) != Some(&b'\n'));
+            self.line += u64::from(ends);
+            self.counted += 1;
+        }
+        self.line
     }
 }
 
@@ -103,11 +147,11 @@ fn columns(header: &StringRecord) -> Result<[Option<usize>; COLUMNS.len()], Stri
 
 /// Converts a record to a row, or to a description of each invalid value.
 fn row(
+    line: u64,
     record: &StringRecord,
     columns: &[Option<usize>; COLUMNS.len()],
     content_hash: &str,
 ) -> Result<Row, Vec<String>> {
-    let line = record.position().map_or(0, csv::Position::line);
     let [show_id, user_name, number_of_seats, key] =
         columns.map(|column| column.and_then(|at| record.get(at)).unwrap_or_default());
     let mut errors = Vec::new();
@@ -168,8 +212,7 @@ fn repeated_keys(rows: &[Row]) -> Vec<String> {
 }
 
 /// Describes an error of the CSV format.
-fn describe(error: &csv::Error) -> String {
-    let line = error.position().map_or(1, csv::Position::line);
+fn describe(error: &csv::Error, line: u64) -> String {
     match error.kind() {
         ErrorKind::UnequalLengths {
             expected_len, len, ..

@@ -36,6 +36,27 @@ fn columns_come_in_any_order_and_keys_are_made_where_there_is_none() {
 }
 
 #[test]
+fn a_line_has_its_number_whatever_ends_the_lines() {
+    let lines = [
+        "showId,userName,numberOfSeats",
+        "7,a,1",
+        "",
+        "7,b,1",
+        "",
+        "",
+        "7,c,1",
+        "7,d,x",
+    ];
+    for end in ["\n", "\r\n", "\r"] {
+        let rows = parse(lines[..7].join(end).as_bytes()).unwrap();
+        let numbers: Vec<u64> = rows.iter().map(|row| row.line).collect();
+        assert_eq!(numbers, [2, 4, 7], "{end:?}");
+        let errors = parse(lines.join(end).as_bytes()).unwrap_err();
+        assert!(errors[0].starts_with("line 8: "), "{errors:?}");
+    }
+}
+
+#[test]
 fn a_header_names_the_columns_and_no_others() {
     for header in [
         "",
