@@ -75,6 +75,8 @@ pub struct Config {
     pub batch_lanes: Option<u8>,
 
     /// Maximum number of requests that wait for a lane; more are answered with 503 at once
+    ///
+    /// Each booking of a bulk request counts as one. Bulk requests use half of it at most.
     #[arg(long, env = "QUEUE_MAX", value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub queue_max: u32,
 

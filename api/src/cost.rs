@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_posted_counts_once_and_in_bulk_as_fifty() {
+    fn a_post_counts_once_and_a_bulk_request_fifty_times() {
         for (path, expected) in [
             ("/bookings?limit=1000", 1),
             ("/bookings/1/confirm", 1),

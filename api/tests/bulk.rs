@@ -48,7 +48,7 @@ fn ids(results: &[Value]) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn each_booking_gets_the_answer_of_a_single_request_in_the_order_of_the_bulk() {
+async fn each_booking_of_a_bulk_request_gets_the_answer_of_a_single_request() {
     let api = Api::start().await;
     let mut small = the_show();
     small["maxSeatsPerBooking"] = json!(3);
@@ -95,7 +95,7 @@ async fn each_booking_gets_the_answer_of_a_single_request_in_the_order_of_the_bu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bookings_of_a_show_share_a_transaction() {
-    let api = Api::start_with(|config| config.queue_max = 500).await;
+    let api = Api::start_with(|config| config.queue_max = 1000).await;
     let mut show = the_show();
     show["seats"] = json!(10_000);
     api.post("/shows", &show).await;
@@ -110,8 +110,8 @@ async fn the_bookings_of_a_show_share_a_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bulks_and_single_requests_together_cannot_oversell() {
-    let api = Arc::new(Api::start().await);
+async fn bulk_and_single_requests_together_cannot_oversell() {
+    let api = Arc::new(Api::start_with(|config| config.queue_max = 1000).await);
     for _ in 0..3 {
         api.post("/shows", &the_show()).await;
     }
@@ -143,13 +143,13 @@ async fn bulks_and_single_requests_together_cannot_oversell() {
     assert_eq!(seats as u64 + left, 120);
     assert!(
         left <= 3,
-        "of each show at most one, which no bulk can take"
+        "at most one seat of each show, too few for a booking of two"
     );
     assert_seats_conserved(&api.db.pool).await;
 }
 
 #[tokio::test]
-async fn a_key_in_a_bulk_is_the_key_of_a_single_request() {
+async fn a_key_in_a_bulk_request_is_the_key_of_a_single_request() {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
     let single = async |key: &str, body: &Value| {
@@ -194,7 +194,7 @@ async fn a_key_in_a_bulk_is_the_key_of_a_single_request() {
 }
 
 #[tokio::test]
-async fn the_same_key_twice_in_a_bulk_books_once() {
+async fn the_same_key_twice_in_a_bulk_request_books_once() {
     for batch_max in [500, 2, 1] {
         let api = Api::start_with(|config| config.batch_max = batch_max).await;
         api.post("/shows", &the_show()).await;
@@ -215,7 +215,7 @@ async fn the_same_key_twice_in_a_bulk_books_once() {
     }
 }
 
-/// A bulk takes the answers to its bookings to nobody who could not make them.
+/// As with `POST /bookings`, a replay shows the booking only to a caller who sent the same request.
 #[tokio::test]
 async fn a_key_that_may_only_write_sees_what_it_books_as_with_a_single_request() {
     let db = Arc::new(TestDatabase::new().await);
@@ -243,7 +243,7 @@ async fn a_key_that_may_only_write_sees_what_it_books_as_with_a_single_request()
 }
 
 #[tokio::test]
-async fn a_booking_that_fails_in_a_bulk_fails_alone() {
+async fn a_booking_that_fails_in_a_bulk_request_fails_alone() {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
     // Stands for a bug: the database rejects a value that passes our validation.
@@ -261,7 +261,7 @@ async fn a_booking_that_fails_in_a_bulk_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_show_costs_a_bulk_only_the_bookings_of_that_show() {
+async fn a_locked_show_fails_only_its_own_bookings_in_a_bulk_request() {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
     api.post("/shows", &the_show()).await;
@@ -277,7 +277,7 @@ async fn a_locked_show_costs_a_bulk_only_the_bookings_of_that_show() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bookings_that_do_not_fit_into_the_queue_are_shed_and_the_others_made() {
-    let api = Api::start_with(|config| config.queue_max = 3).await;
+    let api = Api::start_with(|config| config.queue_max = 6).await;
     api.post("/shows", &the_show()).await;
     let results = book(&api, &vec![alice(1); 5]).await;
     assert_eq!(statuses(&results), [201, 201, 201, 503, 503]);

@@ -35,7 +35,7 @@ fn body_of(bookings: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn an_invalid_bulk_gets_a_clear_problem_and_changes_nothing() {
+async fn an_invalid_bulk_request_gets_a_clear_problem_and_changes_nothing() {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
     let fine = alice(1).to_string();
@@ -90,7 +90,7 @@ async fn an_invalid_bulk_gets_a_clear_problem_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn all_errors_of_a_bulk_are_reported_at_once_in_its_order() {
+async fn all_errors_of_a_bulk_request_are_reported_at_once_and_in_order() {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
     let wrong = json!({"showId": 1, "userName": "", "numberOfSeats": 0, "idempotencyKey": "a b"});
@@ -117,7 +117,7 @@ async fn all_errors_of_a_bulk_are_reported_at_once_in_its_order() {
 
 /// Errors could be many times as long as the body.
 #[tokio::test]
-async fn the_errors_of_a_bulk_are_bounded() {
+async fn the_errors_of_a_bulk_request_are_bounded() {
     let api = Api::start().await;
     let fill = |text: &str, separator: &str| {
         let count = (MAX_BYTES - 100) / (text.len() + separator.len());

@@ -29,7 +29,7 @@ async fn send(api: &Api, body: &str) -> (StatusCode, Value) {
 }
 
 #[tokio::test]
-async fn a_bulk_has_at_most_500_bookings_and_640_kib() {
+async fn a_bulk_request_has_at_most_500_bookings_and_640_kib() {
     let api = Api::start_with(|config| config.queue_max = 1000).await;
     let mut show = the_show();
     show["seats"] = json!(1_000);
@@ -60,7 +60,7 @@ async fn a_bulk_has_at_most_500_bookings_and_640_kib() {
 }
 
 #[tokio::test]
-async fn only_a_bulk_that_will_be_read_is_asked_for() {
+async fn no_body_is_requested_for_a_bulk_request_that_will_be_rejected() {
     let api = Api::start().await;
     let address = api.base.trim_start_matches("http://");
     for (head, expected) in [
@@ -97,12 +97,16 @@ async fn a_body_in_chunks_of_a_byte_is_read_up_to_its_limit() {
     let api = Api::start().await;
     api.post("/shows", &the_show()).await;
     let address = api.base.trim_start_matches("http://");
-    let fine = body(&[alice(1)]);
-    for (body, expected) in [(fine, "200"), (" ".repeat(MAX_BYTES + 1), "413")] {
-        let mut sent =
-            "POST /bookings/bulk HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-                        transfer-encoding: chunked\r\n\r\n"
-                .to_owned();
+    let fine = body(&[alice(1)]) + &" ".repeat(20_000);
+    let too_long = " ".repeat(16 * 1024 + 1);
+    for (path, body, expected) in [
+        ("/bookings/bulk", fine, "200"),
+        ("/bookings", too_long, "413"),
+    ] {
+        let mut sent = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+             transfer-encoding: chunked\r\n\r\n"
+        );
         for byte in body.chars() {
             write!(sent, "1\r\n{byte}\r\n").unwrap();
         }
@@ -137,7 +141,7 @@ async fn the_header_idempotency_key_is_refused_and_says_where_keys_go() {
 }
 
 #[tokio::test]
-async fn a_bulk_counts_as_50_requests() {
+async fn a_bulk_request_counts_as_50_requests() {
     let api = Api::start_with(|config| config.callers.requests_per_second = Some(150)).await;
     let post = async |api: &Api| {
         let request = api.request(Method::POST, "/bookings/bulk");
@@ -151,15 +155,15 @@ async fn a_bulk_counts_as_50_requests() {
     let mut bulks = 0;
     while post(&api).await.status() == StatusCode::OK {
         bulks += 1;
-        assert!(bulks < 50, "a bulk counts too little");
+        assert!(bulks < 50, "a bulk request counts too little");
     }
-    // A caller whose rate is lower than the cost of a bulk still gets one.
+    // A caller whose rate is lower than the cost of a bulk request still gets one.
     let slow = api.another_with(|config| config.callers.requests_per_second = Some(2));
     assert_eq!(post(&slow).await.status(), StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bulks_that_one_caller_does_not_send_leave_some_for_others() {
+async fn bulk_requests_that_one_caller_does_not_send_leave_permits_for_others() {
     let db = Arc::new(TestDatabase::new().await);
     let make_key = async |name: &str| {
         let new = NewApiKey {

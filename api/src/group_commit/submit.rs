@@ -116,7 +116,7 @@ impl<K: Kind> GroupCommit<K> {
             }
             drop(running);
         }
-        let answered = self.enqueue(key, request)?;
+        let answered = self.enqueue(key, request, self.queue_max)?;
         answered.await.unwrap_or(Err(SubmitError::Lost))
     }
 
@@ -124,6 +124,9 @@ impl<K: Kind> GroupCommit<K> {
     ///
     /// All of them are in front of their lanes before a lane takes any, so that those of a lane
     /// share a transaction. Without lanes they run one after the other.
+    ///
+    /// They take half of the queue at most, so that a caller with many of them cannot keep single
+    /// requests of others out of it.
     ///
     /// A request without an answer at the deadline is withdrawn, unless a transaction has taken it.
     pub(crate) async fn submit_all(
@@ -155,23 +158,29 @@ impl<K: Kind> GroupCommit<K> {
         &self,
         requests: Vec<(i64, K::Request)>,
     ) -> Vec<Result<oneshot::Receiver<Answered<K>>, SubmitError>> {
-        // An idle lane would take the first request alone. A busy one takes none for now.
+        // Otherwise an idle lane would take the first request alone.
         let turns = self.lanes.iter().map(|lane| lane.turn.running.try_lock());
         let _idle_lanes: Vec<_> = turns.filter_map(Result::ok).collect();
+        let waiting_max = self.queue_max.div_ceil(2);
         let enqueued = requests
             .into_iter()
-            .map(|(key, request)| self.enqueue(key, request));
+            .map(|(key, request)| self.enqueue(key, request, waiting_max));
         enqueued.collect()
     }
 
     /// Puts a request in front of its lane, and returns the receiver of its answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `waiting_max` requests wait for the lane.
     fn enqueue(
         &self,
         key: i64,
         request: K::Request,
+        waiting_max: usize,
     ) -> Result<oneshot::Receiver<Answered<K>>, SubmitError> {
         let Lane { queue, turn } = self.lane(key);
-        if turn.waiting.fetch_add(1, SeqCst) >= self.queue_max {
+        if turn.waiting.fetch_add(1, SeqCst) >= waiting_max {
             turn.waiting.fetch_sub(1, SeqCst);
             return Err(SubmitError::Overloaded);
         }

@@ -22,7 +22,7 @@ fn unwrap_all(answers: Vec<Result<i64, SubmitError>>) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn what_is_submitted_at_once_shares_transactions_and_keeps_its_order() {
+async fn requests_submitted_at_once_share_transactions_in_order() {
     let (world, group) = (World::new(unexpected), start(3, 100));
     world.open();
     let answers = submit_all(&group, &world, &[5, 4, 3, 2, 1]).await;
@@ -33,7 +33,7 @@ async fn what_is_submitted_at_once_shares_transactions_and_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn those_of_a_key_share_a_transaction_where_keys_are_kept_apart() {
+async fn requests_with_the_same_key_share_a_transaction_if_keys_are_kept_apart() {
     let world = World::new(unexpected);
     let group = start_sharing(Sharing::SameKey, 10, 100);
     world.open();
@@ -43,8 +43,8 @@ async fn those_of_a_key_share_a_transaction_where_keys_are_kept_apart() {
 }
 
 #[tokio::test]
-async fn those_that_do_not_fit_into_the_queue_are_shed_and_the_others_run() {
-    let (world, group) = (World::new(unexpected), start(10, 3));
+async fn requests_that_do_not_fit_into_the_queue_are_shed_and_the_others_run() {
+    let (world, group) = (World::new(unexpected), start(10, 6));
     world.open();
     let answers = submit_all(&group, &world, &[1, 2, 3, 4, 5]).await;
     for (answer, number) in answers.iter().zip([1, 2, 3]) {
@@ -58,7 +58,24 @@ async fn those_that_do_not_fit_into_the_queue_are_shed_and_the_others_run() {
 }
 
 #[tokio::test]
-async fn one_that_is_poisoned_fails_alone_among_those_of_a_bulk() {
+async fn requests_submitted_at_once_leave_half_of_the_queue_to_others() {
+    let (world, group) = (World::new(unexpected), start(10, 4));
+    // In a transaction, so that the others wait.
+    let mut tasks = submit(&group, &world, &[1]).await;
+    let bulk = tokio::spawn({
+        let (group, world) = (group.clone(), world.clone());
+        async move { submit_all(&group, &world, &[2, 3, 4, 5]).await }
+    });
+    tokio::task::yield_now().await;
+    tasks.extend(submit(&group, &world, &[6, 7]).await);
+    world.open();
+    assert!(answers(tasks).await.iter().all(Result::is_ok));
+    let of_bulk = bulk.await.unwrap();
+    assert_eq!(of_bulk.iter().filter(|answer| answer.is_ok()).count(), 2);
+}
+
+#[tokio::test]
+async fn a_poisoned_request_fails_alone_among_requests_submitted_at_once() {
     let (world, group) = (World::new(unexpected), start(10, 100));
     world.open();
     let answers = submit_all(&group, &world, &[1, POISON, 2]).await;
@@ -68,7 +85,7 @@ async fn one_that_is_poisoned_fails_alone_among_those_of_a_bulk() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_deadline_those_without_an_answer_are_given_up() {
+async fn requests_without_an_answer_at_the_deadline_time_out() {
     let (world, group) = (World::new(unexpected), start(2, 100));
     world.gate.add_permits(1);
     let answers = submit_all(&group, &world, &[1, 2, 3, 4]).await;
@@ -80,7 +97,7 @@ async fn at_the_deadline_those_without_an_answer_are_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_batch_of_one_they_run_one_after_the_other_until_the_deadline() {
+async fn with_a_batch_of_one_requests_run_in_order_until_the_deadline() {
     let (world, group) = (World::new(unexpected), start(1, 100));
     world.gate.add_permits(2);
     let answers = submit_all(&group, &world, &[3, 2, 1, 0]).await;
