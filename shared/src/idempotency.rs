@@ -23,6 +23,9 @@ pub struct Claim {
     pub fingerprint: Vec<u8>,
 }
 
+/// Maximum length of a key, in bytes; the same in characters, which are ASCII.
+pub const MAX_KEY_BYTES: usize = 255;
+
 /// Idempotency key that belongs to its caller: two callers may use the same text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {

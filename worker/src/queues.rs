@@ -44,7 +44,7 @@ pub(crate) fn monitor(queues: &Queues<'_>) -> Monitor {
     })
 }
 
-/// What the workers of all queues share.
+/// Settings and connections that the workers of all queues share.
 pub(crate) struct Queues<'a> {
     /// Database for the jobs.
     pub(crate) database: &'a Database,

@@ -3,7 +3,7 @@
 use axum::{extract::FromRequestParts, http::request::Parts};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use shared::idempotency::{Claim, Key};
+use shared::idempotency::{Claim, Key, MAX_KEY_BYTES};
 use utoipa::{
     IntoParams,
     openapi::{
@@ -20,9 +20,6 @@ use crate::output::problem::Problem;
 /// As an argument of a handler it is the header `Idempotency-Key`.
 #[derive(Debug)]
 pub(crate) struct IdempotencyKey(Option<String>);
-
-/// Maximum length of an idempotency key, in bytes.
-const MAX_KEY_BYTES: usize = 255;
 
 /// Pattern of an idempotency key: visible ASCII characters. Its length is not part of it.
 pub(crate) const KEY_PATTERN: &str = "^[!-~]*$";

@@ -39,7 +39,7 @@ pub(crate) struct BulkBooked {
     status: u16,
     /// The booking. If it is `replayed`, this is its current state: check its `status`.
     booking: BookingView,
-    /// Whether an earlier request with the same key created the booking.
+    /// True if an earlier request with the same key created the booking.
     #[schema(examples(false))]
     replayed: bool,
 }

@@ -16,7 +16,7 @@ use super::{
 /// Imports batches of rows.
 pub(super) struct Importer {
     pub(super) client: Client,
-    /// Whether new bookings are confirmed.
+    /// True if new bookings are confirmed.
     pub(super) confirms: bool,
     /// Time for which requests are repeated while no row of a batch is settled.
     pub(super) give_up: Duration,

@@ -11,6 +11,7 @@ use reqwest::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use shared::telemetry;
 use tokio::time::{Instant, sleep};
 
 /// Timeout of a request. A server answers within 20 s.
@@ -156,9 +157,9 @@ impl Client {
                 }
                 Ok(response) => match read(response).await {
                     Ok(reply) => return self.authorized(reply),
-                    Err(error) => (None, chain(&error.into())),
+                    Err(error) => (None, telemetry::chain(&error)),
                 },
-                Err(error) => (None, chain(&error.into())),
+                Err(error) => (None, telemetry::chain(&error)),
             };
             patience.wait(pause, &why).await?;
         }
@@ -211,9 +212,4 @@ async fn describe(response: Response) -> String {
         Ok(reply) => reply.describe(),
         Err(_) => status.to_string(),
     }
-}
-
-/// Returns an error and its causes in one line.
-fn chain(error: &anyhow::Error) -> String {
-    format!("{error:#}")
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Write, fs, path::Path};
 use anyhow::{Context, bail};
 use csv::{ErrorKind, Position, ReaderBuilder, StringRecord};
 use sha2::{Digest, Sha256};
-use shared::booking::MAX_SEATS_PER_BOOKING;
+use shared::{booking::MAX_SEATS_PER_BOOKING, idempotency::MAX_KEY_BYTES};
 
 /// A row of the file.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub(super) struct Row {
     pub(super) number_of_seats: i32,
     /// Idempotency key.
     pub(super) key: String,
-    /// Whether the key is in the file.
+    /// True if the key is in the file.
     pub(super) has_own_key: bool,
 }
 
@@ -29,9 +29,6 @@ const REQUIRED: usize = 3;
 
 /// Maximum length of a user name, in characters.
 const MAX_NAME_CHARACTERS: usize = 200;
-
-/// Maximum length of an idempotency key.
-const MAX_KEY_BYTES: usize = 255;
 
 /// Start of files that some programs write.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();

@@ -57,7 +57,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: Option<u32>,
 
-    /// How long an unconfirmed booking holds its seats; by default 10 for `mixed`, else 120
+    /// Duration of a hold, in seconds; by default 10 for `mixed`, else 120
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..=86_400))]
     pub(crate) hold_seconds: Option<u32>,
 

@@ -36,9 +36,9 @@ pub(crate) struct Load {
     began: Instant,
     /// Turns per second; `None` if each connection is to go as fast as it can.
     rate: Option<u32>,
-    /// Whether clients use short timeouts and retry a booking until it is answered.
+    /// True if clients use short timeouts and retry a booking until it is answered.
     pub(super) retries: bool,
-    /// Whether confirm and cancel name the booking's show.
+    /// True if confirm and cancel name the booking's show.
     pub(super) name_show: bool,
     pub(super) counts: Counts,
     seen: Mutex<Seen>,

@@ -29,7 +29,7 @@ pub(super) struct Primary {
 }
 
 impl Primary {
-    /// Whether engine and pooler are the same as for the first server.
+    /// Returns true if engine and pooler are the same as for the first server.
     ///
     /// This process chose its statements by these.
     fn is_like(&self, database: &Database) -> bool {
@@ -153,7 +153,7 @@ pub(super) async fn ensure_takes_writes(connection: &mut PgConnection) -> Result
     )))
 }
 
-/// Whether the server accepts writes. A standby accepts none.
+/// Returns true if the server accepts writes. A standby accepts none.
 ///
 /// The database's `default_transaction_read_only` does not matter, because our sessions override
 /// it.
