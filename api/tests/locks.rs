@@ -12,7 +12,7 @@ use std::sync::Arc;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
-use testing::{assert_seats_conserved, lock_show, until_one_waits_for_a_lock};
+use testing::{assert_seats_conserved, eventually, lock_show, until_one_waits_for_a_lock};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::server::{Api, parse, the_show};
@@ -38,13 +38,9 @@ async fn change(api: &Api, booking: i64, action: &str) -> Response {
     request.json(&json!({"seconds": 300})).send().await.unwrap()
 }
 
-async fn lock_booking(api: &Api, id: i64) -> Transaction<'static, Postgres> {
+async fn lock_rows(api: &Api, rows: &'static str) -> Transaction<'static, Postgres> {
     let mut lock = api.db.pool.begin().await.unwrap();
-    sqlx::query("SELECT 1 FROM bookings WHERE id = $1 FOR UPDATE")
-        .bind(id)
-        .execute(&mut *lock)
-        .await
-        .unwrap();
+    sqlx::query(rows).execute(&mut *lock).await.unwrap();
     lock
 }
 
@@ -106,11 +102,21 @@ async fn a_show_that_was_locked_for_a_moment_is_booked() {
     assert_seats_conserved(&api.db.pool).await;
 }
 
+/// A batch is locked by whoever changes one of its bookings.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_booking_keeps_nobody_from_changing_others_or_booking() {
-    for action in ["confirm", "extend", "cancel"] {
+async fn a_locked_booking_or_batch_keeps_nobody_from_changing_others_or_booking() {
+    const BOOKING: &str = "SELECT FROM bookings WHERE id = 1 FOR UPDATE";
+    const BATCH: &str = "SELECT FROM batches WHERE id = 1 FOR UPDATE";
+    for (action, row) in [
+        ("confirm", BOOKING),
+        ("extend", BOOKING),
+        ("cancel", BOOKING),
+        ("confirm", BATCH),
+        ("extend", BATCH),
+        ("cancel", BATCH),
+    ] {
         let api = three_shows().await;
-        let lock = lock_booking(&api, 1).await;
+        let lock = lock_rows(&api, row).await;
         let of = |booking| {
             let api = api.clone();
             spawn(async move { change(&api, booking, action).await })
@@ -129,6 +135,37 @@ async fn a_locked_booking_keeps_nobody_from_changing_others_or_booking() {
         assert_eq!(change(&api, 1, action).await.status(), StatusCode::OK);
         assert_seats_conserved(&api.db.pool).await;
     }
+}
+
+/// Another api confirms bookings of many batches in one transaction, whose COMMIT takes long.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_batches_that_were_locked_for_a_moment_are_waited_for() {
+    let api = three_shows().await;
+    let mut bookings = Vec::new();
+    for _ in 0..15 {
+        let (status, booking): (_, Value) = parse(book(&api, 1).await).await;
+        assert_eq!(status, StatusCode::CREATED);
+        bookings.push(booking["id"].as_i64().unwrap());
+    }
+    let lock = lock_rows(&api, "SELECT FROM batches FOR UPDATE").await;
+    let mut waiting = JoinSet::new();
+    for booking in bookings {
+        let api = api.clone();
+        waiting.spawn(async move { change(&api, booking, "confirm").await.status() });
+    }
+    // Longer than a lane waits for locks, so they wait elsewhere.
+    eventually("a transaction waits for long", async || {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND waitstart < clock_timestamp() - interval '100 ms')",
+        )
+        .fetch_one(&api.db.pool)
+        .await
+        .unwrap()
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    assert_eq!(waiting.join_all().await, [StatusCode::OK; 15]);
+    assert_seats_conserved(&api.db.pool).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

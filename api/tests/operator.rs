@@ -115,6 +115,7 @@ async fn with_a_role(db: &TestDatabase, role: &str) -> String {
         format!("CREATE ROLE {role} LOGIN"),
         format!("GRANT USAGE ON SCHEMA apalis TO {role}"),
         format!("GRANT ALL ON ALL TABLES IN SCHEMA public, apalis TO {role}"),
+        format!("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}"),
     ] {
         run(&mut db.pool.acquire().await.unwrap(), &sql).await;
     }

@@ -114,6 +114,12 @@ async fn run_out(pool: &PgPool, show_id: ShowId) {
     .execute(pool)
     .await
     .unwrap();
+    sqlx::query("UPDATE batches SET expires_at = $2 WHERE show_id = $1 AND has_held")
+        .bind(show_id)
+        .bind(at)
+        .execute(pool)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use shared::{
     api_key::{self, NewApiKey, Scope},
     booking::{BookingStatus, query},
     local_postgres::LocalPostgres,
+    postgres::Database,
 };
-use sqlx::PgPool;
 use tokio::time::sleep;
 
 use crate::{
@@ -118,12 +118,12 @@ fn start<'a>(database_url: &'a str, args: &'a [&'a str]) -> Start<'a> {
 pub(crate) const DATABASE: &str = "bench";
 
 /// Waits until the deadlines of all holds have passed.
-pub(crate) async fn holds_have_run_out(pool: &PgPool) -> anyhow::Result<()> {
+pub(crate) async fn holds_have_run_out(database: &Database) -> anyhow::Result<()> {
     let held = query::Filter {
         status: Some(BookingStatus::Pending),
         ..query::Filter::default()
     };
-    while !query::list(pool, &held, None, 1).await?.is_empty() {
+    while !query::list(database, &held, None, 1).await?.is_empty() {
         sleep(Duration::from_millis(500)).await;
     }
     Ok(())

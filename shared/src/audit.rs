@@ -58,7 +58,7 @@ struct Check {
 /// Name of the invariant that no seat is lost and none is sold twice: the first promise.
 pub const SEATS_ARE_CONSERVED: &str = "seats = available + pending + confirmed, for each show";
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 14] = [
     Check {
         name: SEATS_ARE_CONSERVED,
         broken: "SELECT format('show %s: %s seats, %s available, %s taken', id, seats, available_seats, taken)
@@ -117,6 +117,44 @@ const CHECKS: [Check; 11] = [
                  FROM used WHERE NOT EXISTS (SELECT 1 FROM made WHERE made.owner = used.owner AND made.key = used.key)",
     },
     Check {
+        name: "each booking is counted in its batch",
+        broken: "WITH counted AS (
+                     SELECT show_id, batch_id AS id, false AS is_extension, min(id) AS first, max(id) AS last,
+                            count(*) FILTER (WHERE status = 'PENDING' AND NOT is_extended) AS held,
+                            coalesce(sum(number_of_seats) FILTER (WHERE status = 'PENDING' AND NOT is_extended), 0) AS held_seats,
+                            count(*) FILTER (WHERE status = 'CONFIRMED') AS confirmed,
+                            count(*) FILTER (WHERE status = 'FAILED') AS failed,
+                            count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled
+                     FROM bookings GROUP BY show_id, batch_id
+                     UNION ALL
+                     SELECT show_id, id, true, id, id, held, held * number_of_seats, 0, 0, 0
+                     FROM bookings CROSS JOIN LATERAL (SELECT (status = 'PENDING')::integer AS held) AS counted
+                     WHERE is_extended AND status = 'PENDING')
+                 SELECT format('batch %s of show %s: bookings %s to %s, %s held, %s confirmed, %s failed, %s cancelled; counted %s, %s, %s, %s',
+                               id, show_id, first, last, counted.held, counted.confirmed, counted.failed, counted.cancelled,
+                               batches.held, batches.confirmed, batches.failed, batches.cancelled)
+                 FROM counted FULL JOIN (SELECT * FROM batches WHERE NOT is_extension OR has_held) AS batches USING (show_id, id, is_extension)
+                 WHERE (first, last, counted.held, counted.held_seats, counted.confirmed, counted.failed, counted.cancelled)
+                       IS DISTINCT FROM
+                       (first_id, id, batches.held, batches.held_seats, batches.confirmed, batches.failed, batches.cancelled)
+                    OR (batches.held > 0, batches.confirmed > 0, batches.failed > 0, batches.cancelled > 0)
+                       IS DISTINCT FROM (has_held, has_confirmed, has_failed, has_cancelled)",
+    },
+    Check {
+        name: "each hold has the deadline of its batch",
+        broken: "SELECT format('booking %s of show %s: until %s, its batch until %s', bookings.id, bookings.show_id,
+                               bookings.expires_at, batches.expires_at)
+                 FROM bookings JOIN batches ON batches.show_id = bookings.show_id AND batches.is_extension = is_extended
+                                               AND batches.id = CASE WHEN is_extended THEN bookings.id ELSE batch_id END
+                 WHERE status = 'PENDING' AND bookings.expires_at <> batches.expires_at",
+    },
+    Check {
+        name: "no two batches overlap",
+        broken: "SELECT format('batch %s of show %s, from %s: the one before ends at %s', id, show_id, first_id, former_id)
+                 FROM (SELECT *, lag(id) OVER (ORDER BY first_id, id) AS former_id FROM batches WHERE NOT is_extension) AS batches
+                 WHERE first_id <= former_id",
+    },
+    Check {
         name: "no hold is overdue for longer than the limit",
         broken: "SELECT format('booking %s of show %s: since %s', id, show_id, expires_at)
                  FROM bookings, hold_limit
@@ -157,7 +195,7 @@ pub async fn audit(database: &Database, hold_limit: Duration) -> Result<Audit, E
     let tx = snapshot.connection();
     // Unlike all other statements, these read whole tables.
     sqlx::raw_sql(
-        "SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto; SET LOCAL statement_timeout = 0",
+        "SET LOCAL enable_seqscan = on; SET LOCAL max_parallel_workers_per_gather = 2; SET LOCAL plan_cache_mode = auto; SET LOCAL statement_timeout = 0",
     )
     .execute(&mut *tx)
     .await?;

@@ -1,7 +1,7 @@
 //! Bookings: their rules, and the transactions that apply them.
 //!
 //! The [`rules`] are pure. [`reserve`], [`confirm`], [`cancel`], [`extend`] and [`expire`] each have a
-//! transaction, [`query`] finds, lists and locks bookings, and [`locks`] waits for locks that other
+//! transaction, [`query`] finds, lists and locks bookings, [`save`] writes changed ones, and [`locks`] waits for locks that other
 //! transactions hold.
 
 pub mod cancel;
@@ -14,6 +14,7 @@ pub mod query;
 mod refusal;
 pub mod reserve;
 pub mod rules;
+mod save;
 mod status;
 
 pub use self::{

@@ -39,19 +39,19 @@
 //!
 //! # How a transaction is written
 //!
-//! A transaction locks rows (bookings by id, then shows by id) and reads the database's clock
-//! *after* the locks are held. It decides with a pure function of state, request and time, writes
-//! with the condition repeated in SQL, and checks the number of rows. Only the database's clock
-//! decides anything: hosts may disagree about the time.
+//! A transaction locks rows (bookings by id, then batches, then shows by id) and reads the
+//! database's clock *after* the locks are held. It decides with a pure function of state, request
+//! and time, writes with the condition repeated in SQL, and checks the number of rows. Only the
+//! database's clock decides anything: hosts may disagree about the time.
 //!
-//! [`booking::reserve`] locks the show first, and therefore never waits for a booking. It skips
-//! expired holds that another transaction has locked, and waits for them afterwards, without the
-//! show's lock.
+//! [`booking::reserve`] locks the show first, and therefore never waits for a booking or batch. It
+//! skips expired holds that another transaction has locked, and waits for them afterwards, without
+//! the show's lock.
 //!
-//! Queries that look for holds say `resolved_at IS NULL`, as the indexes on holds do. Queries for
-//! the holds of all shows also say `id > 0`, as the index on those does. Statements that change
-//! bookings by id say `status = 'PENDING'`, which means the same, so that the planner can't use
-//! those indexes for them.
+//! Bookings that one transaction makes for a show are a batch, which counts how many of them are in
+//! which status. Queries find bookings by status or deadline by way of their batches, since no
+//! index of bookings has either. Queries for the holds of all shows say `id > 0`, as the index on
+//! those does, so that the planner can't use it for the holds of one show.
 
 pub mod api_key;
 pub mod audit;

@@ -2,9 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, FromRow, PgPool};
 
-use crate::{postgres::Error, timestamp::Timestamp};
+use crate::{
+    booking::query,
+    postgres::{Database, Error},
+    timestamp::Timestamp,
+};
 
 /// Show, with how many of its seats are available, held and confirmed.
 #[derive(Debug, Clone, Serialize)]
@@ -53,10 +57,10 @@ pub async fn shows(pool: &PgPool, at_most: i64) -> Result<Vec<ShowSeats>, Error>
                   seats - available_seats - overdue - held AS "confirmed!"
            FROM shown JOIN shows USING (id)
            CROSS JOIN LATERAL (
-               SELECT coalesce(sum(number_of_seats) FILTER (WHERE expires_at > now()), 0) AS held,
-                      coalesce(sum(number_of_seats) FILTER (WHERE expires_at <= now()), 0) AS overdue
-               FROM bookings
-               WHERE show_id = shows.id AND resolved_at IS NULL) AS holds
+               SELECT coalesce(sum(held_seats) FILTER (WHERE expires_at > now()), 0) AS held,
+                      coalesce(sum(held_seats) FILTER (WHERE expires_at <= now()), 0) AS overdue
+               FROM batches
+               WHERE show_id = shows.id AND has_held) AS holds
            ORDER BY newest DESC NULLS LAST, shows.id DESC"#,
         at_most,
     )
@@ -69,7 +73,7 @@ pub async fn shows(pool: &PgPool, at_most: i64) -> Result<Vec<ShowSeats>, Error>
 pub const MAX_COUNTED: i64 = 10_000;
 
 /// State of the sale as a whole.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, FromRow)]
 #[serde(rename_all = "camelCase")]
 pub struct Pulse {
     /// Time of the query, on the database's clock. It is reported beside this struct, not in it.
@@ -98,27 +102,31 @@ pub struct Pulse {
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn pulse(pool: &PgPool) -> Result<Pulse, Error> {
-    let pulse = sqlx::query_as!(
-        Pulse,
-        r#"SELECT
-               now() AS "at!",
-               coalesce((SELECT id FROM bookings ORDER BY id DESC LIMIT 1), 0) AS "newest_booking!",
-               (SELECT count(*) FROM (SELECT 1 FROM bookings WHERE resolved_at IS NULL AND id > 0
-                    AND expires_at > now() AND expires_at <= now() + interval '30 seconds' LIMIT $1) AS counted) AS "holds_ending_soon!",
-               (SELECT count(*) FROM (SELECT 1 FROM bookings WHERE resolved_at IS NULL AND id > 0
-                    AND expires_at <= now() LIMIT $1) AS counted) AS "overdue_holds!",
-               coalesce((SELECT extract(epoch FROM greatest(now() - expires_at, interval '0'))::float8 FROM bookings
-                    WHERE resolved_at IS NULL AND id > 0 ORDER BY expires_at LIMIT 1), 0) AS "longest_overdue_seconds!",
+pub async fn pulse(database: &Database) -> Result<Pulse, Error> {
+    // Not checked when this is compiled, because Citus needs another statement.
+    let sql = format!(
+        "SELECT
+               now() AS at,
+               coalesce((SELECT id FROM bookings ORDER BY id DESC LIMIT 1), 0) AS newest_booking,
+               (SELECT least(coalesce(sum(held), 0), $1) FROM (SELECT held FROM batches WHERE has_held AND id > 0
+                    AND expires_at > now() AND expires_at <= now() + interval '30 seconds' LIMIT $1) AS counted) AS holds_ending_soon,
+               (SELECT least(coalesce(sum(held), 0), $1) FROM (SELECT held FROM batches WHERE has_held AND id > 0
+                    AND expires_at <= now() LIMIT $1) AS counted) AS overdue_holds,
+               coalesce((SELECT extract(epoch FROM greatest(now() - expires_at, interval '0'))::float8 FROM batches
+                    WHERE has_held AND id > 0 ORDER BY expires_at LIMIT 1), 0) AS longest_overdue_seconds,
                percentile_cont(0.5)  WITHIN GROUP (ORDER BY late) AS expiry_lag_median_seconds,
                percentile_cont(0.99) WITHIN GROUP (ORDER BY late) AS expiry_lag_p99_seconds
            FROM (SELECT extract(epoch FROM resolved_at - expires_at)::float8 AS late
-                 FROM (SELECT resolved_at, expires_at FROM bookings WHERE status = 'FAILED'
-                       ORDER BY id DESC LIMIT 1000) AS newest
-                 WHERE resolved_at > now() - interval '5 minutes') AS failed"#,
-        MAX_COUNTED,
-    )
-    .fetch_one(pool)
-    .await?;
+                 FROM (SELECT resolved_at, bookings.expires_at
+                       FROM {in_batches}
+                       WHERE has_failed AND batches.id > 0 AND status = 'FAILED'
+                       ORDER BY batches.id DESC, bookings.id DESC LIMIT 1000) AS newest
+                 WHERE resolved_at > now() - interval '5 minutes') AS failed",
+        in_batches = query::in_batches(database.engine),
+    );
+    let pulse = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(MAX_COUNTED)
+        .fetch_one(&database.pool)
+        .await?;
     Ok(pulse)
 }

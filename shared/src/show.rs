@@ -172,8 +172,8 @@ impl Work for Creation {
 
 /// Finds a show. Seats of overdue holds count as available.
 ///
-/// They count whether or not a worker has failed the holds, but only up to 1,000 holds, so that the
-/// cost does not depend on how many there are. (Reserving gets the seats of the others as well.)
+/// They count whether or not a worker has failed the holds, but only those of 1,000
+/// batches, so that the cost does not depend on how many there are. (Reserving gets the seats of the others as well.)
 ///
 /// # Errors
 ///
@@ -186,9 +186,9 @@ pub async fn find(
         Show,
         r#"SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats,
                   least(seats, available_seats + (
-                      SELECT coalesce(sum(number_of_seats), 0) FROM (
-                          SELECT number_of_seats FROM bookings
-                          WHERE show_id = $1 AND resolved_at IS NULL AND expires_at <= now() LIMIT 1000) AS overdue))::integer AS "available_seats!",
+                      SELECT coalesce(sum(held_seats), 0) FROM (
+                          SELECT held_seats FROM batches
+                          WHERE show_id = $1 AND has_held AND expires_at <= now() LIMIT 1000) AS overdue))::integer AS "available_seats!",
                   hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
                   created_at AS "created_at: Timestamp"
            FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1"#,
@@ -220,9 +220,9 @@ pub async fn list(
                   hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
                   created_at AS "created_at: Timestamp"
            FROM shows CROSS JOIN LATERAL (
-               SELECT coalesce(sum(number_of_seats), 0) AS freed FROM (
-                   SELECT number_of_seats FROM bookings
-                   WHERE show_id = shows.id AND resolved_at IS NULL AND expires_at <= now() LIMIT 1000) AS counted) AS overdue
+               SELECT coalesce(sum(held_seats), 0) AS freed FROM (
+                   SELECT held_seats FROM batches
+                   WHERE show_id = shows.id AND has_held AND expires_at <= now() LIMIT 1000) AS counted) AS overdue
            WHERE id > $1 ORDER BY id LIMIT $2"#,
         after,
         limit,
@@ -247,8 +247,8 @@ async fn list_on_citus(
                   hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
                   created_at AS "created_at: Timestamp"
            FROM shows CROSS JOIN LATERAL (
-               SELECT coalesce(sum(number_of_seats), 0) AS freed FROM bookings
-               WHERE show_id = shows.id AND resolved_at IS NULL AND expires_at <= now()) AS overdue
+               SELECT coalesce(sum(held_seats), 0) AS freed FROM batches
+               WHERE show_id = shows.id AND has_held AND expires_at <= now()) AS overdue
            WHERE id > $1 ORDER BY id LIMIT $2"#,
         after,
         limit,

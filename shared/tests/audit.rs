@@ -82,14 +82,16 @@ async fn each_broken_invariant_is_found() {
             vec!["show ids are unique"],
         ),
         (
-            "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at,
+            "INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at,
                                    extendable_until, created_at, resolved_at)
              OVERRIDING SYSTEM VALUE
-             SELECT id, show_id + 1, user_name, number_of_seats, status, expires_at, extendable_until,
+             SELECT id, batch_id, show_id + 1, user_name, number_of_seats, status, expires_at, extendable_until,
                     created_at, resolved_at
              FROM bookings WHERE status = 'FAILED';
+             INSERT INTO batches (show_id, id, first_id, expires_at, held, held_seats, failed, has_held, has_failed)
+             SELECT show_id + 1, id, first_id, expires_at, 0, 0, 1, false, true FROM batches WHERE has_failed;
              INSERT INTO shows (name, starts_at, seats, available_seats) VALUES ('other', now(), 1, 1)",
-            vec!["booking ids are unique"],
+            vec!["booking ids are unique", "no two batches overlap"],
         ),
         (
             "UPDATE bookings SET resolved_at = expires_at WHERE status = 'CONFIRMED'",
@@ -97,7 +99,8 @@ async fn each_broken_invariant_is_found() {
         ),
         (
             "UPDATE bookings SET expires_at = now() - interval '2 min', created_at = now() - interval '3 min'
-             WHERE status = 'PENDING'",
+             WHERE status = 'PENDING';
+             UPDATE batches SET expires_at = now() - interval '2 min' WHERE has_held",
             vec!["no hold is overdue for longer than the limit"],
         ),
         (
@@ -113,8 +116,32 @@ async fn each_broken_invariant_is_found() {
             vec!["the show or booking of each idempotency key exists"],
         ),
         (
-            "DELETE FROM bookings WHERE status = 'CANCELLED'",
+            "DELETE FROM bookings WHERE status = 'CANCELLED'; DELETE FROM batches WHERE has_cancelled",
             vec!["the bookings of each job exist"],
+        ),
+        (
+            "UPDATE batches SET confirmed = 2 WHERE has_confirmed",
+            vec!["each booking is counted in its batch"],
+        ),
+        (
+            "UPDATE batches SET held_seats = held_seats + 1 WHERE has_held",
+            vec!["each booking is counted in its batch"],
+        ),
+        (
+            "UPDATE batches SET has_cancelled = true",
+            vec!["each booking is counted in its batch"],
+        ),
+        (
+            "DELETE FROM batches WHERE has_failed",
+            vec!["each booking is counted in its batch"],
+        ),
+        (
+            "UPDATE bookings SET is_extended = true WHERE status = 'PENDING'",
+            vec!["each booking is counted in its batch"],
+        ),
+        (
+            "UPDATE batches SET expires_at = expires_at + interval '1 s' WHERE has_held",
+            vec!["each hold has the deadline of its batch"],
         ),
     ] {
         let db = a_used_database().await;

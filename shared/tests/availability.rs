@@ -2,7 +2,7 @@
 
 use shared::{booking::expire, postgres::Database, sales, show};
 use testing::{
-    TestDatabase, a_hold, a_show, available_seats, connect, count, execute, job, let_pass,
+    TestDatabase, a_hold, a_show, available_seats, connect, count, execute, job, let_pass, recount,
 };
 
 #[tokio::test]
@@ -49,15 +49,17 @@ async fn cost(database: &Database, holds: i32) -> i64 {
     let pool = &database.pool;
     let show = a_show(pool, 1_000_000).await;
     sqlx::query(
-        "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at)
-         SELECT $1, 'user ' || n, 1, 'PENDING', now() - interval '1 hour', now(), now() - interval '2 hours'
-         FROM generate_series(1, $2) AS n",
+        "INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at)
+         OVERRIDING SYSTEM VALUE
+         SELECT id, id, $1, 'user ' || id, 1, 'PENDING', now() - interval '1 hour', now(), now() - interval '2 hours'
+         FROM (SELECT nextval('bookings_id_seq') AS id FROM generate_series(1, $2)) AS new",
     )
     .bind(show.id)
     .bind(holds)
     .execute(pool)
     .await
     .unwrap();
+    recount(pool).await;
     sqlx::query("UPDATE shows SET available_seats = seats - $2 WHERE id = $1")
         .bind(show.id)
         .bind(holds)

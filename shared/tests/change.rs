@@ -4,7 +4,9 @@ use shared::{
     batch::Batch,
     booking::{BookingStatus, Change, Refusal, cancel, confirm},
 };
-use testing::{TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, change};
+use testing::{
+    TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, change, recount,
+};
 
 /// The clock is read after the lock: a confirmation that waited for the row past the deadline is
 /// refused.
@@ -20,6 +22,7 @@ async fn time_spent_waiting_for_a_lock_counts() {
     .execute(&db.pool)
     .await
     .unwrap();
+    recount(&db.pool).await;
 
     let mut blocker = db.pool.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM bookings WHERE id = $1 FOR UPDATE")

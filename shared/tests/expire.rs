@@ -38,7 +38,7 @@ async fn readers_see_an_overdue_hold_as_failed() {
             status: Some(status),
             ..query::Filter::default()
         };
-        let listed = query::list(&db.pool, &filter, None, 10).await.unwrap();
+        let listed = query::list(&db.database, &filter, None, 10).await.unwrap();
         let ids: Vec<BookingId> = listed.iter().map(|b| b.id).collect();
         assert_eq!(ids, [expected]);
         assert_eq!(listed[0].status, status);
@@ -168,7 +168,12 @@ async fn a_hold_extended_at_the_last_moment_keeps_its_job() {
     let_pass(&db.pool, 125).await;
     let mut extension = db.pool.begin().await.unwrap();
     let deadline: DateTime<Utc> = sqlx::query_scalar(
-        "UPDATE bookings SET expires_at = extendable_until RETURNING expires_at",
+        "WITH extended AS (
+             UPDATE bookings SET expires_at = extendable_until, is_extended = true
+             RETURNING show_id, id, expires_at, number_of_seats),
+         former AS (UPDATE batches SET held = 0, held_seats = 0, has_held = false)
+         INSERT INTO batches (show_id, id, is_extension, first_id, expires_at, held, held_seats, has_held)
+         SELECT show_id, id, true, id, expires_at, 1, number_of_seats, true FROM extended RETURNING expires_at",
     )
     .fetch_one(&mut *extension)
     .await
@@ -197,6 +202,7 @@ async fn a_job_waits_for_another_worker_that_just_has_its_hold() {
     let mut other = db.pool.begin().await.unwrap();
     sqlx::raw_sql(
         "UPDATE bookings SET status = 'FAILED', resolved_at = now();
+         UPDATE batches SET held = 0, held_seats = 0, failed = 1, has_held = false, has_failed = true;
          UPDATE shows SET available_seats = 10",
     )
     .execute(&mut *other)

@@ -35,10 +35,15 @@ async fn a_sale(pool: &PgPool) -> Show {
         "ALTER TABLE bookings SET (autovacuum_enabled = false)",
         "ALTER TABLE shows SET (autovacuum_enabled = false)",
         "ALTER TABLE idempotency_keys SET (autovacuum_enabled = false)",
-        "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
-                               counts_per_user)
-         SELECT id, 'user ' || n, 1, 'PENDING', now() + interval '1 hour' + n * interval '1 ms', now() + interval '1 day', now(), true
-         FROM shows, generate_series(1, 50000) AS n",
+        "ALTER TABLE batches SET (autovacuum_enabled = false)",
+        "INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
+                               counts_per_user) OVERRIDING SYSTEM VALUE
+         SELECT n, batch_id, shows.id, 'user ' || n, 1, 'PENDING', now() + interval '1 hour' + batch_id * interval '1 ms',
+                now() + interval '1 day', now(), true
+         FROM shows, generate_series(1, 50000) AS n, LATERAL (SELECT (n + 99) / 100 * 100 AS batch_id) AS batch",
+        "SELECT setval('bookings_id_seq', 50000)",
+        "INSERT INTO batches (show_id, id, first_id, expires_at, held, held_seats, has_held)
+         SELECT show_id, batch_id, min(id), min(expires_at), count(*), count(*), true FROM bookings GROUP BY show_id, batch_id",
         "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, booking_id)
          SELECT 0, 'key ' || id, '', show_id, id FROM bookings",
         "UPDATE shows SET available_seats = seats - 50000",
@@ -153,7 +158,8 @@ async fn a_transaction_reads_what_it_is_about_whatever_the_planner_knows() {
     let cost = pages_for_each(&pool, async |run| {
         let due: Vec<BookingId> = ids(4, run).collect();
         sqlx::query(
-            "UPDATE bookings SET created_at = now() - interval '1 minute', expires_at = now() WHERE show_id = $1 AND id = ANY($2)",
+            "WITH due AS (UPDATE batches SET expires_at = now() WHERE show_id = $1 AND id = ANY($2))
+             UPDATE bookings SET created_at = now() - interval '1 minute', expires_at = now() WHERE show_id = $1 AND id = ANY($2)",
         )
         .bind(show.id)
         .bind(&due)

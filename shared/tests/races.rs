@@ -16,7 +16,7 @@ use shared::{
 use sqlx::{AssertSqlSafe, PgPool};
 use testing::{
     TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, change, connect, direct,
-    job, let_pass, request, reserve_one, stored_status,
+    job, let_pass, recount, request, reserve_one, stored_status,
 };
 use tokio::{sync::Barrier, task::JoinSet};
 
@@ -79,6 +79,7 @@ async fn race(acts: [Act; 2]) -> (PgPool, Vec<(Booking, [bool; 2])>) {
         .execute(&db.pool)
         .await
         .unwrap();
+        recount(&db.pool).await;
         let barrier = Barrier::new(2);
         let act = async |act: Act| {
             barrier.wait().await;
@@ -172,6 +173,7 @@ async fn whoever_gives_seats_back_and_takes_them_at_the_same_time_is_never_in_a_
             .execute(&db.pool)
             .await
             .unwrap();
+        recount(&db.pool).await;
         let barrier = Arc::new(Barrier::new(12));
         let mut clients = JoinSet::new();
         for client in 0..12_usize {

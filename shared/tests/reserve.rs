@@ -396,11 +396,14 @@ async fn who_lacks_a_seat_waits_for_one_that_is_just_being_given_back() {
     let hold = a_hold(&db.pool, &show, 2).await;
     let_pass(&db.pool, 125).await;
     let mut expiring = db.pool.begin().await.unwrap();
-    sqlx::query("UPDATE bookings SET status = 'FAILED', resolved_at = now() WHERE id = $1")
-        .bind(hold.id)
-        .execute(&mut *expiring)
-        .await
-        .unwrap();
+    sqlx::query(
+        "WITH counted AS (UPDATE batches SET held = 0, held_seats = 0, failed = 1, has_held = false, has_failed = true WHERE id = $1)
+         UPDATE bookings SET status = 'FAILED', resolved_at = now() WHERE id = $1",
+    )
+    .bind(hold.id)
+    .execute(&mut *expiring)
+    .await
+    .unwrap();
     let pool = db.pool.clone();
     let reserving = tokio::spawn(async move { reserve_one(&pool, show.id, 2).await });
     until_one_waits_for_a_lock(&db.pool).await;

@@ -28,17 +28,53 @@ pub use self::{
 /// Panics if the database fails.
 pub async fn let_pass(pool: &PgPool, seconds: i32) {
     sqlx::query(
-        "WITH jobs AS (UPDATE apalis.jobs SET run_at = run_at - make_interval(secs => $1))
-         UPDATE bookings SET expires_at = expires_at - make_interval(secs => $1),
+        "WITH jobs AS (UPDATE apalis.jobs SET run_at = run_at - make_interval(secs => $1)),
+              moved AS (
+                  UPDATE batches SET expires_at = expires_at - make_interval(secs => $1) WHERE has_held AND id > 0
+                  RETURNING show_id, first_id, id)
+         UPDATE bookings SET expires_at = bookings.expires_at - make_interval(secs => $1),
                              extendable_until = extendable_until - make_interval(secs => $1),
                              created_at = created_at - make_interval(secs => $1),
                              clock_high = clock_high - make_interval(secs => $1)
-         WHERE resolved_at IS NULL",
+         FROM moved WHERE bookings.show_id = moved.show_id AND bookings.id BETWEEN first_id AND moved.id AND resolved_at IS NULL",
     )
     .bind(f64::from(seconds))
     .execute(pool)
     .await
     .expect("moved");
+}
+
+/// Makes the batches agree with the bookings, after a test changed bookings by hand.
+///
+/// A hold with another deadline than its batch counts as extended.
+///
+/// # Panics
+///
+/// Panics if the database fails.
+pub async fn recount(pool: &PgPool) {
+    sqlx::raw_sql(
+        "BEGIN;
+         SET LOCAL enable_seqscan = on; SET LOCAL statement_timeout = 0;
+         UPDATE bookings SET is_extended = true FROM batches
+         WHERE batches.show_id = bookings.show_id AND batches.id = batch_id AND NOT is_extension
+           AND status = 'PENDING' AND bookings.expires_at <> batches.expires_at;
+         DELETE FROM batches;
+         INSERT INTO batches (show_id, id, first_id, expires_at, held, held_seats, confirmed, failed, cancelled,
+                              has_held, has_confirmed, has_failed, has_cancelled)
+         SELECT show_id, batch_id, min(id), coalesce(min(expires_at) FILTER (WHERE NOT is_extended), max(expires_at)),
+                count(*) FILTER (WHERE status = 'PENDING' AND NOT is_extended),
+                coalesce(sum(number_of_seats) FILTER (WHERE status = 'PENDING' AND NOT is_extended), 0),
+                count(*) FILTER (WHERE status = 'CONFIRMED'), count(*) FILTER (WHERE status = 'FAILED'),
+                count(*) FILTER (WHERE status = 'CANCELLED'), bool_or(status = 'PENDING' AND NOT is_extended),
+                bool_or(status = 'CONFIRMED'), bool_or(status = 'FAILED'), bool_or(status = 'CANCELLED')
+         FROM bookings GROUP BY show_id, batch_id ORDER BY show_id, batch_id;
+         INSERT INTO batches (show_id, id, is_extension, first_id, expires_at, held, held_seats, has_held)
+         SELECT show_id, id, true, id, expires_at, 1, number_of_seats, true FROM bookings WHERE is_extended AND status = 'PENDING';
+         COMMIT",
+    )
+    .execute(pool)
+    .await
+    .expect("recounted");
 }
 
 /// Returns the number that a query selects.

@@ -215,7 +215,7 @@ async fn the_janitor_rescues_also_when_it_cannot_sweep() {
         "UPDATE apalis.jobs SET status = 'Running', lock_at = now() - interval '1 hour'",
     )
     .await;
-    execute(&db.pool, "ALTER TABLE bookings RENAME TO elsewhere").await;
+    execute(&db.pool, "ALTER TABLE batches RENAME TO elsewhere").await;
     let mut cleaned = Cleaned::default();
     let clock = now(&db.pool).await.into();
     let clean = janitor::clean(&db.database, &CONFIG, &clock, &mut cleaned).await;

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use shared::{
     postgres::{
-        self,
+        self, Database,
         usage::{self, OldestTransaction},
     },
     queue::{
@@ -20,7 +20,6 @@ use shared::{
     sales::{self, Pulse},
     telemetry::chain,
 };
-use sqlx::PgPool;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -124,13 +123,13 @@ impl From<&Snapshot> for Point {
 
 impl Poller {
     /// Starts polling, until `stop` is cancelled.
-    pub(super) fn start(pool: &PgPool, stop: &CancellationToken) -> Arc<Self> {
+    pub(super) fn start(database: &Database, stop: &CancellationToken) -> Arc<Self> {
         let poller = Arc::new(Self {
             polled: Mutex::default(),
             poll_now: Notify::new(),
         });
-        let (pool, stop, polling) = (pool.clone(), stop.clone(), poller.clone());
-        tokio::spawn(async move { stop.run_until_cancelled(polling.run(&pool)).await });
+        let (database, stop, polling) = (database.clone(), stop.clone(), poller.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(polling.run(&database)).await });
         poller
     }
 
@@ -148,10 +147,10 @@ impl Poller {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(&self, pool: &PgPool) {
+    async fn run(&self, database: &Database) {
         loop {
             let began = Instant::now();
-            let result = poll(pool, self.last().as_deref()).await;
+            let result = poll(database, self.last().as_deref()).await;
             self.remember(result);
             let pause = INTERVAL.max(began.elapsed() * PAUSE_RATIO);
             timeout(pause, self.poll_now.notified()).await.ok();
@@ -180,8 +179,9 @@ impl Poller {
     }
 }
 
-async fn poll(pool: &PgPool, before: Option<&Snapshot>) -> Result<Snapshot, postgres::Error> {
-    let pulse = sales::pulse(pool).await?;
+async fn poll(database: &Database, before: Option<&Snapshot>) -> Result<Snapshot, postgres::Error> {
+    let pool = &database.pool;
+    let pulse = sales::pulse(database).await?;
     let queues = inspect::queues(pool).await?;
     let oldest_transaction = usage::oldest_transaction(pool).await?;
     let refusals = metrics::refusals();

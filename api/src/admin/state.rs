@@ -28,7 +28,7 @@ impl AdminState {
     pub(super) fn new(api_database: &Database, lists_max: usize, stop: &CancellationToken) -> Self {
         let database = api_database.watching();
         Self {
-            poller: Poller::start(&database.pool, stop),
+            poller: Poller::start(&database, stop),
             cached: Caches::new(&database),
             api_pool: api_database.pool.clone(),
             database,

@@ -171,7 +171,11 @@ impl<K: Kind> Detours<K> {
                 locks::wait(&mut Session::new(&self.database), lock).await?;
             }
             must_wait = true;
-            let mut session = Session::new(&self.database).with_short_lock_timeout();
+            let session = Session::new(&self.database);
+            let mut session = match lock {
+                Lock::BatchesOf(_) => session,
+                Lock::Show(_) | Lock::Booking { .. } => session.with_short_lock_timeout(),
+            };
             match run_batch::<K>(&mut session, &mut batch).await {
                 // Another session was faster.
                 Err(postgres::Error::Locked(_)) if began.elapsed() < LOCK_TIMEOUT => {}

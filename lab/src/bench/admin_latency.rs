@@ -140,11 +140,16 @@ async fn fill(pool: &PgPool) -> anyhow::Result<()> {
         "INSERT INTO shows (name, starts_at, seats, available_seats)
          SELECT 'Show ' || n, now(), 1000000, 990000
          FROM generate_series(1, 100) AS n",
-        "INSERT INTO bookings (show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at)
-         SELECT 1 + n % 100, 'user ' || n, 1, CASE WHEN n % 5 = 0 THEN 'PENDING' ELSE 'CONFIRMED' END,
+        "INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at)
+         OVERRIDING SYSTEM VALUE
+         SELECT n, n, 1 + n % 100, 'user ' || n, 1, CASE WHEN n % 5 = 0 THEN 'PENDING' ELSE 'CONFIRMED' END,
                 made_at + interval '1 day', made_at + interval '1 day', made_at,
                 CASE WHEN n % 5 > 0 THEN made_at + interval '1 second' END
          FROM generate_series(1, 1000000) AS n, LATERAL (SELECT now() - (1000000 - n) * interval '1 ms' AS made_at) AS times",
+        "SELECT setval('bookings_id_seq', (SELECT max(id) FROM bookings))",
+        "INSERT INTO batches (show_id, id, first_id, expires_at, held, held_seats, confirmed, has_held, has_confirmed)
+         SELECT show_id, id, id, expires_at, held, held, 1 - held, held > 0, held = 0
+         FROM bookings, LATERAL (SELECT (status = 'PENDING')::integer AS held) AS counted",
         // The first ten characters of a ULID encode its time in milliseconds.
         "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, lock_at, done_at, last_result)
          SELECT (SELECT string_agg(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((millis >> (5 * place)) & 31)::integer + 1, 1), '' ORDER BY place DESC)

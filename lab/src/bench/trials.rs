@@ -95,8 +95,9 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
         ..stress::Args::quiet(Mode::Sellout)
     };
     environment.put_load(&load).await?;
-    let pool = server.connect(DATABASE).await?.pool;
-    environment::holds_have_run_out(&pool).await?;
+    let database = server.connect(DATABASE).await?;
+    environment::holds_have_run_out(&database).await?;
+    let pool = database.pool;
 
     let began = Instant::now();
     let worker = environment.start_worker()?;

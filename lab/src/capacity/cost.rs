@@ -155,8 +155,9 @@ async fn of_expiring(
     server: &LocalPostgres,
     environment: &Environment<'_>,
 ) -> anyhow::Result<Cost> {
-    let pool = server.connect(DATABASE).await?.pool;
-    environment::holds_have_run_out(&pool).await?;
+    let database = server.connect(DATABASE).await?;
+    environment::holds_have_run_out(&database).await?;
+    let pool = database.pool;
     let overdue = count_holds(&pool).await?;
     let worker = environment.start_worker()?;
     let before = Reading::take(server, &pool, None, Some(&worker)).await?;

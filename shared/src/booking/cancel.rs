@@ -7,10 +7,10 @@ use super::{
     query,
     refusal::Refusal,
     rules::{Booking, seats_by_show},
+    save::save,
 };
 use crate::{
     batch::Batch,
-    id::{BookingId, ShowId},
     metrics::BOOKINGS,
     postgres::{self, Session, Work},
     show,
@@ -48,20 +48,8 @@ impl Work for Cancel<'_> {
         };
         let now = locked.locked_at;
         let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
-        let ids: Vec<BookingId> = decisions.changed.iter().copied().collect();
-        let updated = sqlx::query!(
-        "UPDATE bookings SET status = 'CANCELLED', resolved_at = greatest($2, created_at, resolved_at)
-         WHERE id = ANY($1) AND (status = 'CONFIRMED' OR status = 'PENDING' AND expires_at > $2)
-           AND ($3::bigint IS NULL OR show_id = $3)",
-        &ids as &[BookingId],
-        now,
-        show_id as Option<ShowId>,
-    )
-    .execute(&mut *tx)
-    .await?
-    .rows_affected();
-        postgres::expect_rows("cancelled bookings", ids.len(), updated)?;
-        let freed = seats_by_show(ids.iter().filter_map(|id| locked.bookings.get(id)));
+        save(tx, &decisions.changed, now, show_id).await?;
+        let freed = seats_by_show(decisions.changed.iter().map(|booking| &booking.after));
         show::lock_and_add_available_seats(tx, &freed).await?;
         Ok(decisions)
     }

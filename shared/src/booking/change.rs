@@ -1,11 +1,12 @@
 //! Common parts of confirm, cancel and extend.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, mem};
 
 use super::{
     query,
     refusal::Refusal,
     rules::{Booking, Effect},
+    save::Changed,
 };
 use crate::id::{BookingId, ShowId};
 
@@ -70,8 +71,8 @@ pub(super) fn only_show<Request: AsRef<Change>>(requests: &[Request]) -> Option<
 pub(super) struct Decisions {
     /// Answer to each request, in order.
     pub answers: Vec<Result<Booking, Refusal>>,
-    /// Ids of the bookings to write.
-    pub changed: BTreeSet<BookingId>,
+    /// Bookings to write.
+    pub changed: Vec<Changed>,
 }
 
 impl Decisions {
@@ -80,7 +81,7 @@ impl Decisions {
         let refused = |request: &Request| Err(request.as_ref().not_found());
         Self {
             answers: requests.iter().map(refused).collect(),
-            changed: BTreeSet::new(),
+            changed: Vec::new(),
         }
     }
 }
@@ -93,7 +94,7 @@ pub(super) fn decide<Request: AsRef<Change>>(
     requests: &[Request],
     apply: impl Fn(&Request, &mut Booking) -> Result<Effect, Refusal>,
 ) -> Decisions {
-    let mut changed = BTreeSet::new();
+    let mut before: BTreeMap<BookingId, Booking> = BTreeMap::new();
     let answers = requests
         .iter()
         .map(|request| {
@@ -112,10 +113,17 @@ pub(super) fn decide<Request: AsRef<Change>>(
                         current_status: current.status,
                     });
                 }
-                changed.insert(booking_id);
-                *current = next;
+                let was = mem::replace(current, next);
+                before.entry(booking_id).or_insert(was);
             }
             Ok(current.clone().as_of(locked.locked_at))
+        })
+        .collect();
+    let changed = before
+        .into_iter()
+        .filter_map(|(id, before)| {
+            let after = locked.bookings.get(&id)?.clone();
+            Some(Changed { before, after })
         })
         .collect();
     Decisions { answers, changed }

@@ -7,10 +7,10 @@ use super::{
     query,
     refusal::Refusal,
     rules::Booking,
+    save::save,
 };
 use crate::{
     batch::Batch,
-    id::{BookingId, ShowId},
     metrics::BOOKINGS,
     postgres::{self, Session, Work},
 };
@@ -49,19 +49,7 @@ impl Work for Confirm<'_> {
         };
         let now = locked.locked_at;
         let decisions = change::decide(&mut locked, requests, |_, booking| booking.confirm(now));
-        let ids: Vec<BookingId> = decisions.changed.iter().copied().collect();
-        let updated = sqlx::query!(
-            "UPDATE bookings SET status = 'CONFIRMED', resolved_at = greatest($2, created_at)
-         WHERE id = ANY($1) AND status = 'PENDING' AND expires_at > $2
-           AND ($3::bigint IS NULL OR show_id = $3)",
-            &ids as &[BookingId],
-            now,
-            show_id as Option<ShowId>,
-        )
-        .execute(tx)
-        .await?
-        .rows_affected();
-        postgres::expect_rows("confirmed bookings", ids.len(), updated)?;
+        save(tx, &decisions.changed, now, show_id).await?;
         Ok(decisions)
     }
 }

@@ -153,12 +153,15 @@ async fn find_work(pool: &PgPool, job: &ExpireBookings) -> Result<Vec<ShowWork>,
     let work = sqlx::query_as!(
         ShowWork,
         r#"SELECT show_id AS "show_id: ShowId", due AS "due!: Vec<BookingId>",
-                  ARRAY(SELECT id FROM bookings AS hold
-                        WHERE hold.show_id = named.show_id AND ($3::bigint IS NULL OR hold.show_id = $3)
-                          AND hold.resolved_at IS NULL AND hold.expires_at <= now() AND hold.expires_at >=
+                  ARRAY(SELECT bookings.id
+                        FROM batches CROSS JOIN LATERAL (
+                            SELECT * FROM bookings
+                            WHERE bookings.show_id = batches.show_id AND bookings.id BETWEEN first_id AND batches.id OFFSET 0) AS bookings
+                        WHERE is_extended = is_extension AND bookings.status = 'PENDING' AND batches.show_id = named.show_id AND ($3::bigint IS NULL OR batches.show_id = $3)
+                          AND has_held AND batches.expires_at <= now() AND batches.expires_at >=
                               CASE WHEN first_due > now() - make_interval(secs => $4) THEN first_due
                                    WHEN first_due IS NOT NULL THEN '-infinity' END
-                        ORDER BY hold.expires_at LIMIT greatest(1, $2 / shows)) AS "others!: Vec<BookingId>",
+                        ORDER BY batches.expires_at LIMIT greatest(1, $2 / shows)) AS "others!: Vec<BookingId>",
                   next_deadline, now() + interval '1 second' AS "soon!"
            FROM (SELECT show_id,
                         coalesce(array_agg(id) FILTER (WHERE is_due), '{}') AS due,

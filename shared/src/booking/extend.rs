@@ -8,6 +8,7 @@ use super::{
     query,
     refusal::Refusal,
     rules::Booking,
+    save::{Changed, save},
 };
 use crate::{
     batch::Batch,
@@ -67,26 +68,35 @@ impl Work for Extend<'_> {
         let decisions = change::decide(&mut locked, requests, |request, booking| {
             booking.extend(request.seconds, now)
         });
-        let (ids, deadlines): (Vec<BookingId>, Vec<DateTime<Utc>>) = decisions
-            .changed
-            .iter()
-            .filter_map(|id| Some((*id, locked.bookings.get(id)?.expires_at)))
-            .unzip();
-        let updated = sqlx::query!(
-            "UPDATE bookings SET expires_at = new.expires_at
-         FROM unnest($1::bigint[], $2::timestamptz[]) AS new (id, expires_at)
-         WHERE bookings.id = new.id AND status = 'PENDING' AND bookings.expires_at > $3
-           AND new.expires_at > bookings.expires_at AND new.expires_at <= extendable_until
-           AND ($4::bigint IS NULL OR show_id = $4)",
-            &ids as &[BookingId],
-            &deadlines,
-            now,
-            show_id as Option<ShowId>,
-        )
-        .execute(tx)
-        .await?
-        .rows_affected();
-        postgres::expect_rows("extended bookings", ids.len(), updated)?;
+        open_batches(tx, &decisions.changed, show_id).await?;
+        save(tx, &decisions.changed, now, show_id).await?;
         Ok(decisions)
     }
+}
+
+/// Gives each of these holds a batch of its own, with its new deadline, in which it is then counted.
+async fn open_batches(
+    tx: &mut PgConnection,
+    extended: &[Changed],
+    show_id: Option<ShowId>,
+) -> Result<(), postgres::Error> {
+    let holds = extended.iter().map(|hold| &hold.after);
+    let ids: Vec<BookingId> = holds.clone().map(|hold| hold.id).collect();
+    let show_ids: Vec<ShowId> = holds.clone().map(|hold| hold.show_id).collect();
+    let deadlines: Vec<DateTime<Utc>> = holds.map(|hold| hold.expires_at).collect();
+    let opened = sqlx::query!(
+        "INSERT INTO batches (show_id, id, is_extension, first_id, expires_at, held, held_seats, has_held)
+         SELECT show_id, id, true, id, expires_at, 0, 0, false
+         FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) AS hold (show_id, id, expires_at)
+         WHERE $4::bigint IS NULL OR show_id = $4
+         ON CONFLICT (show_id, id, is_extension) DO UPDATE SET expires_at = excluded.expires_at",
+        &show_ids as &[ShowId],
+        &ids as &[BookingId],
+        &deadlines,
+        show_id as Option<ShowId>,
+    )
+    .execute(tx)
+    .await?
+    .rows_affected();
+    postgres::expect_rows("extended holds", ids.len(), opened)
 }

@@ -3,7 +3,7 @@
 //! Requests for several shows share a transaction. When it can't get all of its locks soon, this
 //! module finds the requests whose locks are held, so that the others need not wait.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
@@ -17,12 +17,17 @@ use crate::{
     show,
 };
 
-/// Row that transactions lock.
+/// Row that transactions lock, or rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lock {
+    /// Rows of batches of a show.
+    ///
+    /// One transaction can have many of them, and has them only until it ends: who needs any of
+    /// them waits for it in the transaction that needs it, without a wait before.
+    BatchesOf(ShowId),
     /// Row of the show with this id.
     Show(ShowId),
-    /// Row of a booking.
+    /// Row of a booking, and of its batch.
     Booking {
         /// Id of the booking.
         id: BookingId,
@@ -60,13 +65,17 @@ pub async fn held_booking_locks<Request: AsRef<Change>>(
 ) -> Result<HeldLocks, postgres::Error> {
     let ids: Vec<BookingId> = requests.iter().map(|r| r.as_ref().booking_id).collect();
     let locked = session.transact(FindLockedBookings(&ids)).await?;
-    let missing = |change: &Change| {
-        let (id, show_id) = (change.booking_id, change.show_id);
-        locked
-            .contains(&id)
-            .then_some(Lock::Booking { id, show_id })
-    };
-    Ok(requests.iter().map(|r| missing(r.as_ref())).collect())
+    Ok(requests
+        .iter()
+        .map(|request| {
+            let change = request.as_ref();
+            let (id, show_id) = (change.booking_id, change.show_id);
+            locked.get(&id).map(|found| match found {
+                LockedRow::Booking => Lock::Booking { id, show_id },
+                LockedRow::Batch(show_id) => Lock::BatchesOf(*show_id),
+            })
+        })
+        .collect())
 }
 
 /// Finds the locks that requests to cancel need and other transactions hold.
@@ -112,10 +121,28 @@ impl Work for Acquire {
 
     async fn run(&mut self, tx: &mut PgConnection) -> Result<(), postgres::Error> {
         match self.0 {
+            Lock::BatchesOf(_) => Ok(()),
             Lock::Show(id) => show::lock(tx, &[id]).await.map(drop),
-            Lock::Booking { id, show_id } => query::lock(tx, &[id], show_id).await.map(drop),
+            Lock::Booking { id, show_id } => lock_with_batch(tx, id, show_id).await,
         }
     }
+}
+
+async fn lock_with_batch(
+    tx: &mut PgConnection,
+    id: BookingId,
+    show_id: Option<ShowId>,
+) -> Result<(), postgres::Error> {
+    sqlx::query!(
+        r#"SELECT bookings.id
+           FROM bookings JOIN batches ON batches.show_id = bookings.show_id AND batches.id = batch_id AND NOT is_extension
+           WHERE bookings.id = $1 AND ($2::bigint IS NULL OR bookings.show_id = $2) FOR NO KEY UPDATE"#,
+        id as BookingId,
+        show_id as Option<ShowId>,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(())
 }
 
 /// Transaction that finds those of these shows whose row another transaction has locked.
@@ -141,21 +168,45 @@ impl Work for FindLockedShows<'_> {
     }
 }
 
-/// Transaction that finds those of these bookings whose row another transaction has locked.
+/// Row that another transaction has locked.
+enum LockedRow {
+    /// The booking.
+    Booking,
+    /// The batch of the booking, which is of this show.
+    Batch(ShowId),
+}
+
+/// Transaction that finds those of these bookings that another transaction has locked, or their
+/// batch.
 struct FindLockedBookings<'i>(&'i [BookingId]);
 
 impl Work for FindLockedBookings<'_> {
-    type Output = BTreeSet<BookingId>;
+    type Output = BTreeMap<BookingId, LockedRow>;
 
-    async fn run(&mut self, tx: &mut PgConnection) -> Result<BTreeSet<BookingId>, postgres::Error> {
-        let locked = sqlx::query_scalar!(
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<Self::Output, postgres::Error> {
+        let locked = sqlx::query!(
             r#"WITH free AS MATERIALIZED (
-             SELECT id FROM bookings WHERE id = ANY($1) FOR NO KEY UPDATE SKIP LOCKED)
-         SELECT id AS "id: BookingId" FROM bookings WHERE id = ANY($1) AND id NOT IN (SELECT id FROM free)"#,
+                 SELECT id FROM bookings WHERE id = ANY($1) FOR NO KEY UPDATE SKIP LOCKED),
+             in_free_batch AS MATERIALIZED (
+                 SELECT bookings.id
+                 FROM bookings JOIN batches ON batches.show_id = bookings.show_id AND batches.id = batch_id AND NOT is_extension
+                 WHERE bookings.id = ANY($1) FOR NO KEY UPDATE OF batches SKIP LOCKED)
+             SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", id IN (SELECT id FROM free) AS "is_free!"
+             FROM bookings WHERE id = ANY($1) AND (id NOT IN (SELECT id FROM free) OR id NOT IN (SELECT id FROM in_free_batch))"#,
             self.0 as &[BookingId],
         )
         .fetch_all(tx)
         .await?;
-        Ok(locked.into_iter().collect())
+        let row = |is_free, show_id| {
+            if is_free {
+                LockedRow::Batch(show_id)
+            } else {
+                LockedRow::Booking
+            }
+        };
+        Ok(locked
+            .into_iter()
+            .map(|found| (found.id, row(found.is_free, found.show_id)))
+            .collect())
     }
 }

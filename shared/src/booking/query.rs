@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, PgPool};
 
+pub(crate) use self::list::in_batches;
 pub use self::list::{Cursor, Filter, list};
 pub(super) use self::lock::{Locked, lock, lock_free};
 use self::row::{Row, by_id, view};
@@ -30,8 +31,8 @@ pub async fn find(
 ) -> Result<Option<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
-        r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
-                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+        r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
+                  expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = $1 AND ($2::bigint IS NULL OR show_id = $2)"#,
         id as BookingId,
@@ -51,8 +52,8 @@ pub async fn find(
 pub async fn find_many(pool: &PgPool, ids: &[BookingId]) -> Result<Vec<Booking>, postgres::Error> {
     sqlx::query_as!(
         Row,
-        r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
-                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+        r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
+                  expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = ANY($1) ORDER BY id"#,
         ids as &[BookingId],
@@ -77,8 +78,8 @@ pub(super) async fn find_many_in(
     }
     sqlx::query_as!(
         Row,
-        r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
-                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+        r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
+                  expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
            FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)"#,
         ids as &[BookingId],

@@ -211,8 +211,7 @@ async fn taken_by_users(
         r#"SELECT show_id AS "show_id!: ShowId", user_name AS "user_name!", sum(number_of_seats) AS "seats!"
            FROM unnest($1::bigint[], $2::text[]) AS wanted (show_id, user_name)
            JOIN bookings USING (show_id, user_name)
-           WHERE counts_per_user AND status IN ('PENDING', 'CONFIRMED')
-             AND (status = 'CONFIRMED' OR expires_at > $3)
+           WHERE counts_per_user AND (status = 'CONFIRMED' OR expires_at > $3)
              AND ($4::bigint IS NULL OR show_id = $4)
            GROUP BY show_id, user_name"#,
         &show_ids as &[ShowId],

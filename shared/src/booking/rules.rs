@@ -17,6 +17,8 @@ pub struct Booking {
     pub id: BookingId,
     /// Id of the show.
     pub show_id: ShowId,
+    /// Batch that it was made in, which counts it.
+    pub(crate) batch_id: BookingId,
     /// Name of the user who booked.
     pub user_name: String,
     /// Number of seats.
@@ -25,6 +27,8 @@ pub struct Booking {
     pub status: BookingStatus,
     /// Deadline of the hold: from this instant on, it can no longer be confirmed.
     pub expires_at: DateTime<Utc>,
+    /// Whether the deadline was moved.
+    pub(crate) is_extended: bool,
     /// Latest deadline that the hold can be extended to.
     pub extendable_until: DateTime<Utc>,
     /// Time at which the seats were taken.
@@ -158,6 +162,7 @@ impl Booking {
             return Ok(Effect::Unchanged);
         }
         self.expires_at = deadline;
+        self.is_extended = true;
         Ok(Effect::Changed)
     }
 

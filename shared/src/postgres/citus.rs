@@ -77,7 +77,11 @@ async fn is_installed(connection: &mut PgConnection) -> Result<bool, sqlx::Error
 }
 
 /// Distributed tables, each with its distribution column and the table that it is colocated with.
-const SPREAD: [(&str, &str, &str); 2] = [("shows", "id", "none"), ("bookings", "show_id", "shows")];
+const SPREAD: [(&str, &str, &str); 3] = [
+    ("shows", "id", "none"),
+    ("bookings", "show_id", "shows"),
+    ("batches", "show_id", "shows"),
+];
 
 /// Key of the advisory lock that one migrator at a time takes: "spread" in ASCII.
 const SPREADING_KEY: i64 = 0x0073_7072_6561_6400;

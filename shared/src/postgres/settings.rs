@@ -1,7 +1,7 @@
 //! PostgreSQL settings of this program's sessions.
 
 /// Names and values of the settings of every session.
-pub(super) const ALL: [(&str, &str); 19] = [
+pub(super) const ALL: [(&str, &str); 20] = [
     // Our statements are written for these settings, whatever `ALTER DATABASE` or `ALTER ROLE` say.
     // Missing are `synchronous_commit`, which is the operator's choice, and settings that only a
     // superuser may change.
@@ -27,6 +27,8 @@ pub(super) const ALL: [(&str, &str); 19] = [
     ("enable_bitmapscan", "off"),
     // No statement runs for so long that compiling it would pay off.
     ("jit", "off"),
+    // Nor would helpers, which read more of an index than its first rows.
+    ("max_parallel_workers_per_gather", "0"),
     // A host that vanished is noticed within a minute, and its locks are released.
     ("tcp_keepalives_idle", "30"),
     ("tcp_keepalives_interval", "10"),

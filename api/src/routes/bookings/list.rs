@@ -113,7 +113,7 @@ pub(crate) async fn list(
         return Err(pagination::wrong_cursor());
     }
     let bookings =
-        postgres::read(|| query::list(&state.database.pool, &filter, after, limit + 1)).await?;
+        postgres::read(|| query::list(&state.database, &filter, after, limit + 1)).await?;
     let page = Page::new(bookings, limit, "/bookings", permit, |last| {
         query.after = Some(pagination::Cursor(filter.cursor(last)));
         query

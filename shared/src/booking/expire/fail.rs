@@ -9,6 +9,7 @@ use crate::{
     booking::{
         query,
         rules::{Booking, Effect, seats_by_show},
+        save::{Changed, save},
     },
     id::{BookingId, ShowId},
     metrics::{BOOKINGS, EXPIRY_LAG},
@@ -52,24 +53,40 @@ async fn fail_in_a_statement(
     let expiring = async {
         let expired = sqlx::query!(
             r#"WITH due AS MATERIALIZED (
-                   SELECT id FROM bookings
-                   WHERE id = ANY($2) AND show_id = $1 AND status = 'PENDING' AND expires_at <= now()
-                   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED),
+                   SELECT bookings.id
+                   FROM bookings JOIN batches ON batches.show_id = bookings.show_id AND batches.id = batch_id AND NOT is_extension
+                   WHERE bookings.id = ANY($2) AND bookings.show_id = $1 AND status = 'PENDING' AND bookings.expires_at <= now()
+                   ORDER BY bookings.id FOR NO KEY UPDATE SKIP LOCKED),
                failed AS (
-                   UPDATE bookings SET status = 'FAILED', resolved_at = now()
+                   UPDATE bookings SET status = 'FAILED', resolved_at = now(), counts_per_user = false
                    WHERE id = ANY(ARRAY(SELECT id FROM due)) AND show_id = $1
                      AND status = 'PENDING' AND expires_at <= now()
-                   RETURNING bookings.id, number_of_seats, resolved_at - expires_at AS late),
+                   RETURNING id, batch_id, is_extended, number_of_seats, resolved_at - expires_at AS late),
+               count AS MATERIALIZED (
+                   SELECT batch_id AS id, false AS is_extension, count(*) FILTER (WHERE NOT is_extended) AS held,
+                          coalesce(sum(number_of_seats) FILTER (WHERE NOT is_extended), 0) AS held_seats, count(*) AS failed
+                   FROM failed GROUP BY batch_id
+                   UNION ALL
+                   SELECT id, true, 1, number_of_seats, 0 FROM failed WHERE is_extended),
+               counted AS (
+                   UPDATE batches SET held = batches.held - count.held, held_seats = batches.held_seats - count.held_seats,
+                                      failed = batches.failed + count.failed,
+                                      has_held = batches.held > count.held, has_failed = batches.failed + count.failed > 0
+                   FROM count
+                   WHERE batches.show_id = $1 AND batches.id = count.id AND batches.is_extension = count.is_extension
+                   RETURNING 1),
                freed AS (
                    UPDATE shows SET available_seats = available_seats + failed_seats.sum, revision = revision + 1
                    FROM (SELECT sum(number_of_seats)::integer FROM failed HAVING count(*) > 0) AS failed_seats
                    WHERE id = $1
                      AND generation >= (SELECT generation FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1)
                      AND (SELECT set_config('lock_timeout', $3, true) || set_config('synchronous_commit', 'off', true)) <> ''
+                     -- Counts them first, so that the show is locked last.
+                     AND (SELECT count(*) FROM counted) = (SELECT count(*) FROM count)
                    RETURNING id)
                SELECT coalesce(array_agg(id), '{}') AS "ids!: Vec<BookingId>",
                       coalesce(array_agg(extract(epoch FROM late)::float8), '{}') AS "seconds_late!: Vec<f64>",
-                      -- An error that undoes it all if the seats were not given back: a defect.
+                      -- An error that undoes it all if the seats were not given back, or a batch is missing: a defect.
                       CASE WHEN count(*) > 0 THEN 1 / (SELECT count(*) FROM freed) END AS shows
                FROM failed"#,
             show_id as ShowId,
@@ -124,40 +141,32 @@ pub(super) async fn fail_free(
     ids: &[BookingId],
     show_id: Option<ShowId>,
 ) -> Result<Failed, postgres::Error> {
-    let Some(mut locked) = query::lock_free(tx, ids, show_id).await? else {
+    let Some(locked) = query::lock_free(tx, ids, show_id).await? else {
         return Ok(Failed {
             failed: Vec::new(),
             kept: ids.first().copied(),
         });
     };
     let now = locked.locked_at;
-    let kept = ids.iter().find(|id| !locked.bookings.contains_key(id));
-    let failed = expire_each(&mut locked.bookings, now);
-    let to_write: Vec<BookingId> = failed.iter().map(|booking| booking.id).collect();
-    let updated = sqlx::query!(
-        "UPDATE bookings SET status = 'FAILED', resolved_at = $2
-         WHERE id = ANY($1) AND status = 'PENDING' AND expires_at <= $2
-           AND ($3::bigint IS NULL OR show_id = $3)",
-        &to_write as &[BookingId],
-        now,
-        show_id as Option<ShowId>,
-    )
-    .execute(&mut *tx)
-    .await?
-    .rows_affected();
-    postgres::expect_rows("failed bookings", to_write.len(), updated)?;
+    let kept = ids
+        .iter()
+        .find(|id| !locked.bookings.contains_key(id))
+        .copied();
+    let failed = expire_each(locked.bookings, now);
+    save(tx, &failed, now, show_id).await?;
+    let failed: Vec<Booking> = failed.into_iter().map(|changed| changed.after).collect();
     let late = |booking: &Booking| (now - booking.expires_at).as_seconds_f64();
     count(failed.iter().map(late));
-    Ok(Failed {
-        failed,
-        kept: kept.copied(),
-    })
+    Ok(Failed { failed, kept })
 }
 
 /// Expires the bookings that are due, and returns them. Pure.
-fn expire_each(bookings: &mut BTreeMap<BookingId, Booking>, now: DateTime<Utc>) -> Vec<Booking> {
+fn expire_each(bookings: BTreeMap<BookingId, Booking>, now: DateTime<Utc>) -> Vec<Changed> {
     bookings
-        .values_mut()
-        .filter_map(|booking| (booking.expire(now) == Effect::Changed).then(|| booking.clone()))
+        .into_values()
+        .filter_map(|before| {
+            let mut after = before.clone();
+            (after.expire(now) == Effect::Changed).then_some(Changed { before, after })
+        })
         .collect()
 }

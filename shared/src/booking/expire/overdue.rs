@@ -52,11 +52,14 @@ pub(super) async fn find_overdue(
     let ids = sqlx::query_scalar!(
         r#"SELECT id AS "id: BookingId" FROM unnest($1::bigint[], $2::bigint[]) AS of_show (show_id, at_most)
          CROSS JOIN LATERAL (
-             SELECT id, expires_at FROM bookings
-             WHERE bookings.show_id = of_show.show_id AND resolved_at IS NULL
-               AND expires_at <= coalesce($3, now() - make_interval(secs => $5))
-               AND ($4::bigint IS NULL OR bookings.show_id = $4)
-             ORDER BY expires_at LIMIT of_show.at_most) AS hold
+             SELECT bookings.id, batches.expires_at
+             FROM batches CROSS JOIN LATERAL (
+                 SELECT * FROM bookings
+                 WHERE bookings.show_id = batches.show_id AND bookings.id BETWEEN first_id AND batches.id OFFSET 0) AS bookings
+             WHERE is_extended = is_extension AND status = 'PENDING' AND batches.show_id = of_show.show_id AND has_held
+               AND batches.expires_at <= coalesce($3, now() - make_interval(secs => $5))
+               AND ($4::bigint IS NULL OR batches.show_id = $4)
+             ORDER BY batches.expires_at LIMIT of_show.at_most) AS hold
          ORDER BY expires_at"#,
         &show_ids as &[ShowId],
         &limits,
@@ -83,8 +86,8 @@ pub async fn find_overdue_shows(
     // Ordered by deadline, so that only overdue holds are read.
     let ids = sqlx::query_scalar!(
         r#"SELECT DISTINCT show_id AS "show_id: ShowId" FROM (
-             SELECT show_id FROM bookings
-             WHERE resolved_at IS NULL AND id > 0 AND expires_at <= now() - make_interval(secs => $1)
+             SELECT show_id FROM batches
+             WHERE has_held AND id > 0 AND expires_at <= now() - make_interval(secs => $1)
              ORDER BY expires_at) AS overdue
          ORDER BY show_id"#,
         grace.as_seconds_f64(),

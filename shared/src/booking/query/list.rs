@@ -1,14 +1,18 @@
 //! Lists of bookings.
 
+mod statement;
+
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use sqlx::{PgPool, Postgres, QueryBuilder};
+use sqlx::PgPool;
 
+use self::statement::Statement;
+pub(crate) use self::statement::in_batches;
 use super::row::{Row, view};
 use crate::{
     booking::{rules::Booking, status::BookingStatus},
     id::{BookingId, ShowId},
-    postgres,
+    postgres::{self, Database},
 };
 
 /// Filter of a list of bookings. A field that is `None` does not restrict the list.
@@ -69,24 +73,7 @@ impl Filter {
             Cursor::Id(last.id)
         }
     }
-
-    /// Adds the conditions that all lists have in common.
-    fn restrict(&self, sql: &mut QueryBuilder<Postgres>) {
-        if let Some(show_id) = self.show_id {
-            sql.push(" AND show_id = ").push_bind(show_id);
-        }
-        if let Some(user_name) = &self.user_name {
-            sql.push(" AND user_name = ").push_bind(user_name.clone());
-        }
-        if let Some(created_after) = self.created_after {
-            sql.push(" AND created_at > ").push_bind(created_after);
-        }
-    }
 }
-
-const COLUMNS: &str =
-    "id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
-    resolved_at, now() AS read_at";
 
 /// Lists at most `limit` bookings after a position in the list, as of the database's clock.
 ///
@@ -96,16 +83,20 @@ const COLUMNS: &str =
 ///
 /// Fails if the database call fails.
 pub async fn list(
-    pool: &PgPool,
+    database: &Database,
     filter: &Filter,
     after: Option<Cursor>,
     limit: i64,
 ) -> Result<Vec<Booking>, postgres::Error> {
-    // Contains only the conditions that restrict, so that each combination gets the plan and the
-    // index that suit it.
+    let pool = &database.pool;
+    let statement = Statement {
+        filter,
+        limit,
+        engine: database.engine,
+    };
     let mut sql = if filter.is_of_holds() {
         match filter.status {
-            None | Some(BookingStatus::Pending) => holds_by_deadline(filter, after, limit),
+            None | Some(BookingStatus::Pending) => statement.holds_by_deadline(after),
             Some(_) => return Ok(Vec::new()),
         }
     } else {
@@ -113,11 +104,7 @@ pub async fn list(
             Some(instant) => Some(last_booking_before(pool, instant).await?),
             None => None,
         };
-        bookings_by_id(
-            filter,
-            first.max(after.and_then(Cursor::id).map(|id| id.0)),
-            limit,
-        )
+        statement.bookings_by_id(first.max(after.and_then(Cursor::id).map(|id| id.0)))
     };
     let mut rows = sql.build_query_as::<Row>().fetch(pool);
     let mut bookings = Vec::new();
@@ -136,22 +123,6 @@ pub async fn list(
 /// requests of other callers for a millisecond.
 const ROWS_AT_ONCE: usize = 64;
 
-fn holds_by_deadline(filter: &Filter, after: Option<Cursor>, limit: i64) -> QueryBuilder<Postgres> {
-    let mut sql = QueryBuilder::new(format!(
-        "SELECT {COLUMNS} FROM bookings WHERE resolved_at IS NULL AND id > 0 AND expires_at > now()"
-    ));
-    if let Some(Cursor::Deadline(expires_at, id)) = after {
-        sql.push(" AND (expires_at, id) > (").push_bind(expires_at);
-        sql.push(", ").push_bind(id).push(")");
-    }
-    if let Some(expires_before) = filter.expires_before {
-        sql.push(" AND expires_at < ").push_bind(expires_before);
-    }
-    filter.restrict(&mut sql);
-    sql.push(" ORDER BY expires_at, id LIMIT ").push_bind(limit);
-    sql
-}
-
 /// Returns a lower bound for the ids of bookings created later. The SQL function says how it is
 /// found.
 async fn last_booking_before(
@@ -163,51 +134,4 @@ async fn last_booking_before(
         .fetch_one(pool)
         .await?;
     Ok(id)
-}
-
-fn bookings_by_id(filter: &Filter, after: Option<i64>, limit: i64) -> QueryBuilder<Postgres> {
-    let mut sql = QueryBuilder::new("");
-    let select = |sql: &mut QueryBuilder<Postgres>, condition: &str| {
-        sql.push(format!("SELECT {COLUMNS} FROM bookings WHERE {condition}"));
-        if let Some(id) = after {
-            sql.push(" AND id > ").push_bind(id);
-        }
-        filter.restrict(sql);
-    };
-    match filter.status {
-        None | Some(BookingStatus::Pending) => select(&mut sql, "true"),
-        Some(BookingStatus::Confirmed) => select(&mut sql, "status = 'CONFIRMED'"),
-        Some(BookingStatus::Cancelled) => select(&mut sql, "status = 'CANCELLED'"),
-        // Holds that a worker has failed, and overdue ones that no worker has reached yet.
-        Some(BookingStatus::Failed) => {
-            sql.push("(");
-            select(&mut sql, "status = 'FAILED'");
-            sql.push(" ORDER BY id LIMIT ")
-                .push_bind(limit)
-                .push(") UNION ALL (");
-            if filter.user_name.is_some() {
-                select(&mut sql, "resolved_at IS NULL AND expires_at <= now()");
-            } else {
-                let overdue = oldest_overdue(filter.show_id);
-                select(&mut sql, &format!("id = ANY(ARRAY({overdue}))"));
-            }
-            sql.push(" ORDER BY id LIMIT ").push_bind(limit).push(")");
-        }
-    }
-    sql.push(" ORDER BY id LIMIT ").push_bind(limit);
-    sql
-}
-
-/// Maximum number of overdue holds in a list of failed bookings: it has the oldest ones.
-///
-/// Without workers there can be any number of them, and no index has them by id.
-const MAX_OVERDUE: i64 = 1000;
-
-/// Returns a statement that finds the ids of the oldest overdue holds.
-fn oldest_overdue(show_id: Option<ShowId>) -> String {
-    let of_show = show_id.map_or_else(String::new, |id| format!(" AND show_id = {id}"));
-    format!(
-        "SELECT id FROM bookings WHERE resolved_at IS NULL AND id > 0 AND expires_at <= now(){of_show}
-         ORDER BY expires_at LIMIT {MAX_OVERDUE}"
-    )
 }

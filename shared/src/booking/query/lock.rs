@@ -47,11 +47,11 @@ pub(in crate::booking) async fn lock(
     let rows = sqlx::query_as!(
         Row,
         r#"WITH locked AS MATERIALIZED (
-               SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at
+               SELECT id, show_id, batch_id, user_name, number_of_seats, status, expires_at, is_extended, extendable_until, created_at, resolved_at
                FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
                ORDER BY id FOR NO KEY UPDATE)
-           SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
-                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+           SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
+                  expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", clock_timestamp() AS "read_at!"
            FROM locked"#,
         ids as &[BookingId],
@@ -62,7 +62,8 @@ pub(in crate::booking) async fn lock(
     Locked::new(rows)
 }
 
-/// Locks like [`lock`], but skips bookings that another transaction has locked, and so never waits.
+/// Locks like [`lock`], with the batches of the bookings, but skips those of which another
+/// transaction has locked either, and so never waits.
 ///
 /// It returns `None` also if all of them are locked.
 pub(in crate::booking) async fn lock_free(
@@ -73,11 +74,13 @@ pub(in crate::booking) async fn lock_free(
     let rows = sqlx::query_as!(
         Row,
         r#"WITH locked AS MATERIALIZED (
-               SELECT id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at
-               FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
-               ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
-           SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", user_name, number_of_seats, status, expires_at AS "expires_at: Timestamp",
-                  extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
+               SELECT bookings.id, bookings.show_id, batch_id, user_name, number_of_seats, status, bookings.expires_at, is_extended,
+                      extendable_until, created_at, resolved_at
+               FROM bookings JOIN batches ON batches.show_id = bookings.show_id AND batches.id = batch_id AND NOT is_extension
+               WHERE bookings.id = ANY($1) AND ($2::bigint IS NULL OR bookings.show_id = $2)
+               ORDER BY bookings.id FOR NO KEY UPDATE SKIP LOCKED)
+           SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
+                  expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
                   resolved_at AS "resolved_at: Timestamp", clock_timestamp() AS "read_at!"
            FROM locked"#,
         ids as &[BookingId],

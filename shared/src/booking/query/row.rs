@@ -17,10 +17,12 @@ use crate::{
 pub(super) struct Row {
     pub id: BookingId,
     pub show_id: ShowId,
+    pub batch_id: BookingId,
     pub user_name: String,
     pub number_of_seats: i32,
     pub status: String,
     pub expires_at: Timestamp,
+    pub is_extended: bool,
     pub extendable_until: Timestamp,
     pub created_at: Timestamp,
     pub resolved_at: Option<Timestamp>,
@@ -35,6 +37,7 @@ impl TryFrom<Row> for Booking {
         Ok(Self {
             id: row.id,
             show_id: row.show_id,
+            batch_id: row.batch_id,
             user_name: row.user_name,
             number_of_seats: row.number_of_seats,
             status: row
@@ -42,6 +45,7 @@ impl TryFrom<Row> for Booking {
                 .parse()
                 .map_err(|unknown| sqlx::Error::Decode(Box::new(unknown)))?,
             expires_at: row.expires_at.into(),
+            is_extended: row.is_extended,
             extendable_until: row.extendable_until.into(),
             created_at: row.created_at.into(),
             resolved_at: row.resolved_at.map(Into::into),

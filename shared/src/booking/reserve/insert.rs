@@ -37,10 +37,12 @@ impl<'r> New<'r> {
         self.bookings.push(Booking {
             id: BookingId(0),
             show_id: request.show_id,
+            batch_id: BookingId(0),
             user_name: request.user_name.clone(),
             number_of_seats: request.number_of_seats,
             status: BookingStatus::Pending,
             expires_at: hold.expires_at,
+            is_extended: false,
             extendable_until: hold.extendable_until,
             created_at: now,
             resolved_at: None,
@@ -63,13 +65,15 @@ impl<'r> New<'r> {
         if self.bookings.is_empty() {
             return Ok(self.bookings);
         }
+        let order = self.by_show();
         let ids = match engine {
-            Engine::Postgres => self.insert_at_once(tx, locked, now).await?,
-            Engine::Citus => self.insert_on_citus(tx, locked, now).await?,
+            Engine::Postgres => self.insert_at_once(tx, locked, &order, now).await?,
+            Engine::Citus => self.insert_on_citus(tx, locked, &order, now).await?,
         };
         // The rows were inserted in this order, so their ids ascend in it.
-        for (booking, id) in self.bookings.iter_mut().zip(ids) {
-            booking.id = id;
+        for (position, (id, batch_id)) in order.into_iter().zip(ids) {
+            self.bookings[position].id = id;
+            self.bookings[position].batch_id = batch_id;
         }
         let claimed = self
             .claims
@@ -87,9 +91,10 @@ impl<'r> New<'r> {
         &self,
         tx: &mut PgConnection,
         locked: &show::Locked,
+        order: &[usize],
         now: DateTime<Utc>,
-    ) -> Result<Vec<BookingId>, postgres::Error> {
-        let new = self.columns();
+    ) -> Result<Vec<(BookingId, BookingId)>, postgres::Error> {
+        let new = self.columns(order);
         let (shows, seats): (Vec<ShowId>, Vec<i32>) =
             seats_by_show(&self.bookings).into_iter().unzip();
         let job = self.job(now);
@@ -100,7 +105,7 @@ impl<'r> New<'r> {
             &new.number_of_seats,
             &new.expires_at,
             &new.extendable_until,
-            new.counts_per_user,
+            &new.counts_per_user,
             &shows as &[ShowId],
             &seats,
             &locked.generations(&shows),
@@ -119,7 +124,10 @@ impl<'r> New<'r> {
             .first()
             .map_or(0, |row| row.shows_counted.unsigned_abs());
         postgres::expect_rows("seat counters of shows", shows.len(), counted)?;
-        Ok(rows.into_iter().map(|row| BookingId(row.id)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| (BookingId(row.id), BookingId(row.batch_id)))
+            .collect())
     }
 
     /// Inserts in one statement for each server.
@@ -131,15 +139,16 @@ impl<'r> New<'r> {
         &self,
         tx: &mut PgConnection,
         locked: &mut show::Locked,
+        order: &[usize],
         now: DateTime<Utc>,
-    ) -> Result<Vec<BookingId>, postgres::Error> {
+    ) -> Result<Vec<(BookingId, BookingId)>, postgres::Error> {
         let taken: BTreeMap<ShowId, i32> = seats_by_show(&self.bookings)
             .into_iter()
             .map(|(show_id, seats)| (show_id, -seats))
             .collect();
         locked.add_available_seats(tx, &taken).await?;
         let shows: Vec<ShowId> = taken.into_keys().collect();
-        let new = self.columns();
+        let new = self.columns(order);
         let job = self.job(now);
         let ids = sqlx::query_scalar!(
             r#"WITH new AS MATERIALIZED (
@@ -160,38 +169,65 @@ impl<'r> New<'r> {
         )
         .fetch_all(&mut *tx)
         .await?;
+        let batch_ids = ends_of_runs(&ids);
         // `SELECT`, not `VALUES`: see `postgres::citus`.
         let inserted = sqlx::query!(
-            "INSERT INTO bookings (id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
+            "INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
                                    counts_per_user, created_at) OVERRIDING SYSTEM VALUE
-             SELECT id, show_id, user_name, number_of_seats, 'PENDING', expires_at, extendable_until, counts_per_user, $8
-             FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::integer[], $5::timestamptz[], $6::timestamptz[],
-                         $7::boolean[])
-                  AS new (id, show_id, user_name, number_of_seats, expires_at, extendable_until, counts_per_user)",
+             SELECT id, batch_id, show_id, user_name, number_of_seats, 'PENDING', expires_at, extendable_until, counts_per_user, $9
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::integer[], $6::timestamptz[], $7::timestamptz[],
+                         $8::boolean[])
+                  AS new (id, batch_id, show_id, user_name, number_of_seats, expires_at, extendable_until, counts_per_user)",
             &ids as &[BookingId],
+            &batch_ids as &[BookingId],
             &new.show_id as &[ShowId],
             &new.user_name,
             &new.number_of_seats,
             &new.expires_at,
             &new.extendable_until,
-            new.counts_per_user,
+            &new.counts_per_user,
             now,
+        )
+        .execute(&mut *tx)
+        .await?;
+        postgres::expect_rows("new bookings", ids.len(), inserted.rows_affected())?;
+        sqlx::query!(
+            "INSERT INTO batches (show_id, id, first_id, expires_at, held, held_seats, has_held)
+             SELECT show_id, batch_id, min(id), min(expires_at), count(*), sum(number_of_seats), true
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::timestamptz[])
+                  AS new (id, batch_id, show_id, number_of_seats, expires_at)
+             GROUP BY show_id, batch_id",
+            &ids as &[BookingId],
+            &batch_ids as &[BookingId],
+            &new.show_id as &[ShowId],
+            &new.number_of_seats,
+            &new.expires_at,
         )
         .execute(tx)
         .await?;
-        postgres::expect_rows("new bookings", ids.len(), inserted.rows_affected())?;
-        Ok(ids)
+        Ok(ids.into_iter().zip(batch_ids).collect())
     }
 
-    fn columns(&self) -> Columns<'_> {
-        let new = &self.bookings;
+    /// Returns the positions of the bookings in the order in which they are written: one show after
+    /// the other, so that those of a show get consecutive ids, and else as requested.
+    fn by_show(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.bookings.len()).collect();
+        order.sort_by_key(|&position| self.bookings[position].show_id);
+        order
+    }
+
+    fn columns(&self, order: &[usize]) -> Columns {
+        let new = || order.iter().map(|&position| &self.bookings[position]);
         Columns {
-            show_id: new.iter().map(|b| b.show_id).collect(),
-            user_name: new.iter().map(|b| b.user_name.clone()).collect(),
-            number_of_seats: new.iter().map(|b| b.number_of_seats).collect(),
-            expires_at: new.iter().map(|b| b.expires_at).collect(),
-            extendable_until: new.iter().map(|b| b.extendable_until).collect(),
-            counts_per_user: &self.counts_per_user,
+            show_id: new().map(|b| b.show_id).collect(),
+            user_name: new().map(|b| b.user_name.clone()).collect(),
+            number_of_seats: new().map(|b| b.number_of_seats).collect(),
+            expires_at: new().map(|b| b.expires_at).collect(),
+            extendable_until: new().map(|b| b.extendable_until).collect(),
+            counts_per_user: order
+                .iter()
+                .map(|&position| self.counts_per_user[position])
+                .collect(),
         }
     }
 
@@ -203,11 +239,36 @@ impl<'r> New<'r> {
 }
 
 /// Columns of the new bookings, by name, so that none is bound in place of another.
-struct Columns<'a> {
+struct Columns {
     show_id: Vec<ShowId>,
     user_name: Vec<String>,
     number_of_seats: Vec<i32>,
     expires_at: Vec<DateTime<Utc>>,
     extendable_until: Vec<DateTime<Utc>>,
-    counts_per_user: &'a [bool],
+    counts_per_user: Vec<bool>,
+}
+
+/// Returns, for each of these ascending ids, the last one of the consecutive ids that it is among.
+fn ends_of_runs(ids: &[BookingId]) -> Vec<BookingId> {
+    ids.chunk_by(|id, next| id.0 + 1 == next.0)
+        .flat_map(|run| run.last().into_iter().cycle().take(run.len()).copied())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consecutive_ids_are_one_batch() {
+        for (ids, expected) in [
+            (vec![], vec![]),
+            (vec![4], vec![4]),
+            (vec![4, 5, 6, 8, 9, 11], vec![6, 6, 6, 9, 9, 11]),
+        ] {
+            let ids: Vec<BookingId> = ids.into_iter().map(BookingId).collect();
+            let expected: Vec<BookingId> = expected.into_iter().map(BookingId).collect();
+            assert_eq!(ends_of_runs(&ids), expected);
+        }
+    }
 }

@@ -10,10 +10,12 @@ fn booking(status: BookingStatus) -> Booking {
     Booking {
         id: BookingId(50),
         show_id: ShowId(1),
+        batch_id: BookingId(50),
         user_name: "Alice".to_owned(),
         number_of_seats: 2,
         status,
         expires_at: at(120),
+        is_extended: false,
         extendable_until: at(900),
         read_at: at(0),
         created_at: at(0),

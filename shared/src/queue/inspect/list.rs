@@ -153,10 +153,16 @@ async fn bookings_of(
         .fetch_all(pool)
         .await?,
         (None, show_id) => sqlx::query_as(
-            "(SELECT id, created_at FROM bookings WHERE show_id = $1 ORDER BY id DESC LIMIT 1000)
-                 UNION
-                 (SELECT id, created_at FROM bookings WHERE show_id = $1 AND resolved_at IS NULL
-                  ORDER BY expires_at LIMIT 1000)",
+            "WITH made AS NOT MATERIALIZED (
+                 SELECT batches.id AS batch_id, is_extension, has_held, batches.expires_at, bookings.id, created_at, status, is_extended
+                 FROM batches CROSS JOIN LATERAL (
+                     SELECT * FROM bookings
+                     WHERE bookings.show_id = batches.show_id AND bookings.id BETWEEN first_id AND batches.id OFFSET 0) AS bookings
+                 WHERE batches.show_id = $1)
+             (SELECT id, created_at FROM made WHERE NOT is_extension ORDER BY batch_id DESC, id DESC LIMIT 1000)
+             UNION
+             (SELECT id, created_at FROM made WHERE has_held AND is_extended = is_extension AND status = 'PENDING'
+              ORDER BY expires_at LIMIT 1000)",
         )
         .bind(show_id)
         .fetch_all(pool)
