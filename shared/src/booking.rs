@@ -1,8 +1,8 @@
 //! Bookings: their rules, and the transactions that apply them.
 //!
 //! The [`rules`] are pure. [`reserve`], [`confirm`], [`cancel`], [`extend`] and [`expire`] each have a
-//! transaction, [`query`] finds, lists and locks bookings, [`save`] writes changed ones, and [`locks`] waits for locks that other
-//! transactions hold.
+//! transaction, [`query`] finds, lists and locks bookings, `save` writes changed ones, and [`locks`]
+//! waits for locks that other transactions hold.
 
 pub mod cancel;
 mod change;
