@@ -172,8 +172,8 @@ impl Work for Creation {
 
 /// Finds a show. Seats of overdue holds count as available.
 ///
-/// They count whether or not a worker has failed the holds, but only those of 1,000
-/// batches, so that the cost does not depend on how many there are. (Reserving gets the seats of the others as well.)
+/// They count whether or not a worker has failed the holds, but only those of 1,000 batches, so that
+/// the cost does not depend on how many there are. (Reserving gets the seats of the others as well.)
 ///
 /// # Errors
 ///

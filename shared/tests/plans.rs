@@ -13,7 +13,7 @@ use shared::{
     show::{NewShow, Show},
 };
 use sqlx::PgPool;
-use testing::{TestDatabase, a_show, change, connect, create, execute, job, let_pass};
+use testing::{TestDatabase, a_show, change, connect, create, execute, job, let_pass, recount};
 
 /// Number of bookings that a transaction changes.
 const BATCH: i64 = 100;
@@ -42,14 +42,13 @@ async fn a_sale(pool: &PgPool) -> Show {
                 now() + interval '1 day', now(), true
          FROM shows, generate_series(1, 50000) AS n, LATERAL (SELECT (n + 99) / 100 * 100 AS batch_id) AS batch",
         "SELECT setval('bookings_id_seq', 50000)",
-        "INSERT INTO batches (show_id, id, first_id, expires_at, held, held_seats, has_held)
-         SELECT show_id, batch_id, min(id), min(expires_at), count(*), count(*), true FROM bookings GROUP BY show_id, batch_id",
         "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, booking_id)
          SELECT 0, 'key ' || id, '', show_id, id FROM bookings",
         "UPDATE shows SET available_seats = seats - 50000",
     ] {
         execute(pool, sql).await;
     }
+    recount(pool).await;
     show
 }
 

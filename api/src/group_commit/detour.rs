@@ -172,6 +172,7 @@ impl<K: Kind> Detours<K> {
             }
             must_wait = true;
             let session = Session::new(&self.database);
+            // For batches the transaction itself waits: see `Lock::BatchesOf`.
             let mut session = match lock {
                 Lock::BatchesOf(_) => session,
                 Lock::Show(_) | Lock::Booking { .. } => session.with_short_lock_timeout(),

@@ -63,19 +63,9 @@ pub async fn held_booking_locks<Request: AsRef<Change>>(
     session: &mut Session,
     requests: &[Request],
 ) -> Result<HeldLocks, postgres::Error> {
-    let ids: Vec<BookingId> = requests.iter().map(|r| r.as_ref().booking_id).collect();
+    let ids = change::ids(requests);
     let locked = session.transact(FindLockedBookings(&ids)).await?;
-    Ok(requests
-        .iter()
-        .map(|request| {
-            let change = request.as_ref();
-            let (id, show_id) = (change.booking_id, change.show_id);
-            locked.get(&id).map(|found| match found {
-                LockedRow::Booking => Lock::Booking { id, show_id },
-                LockedRow::Batch(show_id) => Lock::BatchesOf(*show_id),
-            })
-        })
-        .collect())
+    Ok(ids.iter().map(|id| locked.get(id).copied()).collect())
 }
 
 /// Finds the locks that requests to cancel need and other transactions hold.
@@ -110,39 +100,45 @@ pub async fn held_locks_to_cancel(
 ///
 /// Fails if the database call fails, and with [`postgres::Error::Locked`] after the lock timeout.
 pub async fn wait(session: &mut Session, lock: Lock) -> Result<(), postgres::Error> {
-    session.transact(Acquire(lock)).await
-}
-
-/// Transaction that acquires a lock, and releases it when it ends.
-struct Acquire(Lock);
-
-impl Work for Acquire {
-    type Output = ();
-
-    async fn run(&mut self, tx: &mut PgConnection) -> Result<(), postgres::Error> {
-        match self.0 {
-            Lock::BatchesOf(_) => Ok(()),
-            Lock::Show(id) => show::lock(tx, &[id]).await.map(drop),
-            Lock::Booking { id, show_id } => lock_with_batch(tx, id, show_id).await,
-        }
+    match lock {
+        Lock::BatchesOf(_) => Ok(()),
+        Lock::Show(id) => session.transact(AcquireShow(id)).await,
+        Lock::Booking { id, show_id } => session.transact(AcquireBooking { id, show_id }).await,
     }
 }
 
-async fn lock_with_batch(
-    tx: &mut PgConnection,
+/// Transaction that locks a show, and releases it when it ends.
+struct AcquireShow(ShowId);
+
+impl Work for AcquireShow {
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<(), postgres::Error> {
+        show::lock(tx, &[self.0]).await.map(drop)
+    }
+}
+
+/// Transaction that locks a booking and its batch, and releases them when it ends.
+struct AcquireBooking {
     id: BookingId,
     show_id: Option<ShowId>,
-) -> Result<(), postgres::Error> {
-    sqlx::query!(
-        r#"SELECT bookings.id
+}
+
+impl Work for AcquireBooking {
+    type Output = ();
+
+    async fn run(&mut self, tx: &mut PgConnection) -> Result<(), postgres::Error> {
+        sqlx::query!(
+            r#"SELECT bookings.id
            FROM bookings JOIN batches ON batches.show_id = bookings.show_id AND batches.id = batch_id AND NOT is_extension
            WHERE bookings.id = $1 AND ($2::bigint IS NULL OR bookings.show_id = $2) FOR NO KEY UPDATE"#,
-        id as BookingId,
-        show_id as Option<ShowId>,
-    )
-    .fetch_optional(tx)
-    .await?;
-    Ok(())
+            self.id as BookingId,
+            self.show_id as Option<ShowId>,
+        )
+        .fetch_optional(tx)
+        .await?;
+        Ok(())
+    }
 }
 
 /// Transaction that finds those of these shows whose row another transaction has locked.
@@ -168,20 +164,12 @@ impl Work for FindLockedShows<'_> {
     }
 }
 
-/// Row that another transaction has locked.
-enum LockedRow {
-    /// The booking.
-    Booking,
-    /// The batch of the booking, which is of this show.
-    Batch(ShowId),
-}
-
 /// Transaction that finds those of these bookings that another transaction has locked, or their
-/// batch.
+/// batch, each with the lock.
 struct FindLockedBookings<'i>(&'i [BookingId]);
 
 impl Work for FindLockedBookings<'_> {
-    type Output = BTreeMap<BookingId, LockedRow>;
+    type Output = BTreeMap<BookingId, Lock>;
 
     async fn run(&mut self, tx: &mut PgConnection) -> Result<Self::Output, postgres::Error> {
         let locked = sqlx::query!(
@@ -197,16 +185,19 @@ impl Work for FindLockedBookings<'_> {
         )
         .fetch_all(tx)
         .await?;
-        let row = |is_free, show_id| {
-            if is_free {
-                LockedRow::Batch(show_id)
-            } else {
-                LockedRow::Booking
-            }
-        };
         Ok(locked
             .into_iter()
-            .map(|found| (found.id, row(found.is_free, found.show_id)))
+            .map(|found| {
+                let lock = if found.is_free {
+                    Lock::BatchesOf(found.show_id)
+                } else {
+                    Lock::Booking {
+                        id: found.id,
+                        show_id: Some(found.show_id),
+                    }
+                };
+                (found.id, lock)
+            })
             .collect())
     }
 }

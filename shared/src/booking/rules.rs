@@ -27,7 +27,7 @@ pub struct Booking {
     pub status: BookingStatus,
     /// Deadline of the hold: from this instant on, it can no longer be confirmed.
     pub expires_at: DateTime<Utc>,
-    /// Whether the deadline was moved.
+    /// True if the deadline was moved.
     pub(crate) is_extended: bool,
     /// Latest deadline that the hold can be extended to.
     pub extendable_until: DateTime<Utc>,

@@ -23,8 +23,7 @@ pub(super) struct Changed {
 /// Writes these bookings, and counts them in their batches.
 ///
 /// `now` is the time at which they were decided. It locks the batches: after bookings, and before
-/// shows. If a show is given, it is the show of all
-/// bookings.
+/// shows. If a show is given, it is the show of all bookings.
 pub(super) async fn save(
     tx: &mut PgConnection,
     changed: &[Changed],
@@ -41,8 +40,8 @@ pub(super) async fn save(
     let written = sqlx::query_file!(
         "src/booking/save.sql",
         &after().map(|b| b.id).collect::<Vec<_>>() as &[BookingId],
-        &before().map(|b| b.status.to_string()).collect::<Vec<_>>(),
-        &after().map(|b| b.status.to_string()).collect::<Vec<_>>(),
+        &before().map(|b| b.status.as_str()).collect::<Vec<_>>() as &[&str],
+        &after().map(|b| b.status.as_str()).collect::<Vec<_>>() as &[&str],
         &after().map(|b| b.resolved_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
         &after().map(|b| b.expires_at).collect::<Vec<_>>(),
         &batches.iter().map(|b| b.show_id).collect::<Vec<_>>() as &[ShowId],
@@ -74,7 +73,7 @@ struct Batch {
     is_extension: bool,
 }
 
-/// What is added to the counts of a batch.
+/// Addition to the counts of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Count {
     held: i32,
@@ -84,7 +83,7 @@ struct Count {
     cancelled: i32,
 }
 
-/// What is added to the counts of batches.
+/// Additions to the counts of batches.
 #[derive(Debug, Default)]
 struct Counts(BTreeMap<Batch, Count>);
 

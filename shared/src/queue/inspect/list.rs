@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, QueryBuilder};
 use ulid::Ulid;
 
 use crate::{
+    booking::query,
     id::{BookingId, ShowId},
     jobs::ExpireBookings,
-    postgres::Error,
+    postgres::{Engine, Error},
     queue::JobState,
     timestamp::Timestamp,
 };
@@ -152,18 +153,18 @@ async fn bookings_of(
         .bind(show_id)
         .fetch_all(pool)
         .await?,
-        (None, show_id) => sqlx::query_as(
+        (None, show_id) => sqlx::query_as(AssertSqlSafe(format!(
             "WITH made AS NOT MATERIALIZED (
                  SELECT batches.id AS batch_id, is_extension, has_held, batches.expires_at, bookings.id, created_at, status, is_extended
-                 FROM batches CROSS JOIN LATERAL (
-                     SELECT * FROM bookings
-                     WHERE bookings.show_id = batches.show_id AND bookings.id BETWEEN first_id AND batches.id OFFSET 0) AS bookings
+                 FROM {in_batches}
                  WHERE batches.show_id = $1)
              (SELECT id, created_at FROM made WHERE NOT is_extension ORDER BY batch_id DESC, id DESC LIMIT 1000)
              UNION
              (SELECT id, created_at FROM made WHERE has_held AND is_extended = is_extension AND status = 'PENDING'
               ORDER BY expires_at LIMIT 1000)",
-        )
+            // Of one show, which is on one server also on Citus.
+            in_batches = query::in_batches(Engine::Postgres),
+        )))
         .bind(show_id)
         .fetch_all(pool)
         .await?,
