@@ -4,7 +4,6 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     response::{IntoResponse, Response},
 };
 use shared::{
@@ -23,15 +22,8 @@ use shared::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin,
-    capacity::Capacity,
-    config::{Config, MAX_BODY_BYTES},
-    cors, cost,
-    group_commit::Lanes,
-    openapi,
-    output::problem::Problem,
-    routes,
-    state::AppState,
+    admin, capacity::Capacity, config::Config, cors, cost, group_commit::Lanes, openapi,
+    output::problem::Problem, routes, state::AppState,
 };
 
 fn router(state: AppState) -> Router {
@@ -40,7 +32,6 @@ fn router(state: AppState) -> Router {
         .fallback(async || Problem::NoSuchRoute)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(Arc::new(state))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
 /// Returns the middleware of the API.

@@ -3,6 +3,7 @@
 pub(crate) mod booking;
 pub(crate) mod bulk_results;
 pub(crate) mod field_error;
+mod json;
 pub(crate) mod large_body;
 pub(crate) mod pagination;
 pub(crate) mod problem;

@@ -17,5 +17,6 @@ pub mod rejection;
 pub mod request_id;
 pub mod request_metrics;
 pub mod server;
+mod timer;
 
 pub use connections::{BusyGuard, Connection};

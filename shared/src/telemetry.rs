@@ -2,6 +2,7 @@
 
 pub mod log_writer;
 mod repeats;
+pub(crate) mod request;
 pub mod traces;
 
 use std::{
@@ -27,6 +28,7 @@ use tracing_subscriber::{
 use self::{
     log_writer::LogWriter,
     repeats::{Repeats, WithoutRepeats},
+    request::WithRequest,
 };
 
 /// Format of log lines.
@@ -94,15 +96,24 @@ pub fn init(args: &LogArgs, service: &'static str) -> anyhow::Result<Telemetry> 
     let repeats = Repeats::start()?;
     let lines = tracing_subscriber::fmt::layer().with_writer(move || writer);
     let lines = match args.log_format {
-        LogFormat::Human => lines
-            .with_ansi(stderr().is_terminal())
-            .map_event_format(|format| WithoutRepeats::new(format, &repeats))
-            .boxed(),
+        LogFormat::Human => {
+            let in_colour = stderr().is_terminal();
+            lines
+                .with_ansi(in_colour)
+                .map_event_format(|format| WithRequest {
+                    inner: WithoutRepeats::new(format.with_ansi(in_colour), &repeats),
+                    format: LogFormat::Human,
+                })
+                .boxed()
+        }
         LogFormat::Json => lines
             .json()
             .flatten_event(true)
             .with_span_list(false)
-            .map_event_format(|format| WithoutRepeats::new(format, &repeats))
+            .map_event_format(|format| WithRequest {
+                inner: WithoutRepeats::new(format, &repeats),
+                format: LogFormat::Json,
+            })
             .boxed(),
     };
     match traces::start(service)? {

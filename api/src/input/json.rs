@@ -112,6 +112,11 @@ fn text(body: &[u8]) -> Result<&str, Problem> {
 }
 
 fn decode<T: DeserializeOwned + ToSchema>(body: &str) -> Result<T, Problem> {
+    // Only a body that can't be decoded is decoded again, to find where its fault is.
+    serde_json::from_str(body).or_else(|_| decode_with_path(body))
+}
+
+fn decode_with_path<T: DeserializeOwned + ToSchema>(body: &str) -> Result<T, Problem> {
     let mut decoder = serde_json::Deserializer::from_str(body);
     let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
         if error.inner().is_data() {

@@ -8,7 +8,7 @@ use shared::{
 };
 use utoipa::ToSchema;
 
-use super::tagged::Tagged;
+use super::{json, tagged::Tagged};
 
 /// Booking of some seats of one show for one user.
 #[derive(Debug, Serialize, ToSchema)]
@@ -31,9 +31,11 @@ pub(crate) struct BookingView {
     status: BookingStatus,
     /// Deadline of the hold: from this instant on, it can no longer be confirmed.
     #[schema(examples("2026-11-23T20:02:00.123456Z"))]
+    #[serde(serialize_with = "json::time")]
     expires_at: DateTime<Utc>,
     /// Latest deadline that the hold can be extended to.
     #[schema(examples("2026-11-23T20:15:00.123456Z"))]
+    #[serde(serialize_with = "json::time")]
     extendable_until: DateTime<Utc>,
     /// Whole seconds left of the hold when it was read; null when it is not held. Not part of the
     /// booking's `ETag`.
@@ -41,9 +43,11 @@ pub(crate) struct BookingView {
     seconds_left: Option<i64>,
     /// Time at which the seats were taken.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]
+    #[serde(serialize_with = "json::time")]
     created_at: DateTime<Utc>,
     /// Time of the last status change; null while the booking is held.
     #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
+    #[serde(serialize_with = "json::optional_time")]
     resolved_at: Option<DateTime<Utc>>,
 }
 
@@ -90,9 +94,11 @@ pub(crate) struct ChangedBooking {
     status: BookingStatus,
     /// Deadline of the hold: from this instant on, it can no longer be confirmed.
     #[schema(examples("2026-11-23T20:02:00.123456Z"))]
+    #[serde(serialize_with = "json::time")]
     expires_at: DateTime<Utc>,
     /// Latest deadline that the hold can be extended to.
     #[schema(examples("2026-11-23T20:15:00.123456Z"))]
+    #[serde(serialize_with = "json::time")]
     extendable_until: DateTime<Utc>,
     /// Whole seconds left of the hold when it was read; null when it is not held. Not part of the
     /// booking's `ETag`.
@@ -100,9 +106,11 @@ pub(crate) struct ChangedBooking {
     seconds_left: Option<i64>,
     /// Time at which the seats were taken.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]
+    #[serde(serialize_with = "json::time")]
     created_at: DateTime<Utc>,
     /// Time of the last status change; null while the booking is held.
     #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
+    #[serde(serialize_with = "json::optional_time")]
     resolved_at: Option<DateTime<Utc>>,
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use shared::{id::ShowId, show::Show};
 use utoipa::ToSchema;
 
-use super::tagged::Tagged;
+use super::{json, tagged::Tagged};
 
 /// Performance with a number of unnumbered seats.
 #[derive(Debug, Serialize, ToSchema)]
@@ -20,6 +20,7 @@ pub(crate) struct ShowView {
     name: String,
     /// Time at which the show begins.
     #[schema(examples("2026-12-10T10:00:00Z"))]
+    #[serde(serialize_with = "json::time")]
     start_time: DateTime<Utc>,
     /// Total number of seats.
     #[schema(minimum = 1, maximum = 1_000_000, examples(40))]
@@ -43,6 +44,7 @@ pub(crate) struct ShowView {
     max_seats_per_user: Option<i32>,
     /// Time of creation.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]
+    #[serde(serialize_with = "json::time")]
     created_at: DateTime<Utc>,
 }
 

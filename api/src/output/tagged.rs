@@ -1,11 +1,12 @@
 //! Resources with an entity tag (RFC 9110, section 8.8.3).
 
 use axum::{
-    Json,
     http::{HeaderName, StatusCode, header::ETAG},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+
+use super::json;
 
 /// A resource with its entity tag.
 pub(crate) struct Tagged<T> {
@@ -36,6 +37,6 @@ impl<T: Serialize> Tagged<T> {
 
 impl<T: Serialize> IntoResponse for Tagged<T> {
     fn into_response(self) -> Response {
-        (self.etag(), Json(self.resource)).into_response()
+        (self.etag(), json::response(&self.resource)).into_response()
     }
 }

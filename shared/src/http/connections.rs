@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::proxies::network;
+use super::{proxies::network, timer::Timer};
 
 /// Number of connections sampled to find one to close.
 ///
@@ -60,6 +60,8 @@ pub struct Connection {
     at: AtomicUsize,
     /// Handle that ends the task serving the connection.
     task: OnceLock<AbortHandle>,
+    /// Timer for the timeouts of the connection and its requests.
+    pub(super) timer: Timer,
 }
 
 /// Guard count of a connection that is being closed for another one.
@@ -153,6 +155,7 @@ impl Connections {
             last_used: AtomicU64::new(since_start(Instant::now())),
             at: AtomicUsize::new(open.all.len()),
             task: OnceLock::new(),
+            timer: Timer::default(),
         });
         open.all.push(connection.clone());
         *open.by_network.entry(network).or_default() += 1;

@@ -15,11 +15,13 @@ use axum::{
 };
 use futures_util::FutureExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    select,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower_http::cors::CorsLayer;
-use tracing::Instrument;
 
 use super::{
     Connection,
@@ -34,7 +36,7 @@ use super::{
     request_id::{self, REQUEST_ID},
     request_metrics::Routes,
 };
-use crate::telemetry::traces;
+use crate::telemetry::{request::LoggedRequest, traces};
 
 /// Timeout of a request, including the arrival of its body. A statement takes 10 s at most.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -142,16 +144,12 @@ impl Middleware {
             return std::future::pending().await;
         };
         let id = request_id::of(request.headers());
-        let span = tracing::info_span!(
-            "request",
-            id = id.to_str().unwrap_or_default(),
-            method = %request.method(),
-            path = request.uri().path(),
-        );
-        if traces::are_made() && (self.trusts_traces || self.proxies.trust(peer)) {
-            let traceparent = request.headers().get(traces::TRACEPARENT);
-            traces::continue_with(&span, traceparent.and_then(|value| value.to_str().ok()));
-        }
+        let logged = LoggedRequest {
+            id: id.clone(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+        };
+        let traceparent = self.traceparent(peer, request.headers());
         let method = request.method().clone();
         let path = request.uri().path();
         let route = self.route_metrics.find(path);
@@ -159,7 +157,9 @@ impl Middleware {
         let began = Instant::now();
         connection.used_at(began);
         let (request, unread) = Unread::of(request);
-        let mut response = self.admit(peer, connection, request).instrument(span).await;
+        let mut response = logged
+            .scope(traceparent.as_ref(), self.admit(peer, connection, request))
+            .await;
         route.count(&method, response.status(), began.elapsed());
         if let Some(rest) = unread.and_then(Unread::rest) {
             // Boxed, because few requests need it, but each would reserve room for it.
@@ -174,6 +174,12 @@ impl Middleware {
         headers.insert(REQUEST_ID, id);
         restrict(headers, is_public);
         response
+    }
+
+    /// Returns the trace context that the request continues; none if its sender is not trusted.
+    fn traceparent(&self, peer: IpAddr, headers: &HeaderMap) -> Option<HeaderValue> {
+        let is_continued = traces::are_made() && (self.trusts_traces || self.proxies.trust(peer));
+        is_continued.then(|| headers.get(traces::TRACEPARENT).cloned())?
     }
 
     /// Identifies the [`Sender`] of a request, and passes the request to its route.
@@ -191,7 +197,7 @@ impl Middleware {
             return (self.reject)(Rejection::NoHost);
         }
         if request.uri().path().starts_with(HEALTH) {
-            return self.route(request).await;
+            return self.route(connection, request).await;
         }
         let from = (request.method(), request.uri(), request.headers());
         if let Err(refused) = self.origins.check(from.0, from.1, from.2) {
@@ -210,7 +216,7 @@ impl Middleware {
                 caller,
                 connection: connection.clone(),
             });
-            self.route(request).await
+            self.route(connection, request).await
         } else {
             (self.reject)(Rejection::Overloaded)
         };
@@ -251,18 +257,19 @@ impl Middleware {
     }
 
     /// Calls the handler, and responds in its place if it times out or panics.
-    async fn route(&self, request: Request<Body>) -> Response {
+    async fn route(&self, connection: &Connection, request: Request<Body>) -> Response {
         let began = Instant::now();
-        let answered = AssertUnwindSafe(timeout(
-            REQUEST_TIMEOUT,
-            self.routes.clone().oneshot(request),
-        ))
-        .catch_unwind()
-        .await;
+        let answering = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
+        let timeout = connection.timer.until(began + REQUEST_TIMEOUT);
+        let answered = select! {
+            biased;
+            answered = answering => Some(answered),
+            () = timeout => None,
+        };
         let response = match answered {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Err(_)) => (self.reject)(Rejection::TimedOut),
-            Err(panic) => (self.reject)(Rejection::Panicked(panic_message(&*panic))),
+            Some(Ok(Ok(response))) => response,
+            Some(Err(panic)) => (self.reject)(Rejection::Panicked(panic_message(&*panic))),
+            None => (self.reject)(Rejection::TimedOut),
         };
         let status = response.status().as_u16();
         tracing::debug!(status, elapsed = ?began.elapsed(), "answered");

@@ -1,23 +1,31 @@
 //! HTTP/1.1 server: accepts connections and serves requests on them.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
-
-use axum::http::{HeaderValue, header::CONNECTION};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
+
+use axum::{
+    http::{HeaderValue, Request, header::CONNECTION},
+    response::Response,
+};
+use futures_util::FutureExt;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
-use tower::{ServiceBuilder, service_fn};
+use tower::{Layer, ServiceExt};
 
-use super::{connections::Connections, middleware::Middleware};
+use super::{
+    connections::{Connection, Connections},
+    middleware::Middleware,
+};
 
 /// Maximum size of a buffered request head, and of a buffered part of a body, in bytes.
 ///
@@ -59,10 +67,6 @@ pub async fn serve(
     bounds: Bounds,
     stop: &Stop,
 ) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(bounds.head)
-        .max_buf_size(MAX_BUFFER_BYTES);
     let open = Connections::new(bounds.connections);
     let connections = GracefulShutdown::new();
     while let Some((stream, opened, peer)) = stop
@@ -73,28 +77,26 @@ pub async fn serve(
         })
         .await
     {
-        let draining = stop.draining.clone();
-        let (middleware, connection) = (middleware.clone(), opened.connection.clone());
-        let cors = middleware.cors.clone();
-        let service = service_fn(move |request| {
-            let (middleware, connection, draining) =
-                (middleware.clone(), connection.clone(), draining.clone());
-            async move {
-                // Boxed, because hyper reserves room for this future while the connection is open.
-                let mut answer = Box::pin(middleware.answer(peer.ip(), &connection, request)).await;
-                if draining.is_cancelled() {
-                    answer.headers_mut().insert(CONNECTION, CLOSE);
-                }
-                Ok::<_, Infallible>(answer)
-            }
+        let connection = opened.connection.clone();
+        let client = Arc::new(Client {
+            peer: peer.ip(),
+            connection: connection.clone(),
+            middleware: middleware.clone(),
+            draining: stop.draining.clone(),
         });
-        let service =
-            TowerToHyperService::new(ServiceBuilder::new().option_layer(cors).service(service));
+        let service = service_fn(move |request| {
+            let client = client.clone();
+            // Boxed, because hyper reserves room for this future while the connection is open.
+            Box::pin(async move { Ok::<_, Infallible>(client.answer(request).await) })
+        });
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let serving = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
+        let serving = http1::Builder::new()
+            .timer(connection.timer.clone())
+            .header_read_timeout(bounds.head)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let serving = connections.watch(serving);
-        let connection = opened.connection.clone();
         let task = tokio::spawn(async move {
             let _opened = opened;
             if let Err(error) = serving.await {
@@ -109,6 +111,34 @@ pub async fn serve(
         .is_err()
     {
         tracing::warn!("requests were still in flight after {DRAIN_TIMEOUT:?}");
+    }
+}
+
+/// What the requests of a connection share: one `Arc`, which is cloned for each of them.
+struct Client {
+    peer: IpAddr,
+    connection: Arc<Connection>,
+    middleware: Arc<Middleware>,
+    draining: CancellationToken,
+}
+
+impl Client {
+    async fn answer(&self, request: Request<Incoming>) -> Response {
+        let Some(cors) = &self.middleware.cors else {
+            return self.respond(request).await;
+        };
+        let respond = tower::service_fn(|request| self.respond(request).map(Ok));
+        let answered: Result<_, Infallible> = cors.layer(respond).oneshot(request).await;
+        answered.unwrap_or_else(|never| match never {})
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response {
+        let answer = self.middleware.answer(self.peer, &self.connection, request);
+        let mut response = answer.await;
+        if self.draining.is_cancelled() {
+            response.headers_mut().insert(CONNECTION, CLOSE);
+        }
+        response
     }
 }
 
