@@ -3,7 +3,9 @@
 mod admin_latency;
 mod chart;
 mod database_limit;
+mod fill;
 mod loads;
+mod peer;
 mod report;
 mod trials;
 
@@ -15,10 +17,12 @@ use shared::local_postgres::{LocalPostgres, Mode as Durability};
 
 use self::{
     loads::{CASES, COMPARED, LIMITED, PAIRS},
-    report::{Case, Comparison, Measured, Report},
+    peer::Peer,
+    report::{Case, Comparison, Contender, Measured, Report},
     trials::Trials,
 };
 use crate::{
+    cost,
     environment::Environment,
     stress::{self, Mode},
 };
@@ -27,8 +31,11 @@ use crate::{
 ///
 /// Starts a private PostgreSQL server with durable settings, and for each measurement a fresh
 /// database and an `api` process from the directory of this program (build all programs with
-/// --release first). The two ways alternate (A B A B …), and medians are reported. Prints a table;
+/// --release first). The two ways alternate (A B A B …), and medians are reported. Prints tables;
 /// writes bench.json and bench.svg.
+///
+/// With PEERS=1 in the environment, and `redis-server` installed, it also measures what many would
+/// build instead: Redis with a script that reserves, and an HTTP server in front of it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Number of measurements of each way
@@ -83,8 +90,11 @@ impl Drop for DataDir {
 }
 
 async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> {
-    let steps = ((CASES.len() as u64 + 2 * u64::from(PAIRS)) * 2 + 1) * u64::from(args.runs)
-        + trials::COUNT;
+    let peer = Peer::find(&args.data_dir)?;
+    let contenders = if peer.is_some() { 3 } else { 2 };
+    let pairs = Circumstance::ALL.len() as u64 * u64::from(PAIRS);
+    let steps =
+        (CASES.len() as u64 * contenders + 2 * pairs + 1) * u64::from(args.runs) + trials::COUNT;
     let bar = ProgressBar::new(steps).with_style(
         ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}")
             .context("the progress bar's template is invalid")?,
@@ -93,17 +103,28 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
     let mut cases = Vec::new();
     for (mode, connections) in CASES {
         let mut case = Case::new(mode, connections);
+        let load = load(args, (mode, connections));
         for _ in 0..args.runs {
-            for batch_max in [1, args.batch_max] {
+            for (contender, batch_max) in [
+                (Contender::OneByOne, 1),
+                (Contender::Grouped, args.batch_max),
+            ] {
                 bar.set_message(
                     format!("{mode:?}, {connections} connections, batches of {batch_max}")
                         .to_lowercase(),
                 );
                 let environment = Environment::start(server, batch_max).await?;
-                let measured = measure_once(args, environment, mode, connections).await?;
-                case.add(batch_max == 1, measured);
+                case.add(contender, measure_once(&environment, &load).await?);
+                environment.clear().await?;
                 bar.inc(1);
             }
+            if let Some(peer) = &peer
+                && mode == Mode::Hot
+            {
+                bar.set_message(format!("hot, {connections} connections, Redis"));
+                case.add(Contender::Peer, peer.measure(&load).await?);
+            }
+            bar.inc(contenders - 2);
             // In the same runs as the load that is compared with it, because the speed of a machine
             // varies over time.
             if (mode, connections) == LIMITED {
@@ -114,20 +135,13 @@ async fn measure(args: &Args, server: &LocalPostgres) -> anyhow::Result<Report> 
         }
         cases.push(case);
     }
-    let guard = compare(args, server, &bar, Feature::Keys).await?;
-    let dashboard = compare(args, server, &bar, Feature::Dashboard).await?;
+    let mut comparisons = Vec::new();
+    for circumstance in Circumstance::ALL {
+        comparisons.push(compare(args, server, &bar, circumstance).await?);
+    }
     let trials = run_trials(args, server, &bar).await?;
     bar.finish_and_clear();
-    Report::new(
-        args.batch_max,
-        cases,
-        limit,
-        guard,
-        dashboard,
-        trials,
-        server,
-    )
-    .await
+    Report::new(args.batch_max, cases, limit, comparisons, trials, server).await
 }
 
 async fn run_trials(
@@ -144,6 +158,9 @@ async fn run_trials(
     bar.set_message("5,000 bookings per second, all of which expire");
     let steady = trials::steady(server, args.batch_max).await?;
     bar.inc(1);
+    bar.set_message("5,000 bookings per second, each when it is due");
+    let open_loop = trials::open_loop(server, args.batch_max).await?;
+    bar.inc(1);
     bar.set_message("admin listener with 1,000,000 jobs and bookings");
     let admin = admin_latency::measure(server, args.batch_max).await?;
     bar.inc(1);
@@ -151,68 +168,104 @@ async fn run_trials(
         crowd,
         backlog,
         steady,
+        open_loop,
         admin,
     })
 }
 
-/// Measures a load once on this environment, and clears the environment.
-async fn measure_once(
-    args: &Args,
-    environment: Environment<'_>,
-    mode: Mode,
-    connections: u32,
-) -> anyhow::Result<Measured> {
-    let load = stress::Args {
+/// Returns this load, for as long as the arguments say.
+fn load(args: &Args, (mode, connections): (Mode, u32)) -> stress::Args {
+    stress::Args {
         connections,
         duration: args.seconds,
         ..stress::Args::quiet(mode)
-    };
-    let report = environment.put_load(&load).await?;
-    environment.clear().await?;
-    Ok(Measured {
-        bookings_per_second: report.bookings_per_second,
-        p50_ms: report.latency_ms.p50,
-        p99_ms: report.latency_ms.p99,
-    })
+    }
+}
+
+/// Measures a load once on this environment.
+async fn measure_once(
+    environment: &Environment<'_>,
+    load: &stress::Args,
+) -> anyhow::Result<Measured> {
+    let (report, cost) = cost::of_load(environment, load).await?;
+    Ok(Measured::new(&report, cost))
 }
 
 /// Rate limit that is counted but never reached, in requests per second.
 const UNREACHED_RATE: u32 = 1_000_000;
 
-/// Feature that is in use in half of the measurements.
+/// Number of bookings of a large database.
+const MANY_BOOKINGS: i64 = 5_000_000;
+
+/// Lifetime of holds that run out during a measurement, and minimum duration of the measurement, in
+/// seconds.
+const SHORT_HOLD: u32 = 2;
+const LONG_MEASUREMENT: u64 = 10;
+
+/// Circumstance in half of the measurements of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Feature {
-    /// API keys and rate limits.
+enum Circumstance {
+    /// API keys and rate limits are in use.
     Keys,
-    /// An open dashboard.
+    /// A dashboard is open.
     Dashboard,
+    /// The database has [`MANY_BOOKINGS`].
+    ManyBookings,
+    /// All holds run out, and a worker fails them. The other half has a worker too.
+    HoldsRunOut,
 }
 
-/// Measures bookings of a hot show with and without this feature in use, alternately.
+impl Circumstance {
+    const ALL: [Self; 4] = [
+        Self::Keys,
+        Self::Dashboard,
+        Self::ManyBookings,
+        Self::HoldsRunOut,
+    ];
+
+    fn load(self) -> (Mode, u32) {
+        match self {
+            Self::ManyBookings => LIMITED,
+            Self::Keys | Self::Dashboard | Self::HoldsRunOut => COMPARED,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "API keys and rate limits",
+            Self::Dashboard => "the dashboard open",
+            Self::ManyBookings => "5,000,000 bookings in the database",
+            Self::HoldsRunOut => "holds that all run out",
+        }
+    }
+}
+
+/// Measures bookings of a hot show under this circumstance and without it, alternately.
 async fn compare(
     args: &Args,
     server: &LocalPostgres,
     bar: &ProgressBar,
-    beside: Feature,
+    circumstance: Circumstance,
 ) -> anyhow::Result<Comparison> {
-    let (mode, connections) = COMPARED;
-    let mut comparison = Comparison::default();
+    let mut comparison = Comparison::new(circumstance.load(), circumstance.name());
+    let full = match circumstance {
+        Circumstance::ManyBookings => {
+            bar.set_message("creating 5,000,000 bookings");
+            Some(with_many_bookings(args, server).await?)
+        }
+        Circumstance::Keys | Circumstance::Dashboard | Circumstance::HoldsRunOut => None,
+    };
     // More pairs than elsewhere, because the difference is expected to be small.
     for _ in 0..args.runs * PAIRS {
         for is_there in [false, true] {
             let with = if is_there { "with" } else { "without" };
-            bar.set_message(
-                format!("hot, {connections} connections, {with} {beside:?}").to_lowercase(),
-            );
-            let rate = (is_there && beside == Feature::Keys).then_some(UNREACHED_RATE);
-            let batch_max = args.batch_max.to_string();
-            let environment =
-                Environment::start_with(server, &["--batch-max", &batch_max], rate).await?;
-            let page = (is_there && beside == Feature::Dashboard)
-                .then(|| admin_latency::open_page(&environment.admin_url))
-                .transpose()?;
-            let measured = measure_once(args, environment, mode, connections).await?;
-            drop(page);
+            bar.set_message(format!("hot, {with} {}", circumstance.name()));
+            let measured = match &full {
+                Some(full) if is_there => {
+                    measure_once(full, &load(args, circumstance.load())).await?
+                }
+                _ => measure_under(args, server, circumstance, is_there).await?,
+            };
             if is_there {
                 comparison.with.push(measured);
             } else {
@@ -221,5 +274,48 @@ async fn compare(
             bar.inc(1);
         }
     }
+    if let Some(full) = full {
+        full.clear().await?;
+    }
     Ok(comparison)
+}
+
+/// Measures once on a fresh database, and under the circumstance if it `is_there`.
+async fn measure_under(
+    args: &Args,
+    server: &LocalPostgres,
+    circumstance: Circumstance,
+    is_there: bool,
+) -> anyhow::Result<Measured> {
+    let rate = (is_there && circumstance == Circumstance::Keys).then_some(UNREACHED_RATE);
+    let batch_max = args.batch_max.to_string();
+    let environment = Environment::start_with(server, &["--batch-max", &batch_max], rate).await?;
+    let page = (is_there && circumstance == Circumstance::Dashboard)
+        .then(|| admin_latency::open_page(&environment.admin_url))
+        .transpose()?;
+    let mut load = load(args, circumstance.load());
+    let mut worker = None;
+    if circumstance == Circumstance::HoldsRunOut {
+        worker = Some(environment.start_worker()?);
+        load.duration = load.duration.max(LONG_MEASUREMENT);
+        load.hold_seconds = is_there.then_some(SHORT_HOLD);
+    }
+    let measured = measure_once(&environment, &load).await?;
+    drop(page);
+    if let Some(worker) = worker {
+        worker.stop().await?;
+    }
+    environment.clear().await?;
+    Ok(measured)
+}
+
+async fn with_many_bookings<'s>(
+    args: &Args,
+    server: &'s LocalPostgres,
+) -> anyhow::Result<Environment<'s>> {
+    let environment = Environment::start(server, args.batch_max).await?;
+    let pool = environment.connect().await?.pool;
+    fill::fill(&pool, MANY_BOOKINGS, 100).await?;
+    pool.close().await;
+    Ok(environment)
 }

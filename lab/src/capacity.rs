@@ -15,10 +15,10 @@ use shared::{
 use tokio::task::spawn_blocking;
 
 use self::{
-    cost::{Cost, Costs},
+    cost::Costs,
     plan::{Plan, Sale},
 };
-use crate::{table, work_dir::WorkDir};
+use crate::{cost::Cost, table, work_dir::WorkDir};
 
 /// Measure the cost of a booking, and calculate the resources that a sale needs
 ///
@@ -97,6 +97,7 @@ fn print(sale: &Sale, costs: &Costs, plan: &Plan) {
             worker_micros,
             database_micros,
             log_bytes,
+            ..
         } = cost;
         let figures = [api_micros, worker_micros, database_micros, log_bytes];
         let mut row = vec![name.to_owned()];

@@ -1,6 +1,9 @@
 //! Environment of a measurement: a fresh database, and an api that uses it.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 use anyhow::ensure;
 use clap::ValueEnum;
@@ -19,7 +22,9 @@ use crate::{
 
 /// A fresh database, and an api that uses it.
 pub(crate) struct Environment<'a> {
-    server: &'a LocalPostgres,
+    pub(crate) server: &'a LocalPostgres,
+    /// Name of the database.
+    database: String,
     pub(crate) database_url: String,
     pub(crate) api: Program,
     pub(crate) api_url: String,
@@ -43,17 +48,21 @@ impl<'a> Environment<'a> {
         args: &[&str],
         requests_per_second: Option<u32>,
     ) -> anyhow::Result<Self> {
-        let database_url = server.create_database(DATABASE).await?;
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let database = format!("lab_{}", COUNT.fetch_add(1, Relaxed));
+        let database_url = server.create_database(&database).await?;
         let mut all_args = vec!["--listen", "127.0.0.1:0"];
         all_args.extend(args);
         let mut api_key = None;
         if let Some(rate) = requests_per_second {
             all_args.push("--require-keys");
-            api_key = Some(make_key(server, "buyers", Some(rate)).await?);
+            let database = server.connect(&database).await?;
+            api_key = Some(make_key(&database, "buyers", Some(rate)).await?);
         }
         let (api, addresses) = Program::api(start(&database_url, &all_args)).await?;
         Ok(Self {
             server,
+            database,
             api,
             api_url: format!("http://{}", addresses.api),
             memory_bound_mb: addresses.memory_bound_mb,
@@ -61,6 +70,11 @@ impl<'a> Environment<'a> {
             api_key,
             database_url,
         })
+    }
+
+    /// Connects to the database.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Database> {
+        self.server.connect(&self.database).await
     }
 
     pub(crate) fn start_worker(&self) -> anyhow::Result<Program> {
@@ -85,23 +99,25 @@ impl<'a> Environment<'a> {
 
     pub(crate) async fn clear(self) -> anyhow::Result<()> {
         self.api.stop().await?;
-        self.server.drop_database(DATABASE).await
+        self.server.drop_database(&self.database).await
     }
 }
 
-/// Creates an API key with all scopes. Without a rate of its own, it has the server's default.
+/// Creates an API key with all scopes, and closes the connection to the database.
+///
+/// Without a rate of its own, the key has the server's default.
 pub(crate) async fn make_key(
-    server: &LocalPostgres,
+    database: &Database,
     name: &str,
     requests_per_second: Option<u32>,
 ) -> anyhow::Result<String> {
-    let pool = server.connect(DATABASE).await?.pool;
+    let pool = &database.pool;
     let new = NewApiKey {
         name,
         scopes: Scope::value_variants(),
         requests_per_second,
     };
-    let token = api_key::create(&pool, &new).await?;
+    let token = api_key::create(pool, &new).await?;
     pool.close().await;
     Ok(token.reveal())
 }
@@ -113,9 +129,6 @@ fn start<'a>(database_url: &'a str, args: &'a [&'a str]) -> Start<'a> {
         log_file: None,
     }
 }
-
-/// Name of the database of each measurement.
-pub(crate) const DATABASE: &str = "bench";
 
 /// Waits until the deadlines of all holds have passed.
 pub(crate) async fn holds_have_run_out(database: &Database) -> anyhow::Result<()> {

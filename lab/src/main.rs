@@ -3,9 +3,11 @@
 mod bench;
 mod capacity;
 mod chaos;
+mod cost;
 mod environment;
 mod expiry_lag;
 mod median;
+mod peer;
 mod processor_time;
 mod program;
 mod siege;
@@ -35,6 +37,8 @@ enum Command {
     Chaos(chaos::Args),
     Soak(soak::Args),
     Siege(siege::Args),
+    #[command(hide = true)]
+    Peer(peer::Args),
 }
 
 /// mimalloc, because the load shares a machine with the programs that it measures.
@@ -54,5 +58,6 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Chaos(args) => chaos::run(args).await,
         Command::Soak(args) => soak::run(args).await,
         Command::Siege(args) => siege::run(args).await,
+        Command::Peer(args) => peer::run(args).await,
     }
 }

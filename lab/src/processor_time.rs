@@ -23,6 +23,14 @@ pub(crate) fn processor_seconds(id: i32) -> Option<f64> {
     Some(ticks / TICKS_PER_SECOND)
 }
 
+/// Returns the processor time of this process, in seconds, without its running children.
+///
+/// It is none if the system does not report it.
+pub(crate) fn own_processor_seconds() -> Option<f64> {
+    let id = i32::try_from(std::process::id()).ok()?;
+    Some(ProcessorTime::of(id)?.with_ended_children / TICKS_PER_SECOND)
+}
+
 /// Unit in which Linux reports processor time, on all machines that this program is built for.
 const TICKS_PER_SECOND: f64 = 100.0;
 

@@ -156,7 +156,8 @@ async fn besiege(args: &Args, server: &LocalPostgres, attack: Attack) -> anyhow:
     ];
     let environment = Environment::start_with(server, &api_args, Some(BUYERS_RATE)).await?;
     let worker = environment.start_worker()?;
-    let attackers_key = environment::make_key(server, "attackers", None).await?;
+    let attackers_key =
+        environment::make_key(&environment.connect().await?, "attackers", None).await?;
     // The api has read the new key by then.
     sleep(KEY_IS_KNOWN).await;
     let alone = buy(args, &environment).await?;

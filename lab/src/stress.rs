@@ -10,7 +10,7 @@ pub(crate) mod verify;
 
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -20,12 +20,12 @@ use self::{
     acknowledgements::Acknowledgements,
     http::{Connection, Target, post},
     load::Load,
-    verify::Expected,
+    verify::{Expected, Verification},
 };
 pub(crate) use self::{
     args::{Args, Mode},
     load::Outcome,
-    report::Report,
+    report::{Latency, Report},
 };
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -44,8 +44,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 /// Runs the load and verifies the result.
 pub(crate) async fn stress(args: &Args) -> anyhow::Result<Report> {
     let outcome = put_load(args).await?;
-    let verification = verify::verify(&outcome, &expected(args, &outcome)).await?;
-    Ok(Report::new(args, &outcome, verification))
+    verified(args, &outcome).await
+}
+
+/// Runs the load on a server that has no lists to verify the result with.
+pub(crate) async fn unverified(args: &Args) -> anyhow::Result<Report> {
+    let outcome = put_load(args).await?;
+    Ok(Report::new(args, &outcome, Verification::default()))
+}
+
+/// Verifies the result of a load, and returns its report.
+pub(crate) async fn verified(args: &Args, outcome: &Outcome) -> anyhow::Result<Report> {
+    let verification = verify::verify(outcome, &expected(args, outcome)).await?;
+    Ok(Report::new(args, outcome, verification))
 }
 
 /// Time that the server gets, after the last hold has expired, to give all seats back.
@@ -100,6 +111,20 @@ pub(crate) async fn gather(args: &Args) -> anyhow::Result<Crowd> {
 }
 
 impl Crowd {
+    /// Books a seat on each connection, in turn, and keeps the connections open.
+    pub(crate) async fn book_once(&mut self) -> anyhow::Result<()> {
+        let body = clients::booking(self.shows[0], 0);
+        for (connection, target) in self.open.iter_mut().zip(self.targets.iter().cycle()) {
+            let reply = connection.send(&post(target, "/bookings", &body)).await?;
+            ensure!(
+                reply.status == 201,
+                "a booking was answered with {}",
+                reply.status
+            );
+        }
+        Ok(())
+    }
+
     /// Runs the load.
     pub(crate) async fn put_load(self, args: &Args) -> anyhow::Result<Outcome> {
         let began = Instant::now();
@@ -148,7 +173,7 @@ async fn make_shows(target: &Target, args: &Args) -> anyhow::Result<Vec<i64>> {
     let (count, seats) = match args.mode {
         Mode::Sellout => (1, args.seats),
         Mode::Spread => (args.shows.unwrap_or(100), shared::show::MAX_SEATS),
-        Mode::Hot | Mode::Confirm | Mode::Mixed => {
+        Mode::Hot | Mode::Confirm | Mode::Mixed | Mode::Bulk => {
             (args.shows.unwrap_or(1), shared::show::MAX_SEATS)
         }
     };

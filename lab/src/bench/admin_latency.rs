@@ -12,8 +12,9 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use super::fill::fill;
 use crate::{
-    environment::{DATABASE, Environment},
+    environment::Environment,
     median::median,
     stress::http::{Connection, Target, get},
 };
@@ -81,8 +82,9 @@ const TIMES: usize = 25;
 /// It has a million jobs, in all states, and a million bookings.
 pub(super) async fn measure(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Admin> {
     let environment = Environment::start(server, batch_max).await?;
-    let pool = server.connect(DATABASE).await?.pool;
-    fill(&pool).await?;
+    let pool = environment.connect().await?.pool;
+    fill(&pool, JOBS, 1).await?;
+    fill_queue(&pool).await?;
     let job: String = sqlx::query_scalar("SELECT id FROM apalis.jobs ORDER BY id DESC LIMIT 1")
         .fetch_one(&pool)
         .await?;
@@ -132,24 +134,9 @@ pub(super) async fn measure(server: &LocalPostgres, batch_max: u16) -> anyhow::R
     })
 }
 
-/// Creates 100 shows and a million bookings, of which a fifth are held.
-///
-/// Each booking has its own job, as if no two clients had booked at the same time.
-async fn fill(pool: &PgPool) -> anyhow::Result<()> {
+/// Creates a job for each booking, as if no two clients had booked at the same time.
+async fn fill_queue(pool: &PgPool) -> anyhow::Result<()> {
     let statements = [
-        "INSERT INTO shows (name, starts_at, seats, available_seats)
-         SELECT 'Show ' || n, now(), 1000000, 990000
-         FROM generate_series(1, 100) AS n",
-        "INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at, resolved_at)
-         OVERRIDING SYSTEM VALUE
-         SELECT n, n, 1 + n % 100, 'user ' || n, 1, CASE WHEN n % 5 = 0 THEN 'PENDING' ELSE 'CONFIRMED' END,
-                made_at + interval '1 day', made_at + interval '1 day', made_at,
-                CASE WHEN n % 5 > 0 THEN made_at + interval '1 second' END
-         FROM generate_series(1, 1000000) AS n, LATERAL (SELECT now() - (1000000 - n) * interval '1 ms' AS made_at) AS times",
-        "SELECT setval('bookings_id_seq', (SELECT max(id) FROM bookings))",
-        "INSERT INTO batches (show_id, id, first_id, expires_at, held, held_seats, confirmed, has_held, has_confirmed)
-         SELECT show_id, id, id, expires_at, held, held, 1 - held, held > 0, held = 0
-         FROM bookings, LATERAL (SELECT (status = 'PENDING')::integer AS held) AS counted",
         // The first ten characters of a ULID encode its time in milliseconds.
         "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, lock_at, done_at, last_result)
          SELECT (SELECT string_agg(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((millis >> (5 * place)) & 31)::integer + 1, 1), '' ORDER BY place DESC)

@@ -1,6 +1,8 @@
-//! The chart `bench.svg`: throughput and p99 latency over the number of connections.
+//! The chart `bench.svg`.
 //!
-//! It compares a transaction per booking with group commit.
+//! Above: throughput and p99 latency over the number of connections, of a transaction per booking,
+//! of group commit, and of the peer. Below: the processor time of a booking, and what is left of the
+//! throughput under several circumstances.
 
 use std::path::Path;
 
@@ -11,33 +13,31 @@ use super::report::{Case, Measured, Report};
 
 const ONE_BY_ONE: RGBColor = RGBColor(0xb0, 0x58, 0x3a);
 const GROUPED: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
+const PEER: RGBColor = RGBColor(0x2c, 0x8c, 0x4a);
+const LOAD: RGBColor = RGBColor(0xc8, 0xc8, 0xc8);
 const LIMIT: RGBColor = RGBColor(0x77, 0x77, 0x77);
 
-/// Draws the cases of the mode `hot` into an SVG file.
+/// Draws a report into an SVG file.
 pub(super) fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
-    let root = SVGBackend::new(file, (960, 400)).into_drawing_area();
-    let hot: Vec<&Case> = report
-        .cases
-        .iter()
-        .filter(|case| case.mode == "hot")
-        .collect();
-    try_draw(&root, &hot, report.database_alone())
-        .map_err(|error| anyhow!("cannot draw {}: {error}", file.display()))
+    let root = SVGBackend::new(file, (960, 800)).into_drawing_area();
+    try_draw(&root, report).map_err(|error| anyhow!("cannot draw {}: {error}", file.display()))
 }
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-fn try_draw(root: &Area<'_>, hot: &[&Case], limit: f64) -> Result<(), Box<dyn std::error::Error>> {
+fn try_draw(root: &Area<'_>, report: &Report) -> Drawn {
     root.fill(&WHITE)?;
-    let (left, right) = root.split_horizontally(480);
-    panel(
-        &left,
-        hot,
-        "bookings/s on one show",
-        |m| m.bookings_per_second,
-        Some(limit),
-    )?;
-    panel(&right, hot, "p99 latency, ms", |m| m.p99_ms, None)?;
+    let areas = root.split_evenly((2, 2));
+    let cases = report.cases.iter();
+    let hot: Vec<&Case> = cases.filter(|case| case.mode == "hot").collect();
+    let limit = Some(report.database_alone());
+    let rate = |m: &Measured| m.bookings_per_second;
+    panel(&areas[0], &hot, "bookings/s on one show", rate, limit)?;
+    panel(&areas[1], &hot, "p99 latency, ms", |m| m.p99_ms, None)?;
+    costs(&areas[2], &report.cases)?;
+    circumstances(&areas[3], report)?;
     root.present()?;
     Ok(())
 }
@@ -48,14 +48,17 @@ fn panel(
     title: &str,
     value: fn(&Measured) -> f64,
     limit: Option<f64>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let points = |of: fn(&Case) -> Measured| -> Vec<(f64, f64)> {
+) -> Drawn {
+    let points = |of: fn(&Case) -> Option<Measured>| -> Vec<(f64, f64)> {
         hot.iter()
-            .map(|case| (f64::from(case.connections), value(&of(case))))
+            .filter_map(|case| Some((f64::from(case.connections), value(&of(case)?))))
             .collect()
     };
-    let (one, grouped) = (points(Case::one_by_one), points(Case::grouped));
-    let values = || one.iter().chain(&grouped).map(|point| point.1).chain(limit);
+    let one = points(|case| Some(case.one_by_one()));
+    let grouped = points(|case| Some(case.grouped()));
+    let peer = points(Case::peer);
+    let all = || one.iter().chain(&grouped).chain(&peer);
+    let values = || all().map(|point| point.1).chain(limit);
     let (low, high) = (
         values().fold(f64::INFINITY, f64::min) / 1.5,
         values().fold(0.0, f64::max) * 1.5,
@@ -76,7 +79,11 @@ fn panel(
     for (points, color, name) in [
         (one, ONE_BY_ONE, "a transaction per booking"),
         (grouped, GROUPED, "group commit"),
+        (peer, PEER, "Redis behind a thin server"),
     ] {
+        if points.is_empty() {
+            continue;
+        }
         chart
             .draw_series(LineSeries::new(points.clone(), color.stroke_width(2)))?
             .label(name)
@@ -98,5 +105,89 @@ fn panel(
         .position(SeriesLabelPosition::MiddleRight)
         .background_style(WHITE.mix(0.8))
         .draw()?;
+    Ok(())
+}
+
+/// A bar: its name, and the values and colours of its parts.
+type Bar = (String, Vec<(f64, RGBColor)>);
+
+/// Draws the processor time of a booking by program, with group commit.
+fn costs(area: &Area<'_>, cases: &[Case]) -> Drawn {
+    let bars = cases.iter().map(|case| {
+        let cost = case.grouped().cost;
+        let parts = vec![
+            (cost.api_micros, GROUPED),
+            (cost.database_micros, ONE_BY_ONE),
+            (cost.load_micros, LOAD),
+        ];
+        (format!("{} {}", case.mode, case.connections), parts)
+    });
+    let names = [
+        ("api", GROUPED),
+        ("PostgreSQL", ONE_BY_ONE),
+        ("load tool", LOAD),
+    ];
+    let title = "processor time of a booking, µs";
+    bar_chart(area, title, &bars.collect::<Vec<_>>(), &names, 0)
+}
+
+/// Draws the rates of the comparisons, relative to those without their circumstance.
+fn circumstances(area: &Area<'_>, report: &Report) -> Drawn {
+    let bars = report.comparisons.iter().map(|compared| {
+        (
+            compared.circumstance.to_owned(),
+            vec![(compared.ratio(), GROUPED)],
+        )
+    });
+    let title = "bookings/s, relative to those without";
+    bar_chart(area, title, &bars.collect::<Vec<_>>(), &[], 2)
+}
+
+/// Draws horizontal bars, the first one on top, each with its sum.
+fn bar_chart(
+    area: &Area<'_>,
+    title: &str,
+    bars: &[Bar],
+    names: &[(&str, RGBColor)],
+    decimals: usize,
+) -> Drawn {
+    let sum = |parts: &[(f64, RGBColor)]| parts.iter().map(|part| part.0).sum::<f64>();
+    let longest = bars.iter().map(|bar| sum(&bar.1)).fold(0.0, f64::max);
+    let rows = i32::try_from(bars.len())?;
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(30)
+        .y_label_area_size(0)
+        .build_cartesian_2d(0.0..longest * 1.2, 0..rows * 4)?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .light_line_style(WHITE)
+        .draw()?;
+    for ((name, parts), row) in bars.iter().zip((0..rows).rev()) {
+        let mut left = 0.0;
+        for (value, color) in parts {
+            let corners = [(left, row * 4), (left + value, row * 4 + 2)];
+            chart.draw_series([Rectangle::new(corners, color.filled())])?;
+            left += value;
+        }
+        let text = format!("{name}: {left:.decimals$}");
+        chart.draw_series([Text::new(text, (0.0, row * 4 + 4), ("sans-serif", 13))])?;
+    }
+    for &(name, color) in names {
+        chart
+            .draw_series(std::iter::empty::<Circle<(f64, i32), i32>>())?
+            .label(name)
+            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
+    }
+    if !names.is_empty() {
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE.mix(0.8))
+            .draw()?;
+    }
     Ok(())
 }

@@ -9,7 +9,8 @@ use shared::{
 };
 use tokio::process::Command;
 
-use crate::environment::DATABASE;
+/// Name of its database.
+const DATABASE: &str = "pgbench";
 
 /// Statement that locks a show.
 const LOCK: &str = include_str!("../../../shared/src/show/lock.sql");

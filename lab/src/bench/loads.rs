@@ -3,7 +3,7 @@
 use crate::stress::Mode;
 
 /// Measured loads: mode and number of connections.
-pub(super) const CASES: [(Mode, u32); 7] = [
+pub(super) const CASES: [(Mode, u32); 8] = [
     (Mode::Hot, 1),
     (Mode::Hot, 8),
     (Mode::Hot, 32),
@@ -11,6 +11,7 @@ pub(super) const CASES: [(Mode, u32); 7] = [
     (Mode::Hot, 512),
     (Mode::Spread, 128),
     (Mode::Confirm, 128),
+    (Mode::Bulk, 4),
 ];
 
 /// Load that is measured with and without a feature in use.

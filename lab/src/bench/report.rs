@@ -6,11 +6,13 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use shared::local_postgres::LocalPostgres;
 
-use super::{
-    loads::{COMPARED, LIMITED},
-    trials::Trials,
+use super::{loads::LIMITED, trials::Trials};
+use crate::{
+    cost::Cost,
+    median::median,
+    stress::{self, Mode},
+    table,
 };
-use crate::{median::median, stress::Mode, table};
 
 /// One measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -19,6 +21,19 @@ pub(super) struct Measured {
     pub(super) bookings_per_second: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
+    /// What each booking cost; zero for a peer.
+    pub(super) cost: Cost,
+}
+
+impl Measured {
+    pub(super) fn new(report: &stress::Report, cost: Cost) -> Self {
+        Self {
+            bookings_per_second: report.bookings_per_second,
+            p50_ms: report.latency_ms.p50,
+            p99_ms: report.latency_ms.p99,
+            cost,
+        }
+    }
 }
 
 /// Measurements of one mode and number of connections.
@@ -31,6 +46,19 @@ pub(super) struct Case {
     pub(super) connections: u32,
     one_by_one: Vec<Measured>,
     grouped: Vec<Measured>,
+    /// Measurements of the peer, if it takes part.
+    peer: Vec<Measured>,
+}
+
+/// One of the things that are compared in each case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contender {
+    /// A transaction for each booking.
+    OneByOne,
+    /// Group commit.
+    Grouped,
+    /// Redis behind a thin handler.
+    Peer,
 }
 
 impl Case {
@@ -40,6 +68,7 @@ impl Case {
             connections,
             one_by_one: Vec::new(),
             grouped: Vec::new(),
+            peer: Vec::new(),
         }
     }
 
@@ -47,11 +76,11 @@ impl Case {
         self.mode == mode_name(mode) && self.connections == connections
     }
 
-    pub(super) fn add(&mut self, one_by_one: bool, measured: Measured) {
-        if one_by_one {
-            self.one_by_one.push(measured);
-        } else {
-            self.grouped.push(measured);
+    pub(super) fn add(&mut self, contender: Contender, measured: Measured) {
+        match contender {
+            Contender::OneByOne => self.one_by_one.push(measured),
+            Contender::Grouped => self.grouped.push(measured),
+            Contender::Peer => self.peer.push(measured),
         }
     }
 
@@ -64,21 +93,39 @@ impl Case {
     pub(super) fn grouped(&self) -> Measured {
         medians(&self.grouped)
     }
+
+    /// Returns the medians of the peer, if it took part.
+    pub(super) fn peer(&self) -> Option<Measured> {
+        (!self.peer.is_empty()).then(|| medians(&self.peer))
+    }
 }
 
-/// Measurements of the same load with and without a feature in use.
-#[derive(Debug, Clone, Default, Serialize)]
+/// Measurements of the same load under two circumstances, of which one may cost something.
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Comparison {
+    /// Mode and number of connections.
+    load: String,
+    /// The circumstance, for a sentence: "with …".
+    pub(super) circumstance: &'static str,
     pub(super) without: Vec<Measured>,
     pub(super) with: Vec<Measured>,
 }
 
 impl Comparison {
+    pub(super) fn new((mode, connections): (Mode, u32), circumstance: &'static str) -> Self {
+        Self {
+            load: format!("{}, {connections} connections", mode_name(mode)),
+            circumstance,
+            without: Vec::new(),
+            with: Vec::new(),
+        }
+    }
+
     /// Returns the rate with the feature, relative to the rate without it.
     ///
     /// It is the median over the pairs; the two halves of a pair are measured one after the other.
-    fn ratio(&self) -> f64 {
+    pub(super) fn ratio(&self) -> f64 {
         let pairs = self.with.iter().zip(&self.without);
         median(
             pairs
@@ -98,6 +145,7 @@ fn medians(all: &[Measured]) -> Measured {
         bookings_per_second: of(|m| m.bookings_per_second),
         p50_ms: of(|m| m.p50_ms),
         p99_ms: of(|m| m.p99_ms),
+        cost: Cost::from(&all.iter().map(|m| m.cost).collect::<Vec<_>>(), median),
     }
 }
 
@@ -113,9 +161,8 @@ pub(super) struct Report {
     pub(super) cases: Vec<Case>,
     /// Bookings per second of the database alone, in batches of 100.
     database_alone: Vec<f64>,
-    guard: Comparison,
-    dashboard: Comparison,
-    trials: Trials,
+    pub(super) comparisons: Vec<Comparison>,
+    pub(super) trials: Trials,
 }
 
 impl Report {
@@ -123,8 +170,7 @@ impl Report {
         batch_max: u16,
         cases: Vec<Case>,
         database_alone: Vec<f64>,
-        guard: Comparison,
-        dashboard: Comparison,
+        comparisons: Vec<Comparison>,
         trials: Trials,
         server: &LocalPostgres,
     ) -> anyhow::Result<Self> {
@@ -136,8 +182,7 @@ impl Report {
             batch_max,
             cases,
             database_alone,
-            guard,
-            dashboard,
+            comparisons,
             trials,
         })
     }
@@ -186,35 +231,7 @@ fn commit() -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(presets::ASCII_MARKDOWN);
-        table.set_header([
-            "load",
-            "connections",
-            "one by one/s",
-            "grouped/s",
-            "ratio",
-            "p50 ms",
-            "grouped p50",
-            "p99 ms",
-            "grouped p99",
-        ]);
-        for case in &self.cases {
-            let (one, group) = (case.one_by_one(), case.grouped());
-            table.add_row([
-                case.mode.clone(),
-                case.connections.to_string(),
-                format!("{:.0}", one.bookings_per_second),
-                format!("{:.0}", group.bookings_per_second),
-                format!("{:.1}", group.bookings_per_second / one.bookings_per_second),
-                format!("{:.2}", one.p50_ms),
-                format!("{:.2}", group.p50_ms),
-                format!("{:.2}", one.p99_ms),
-                format!("{:.2}", group.p99_ms),
-            ]);
-        }
-        table::align_figures(&mut table);
-        writeln!(f, "{table}\n")?;
+        writeln!(f, "{}\n\n{}\n", self.rates(), self.costs())?;
         writeln!(
             f,
             "database alone, batches of 100: {:.0} bookings/s; over HTTP with {} connections: \
@@ -223,62 +240,90 @@ impl fmt::Display for Report {
             LIMITED.1,
             self.of_database_alone(),
         )?;
-        for (beside, compared) in [
-            ("API keys and rate limits", &self.guard),
-            ("the dashboard open", &self.dashboard),
-        ] {
+        for compared in &self.comparisons {
             writeln!(
                 f,
-                "{}, {} connections, with {beside}: {:.0} bookings/s; {:.2} of the rate without",
-                mode_name(COMPARED.0),
-                COMPARED.1,
+                "{}, with {}: {:.0} bookings/s; {:.2} of the rate without",
+                compared.load,
+                compared.circumstance,
                 medians(&compared.with).bookings_per_second,
                 compared.ratio(),
             )?;
         }
-        let Trials {
-            crowd,
-            backlog,
-            steady,
-            admin,
-        } = &self.trials;
-        writeln!(
-            f,
-            "{} connections on a show that sells out: {:.0} requests/s, {} errors, \
-             api memory {}",
-            crowd.connections,
-            crowd.requests_per_second,
-            crowd.errors,
-            crowd
-                .memory_mb
-                .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB")),
-        )?;
-        writeln!(
-            f,
-            "{} overdue bookings of one show, one worker: all seats available after {:.1} s",
-            backlog.bookings, backlog.seconds
-        )?;
-        writeln!(
-            f,
-            "{:.0} bookings/s of one show, none confirmed, one worker: expiry lag {:.2} s (median), \
-             {:.2} s (p99), {:.2} s (max)",
-            steady.bookings_per_second,
-            steady.lag.median_seconds,
-            steady.lag.p99_seconds,
-            steady.lag.longest_seconds
-        )?;
-        if let Some(slowest) = admin.slowest() {
-            writeln!(
-                f,
-                "{} jobs and as many bookings: the admin listener's slowest endpoint is {}, \
-                 {:.1} ms (median)",
-                admin.jobs, slowest.path, slowest.median_ms
-            )?;
-        }
+        writeln!(f, "{}", self.trials)?;
         write!(
             f,
             "{} · {} · ticketing {} ({})",
             self.machine, self.postgres, self.version, self.commit
         )
+    }
+}
+
+impl Report {
+    /// Returns the table of rates and latencies.
+    fn rates(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::ASCII_MARKDOWN);
+        table.set_header([
+            "load",
+            "connections",
+            "one by one/s",
+            "grouped/s",
+            "ratio",
+            "Redis/s",
+            "p50 ms",
+            "grouped p50",
+            "Redis p50",
+            "p99 ms",
+            "grouped p99",
+            "Redis p99",
+        ]);
+        for case in &self.cases {
+            let (one, group, peer) = (case.one_by_one(), case.grouped(), case.peer());
+            let of_peer = |text: &dyn Fn(Measured) -> String| peer.map_or("–".to_owned(), text);
+            table.add_row([
+                case.mode.clone(),
+                case.connections.to_string(),
+                format!("{:.0}", one.bookings_per_second),
+                format!("{:.0}", group.bookings_per_second),
+                format!("{:.1}", group.bookings_per_second / one.bookings_per_second),
+                of_peer(&|peer| format!("{:.0}", peer.bookings_per_second)),
+                format!("{:.2}", one.p50_ms),
+                format!("{:.2}", group.p50_ms),
+                of_peer(&|peer| format!("{:.2}", peer.p50_ms)),
+                format!("{:.2}", one.p99_ms),
+                format!("{:.2}", group.p99_ms),
+                of_peer(&|peer| format!("{:.2}", peer.p99_ms)),
+            ]);
+        }
+        table::align_figures(&mut table);
+        table
+    }
+
+    /// Returns the table of what each booking costs with group commit.
+    fn costs(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::ASCII_MARKDOWN);
+        table.set_header([
+            "load",
+            "connections",
+            "api µs",
+            "PostgreSQL µs",
+            "load tool µs",
+            "log bytes",
+        ]);
+        for case in &self.cases {
+            let cost = case.grouped().cost;
+            table.add_row([
+                case.mode.clone(),
+                case.connections.to_string(),
+                format!("{:.1}", cost.api_micros),
+                format!("{:.1}", cost.database_micros),
+                format!("{:.1}", cost.load_micros),
+                format!("{:.0}", cost.log_bytes),
+            ]);
+        }
+        table::align_figures(&mut table);
+        table
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use shared::local_postgres::LocalPostgres;
@@ -10,23 +9,11 @@ use sqlx::PgPool;
 use tokio::time::sleep;
 
 use crate::{
-    environment::{self, DATABASE, Environment},
+    cost::{Cost, Reading, of_load},
+    environment::{self, Environment},
     median::median,
-    processor_time::processor_seconds,
-    program::Program,
-    stress::{self, Mode, verify},
+    stress::{self, Mode},
 };
-
-/// Resources that one operation uses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Cost {
-    pub(super) api_micros: f64,
-    pub(super) worker_micros: f64,
-    pub(super) database_micros: f64,
-    /// Bytes of PostgreSQL's write-ahead log.
-    pub(super) log_bytes: f64,
-}
 
 /// Cost of each operation on a booking.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -34,39 +21,6 @@ pub(super) struct Costs {
     pub(super) reserve: Cost,
     pub(super) confirm: Cost,
     pub(super) expire: Cost,
-}
-
-impl Cost {
-    const FIGURES: [fn(&mut Self) -> &mut f64; 4] = [
-        |cost| &mut cost.api_micros,
-        |cost| &mut cost.worker_micros,
-        |cost| &mut cost.database_micros,
-        |cost| &mut cost.log_bytes,
-    ];
-
-    /// Combines costs: applies `figure` to the values of each resource.
-    fn from(costs: &[Self], figure: impl Fn(Vec<f64>) -> f64) -> Self {
-        let mut all = Self::default();
-        for of in Self::FIGURES {
-            let values = costs.iter().map(|cost| *of(&mut cost.clone())).collect();
-            *of(&mut all) = figure(values);
-        }
-        all
-    }
-
-    /// Returns the difference to another cost.
-    ///
-    /// It is not below zero, which noise could cause where both are about the same.
-    fn without(self, other: Self) -> Self {
-        Self::from(&[self, other], |values| (values[0] - values[1]).max(0.0))
-    }
-
-    /// Returns the weighted sum of costs.
-    pub(super) fn sum(parts: &[(f64, Self)]) -> Self {
-        let times = |&(times, cost): &(f64, Self)| Self::from(&[cost], |values| values[0] * times);
-        let parts: Vec<Self> = parts.iter().map(times).collect();
-        Self::from(&parts, |values| values.iter().sum())
-    }
 }
 
 /// Returns the median of each cost over all runs.
@@ -103,7 +57,7 @@ pub(super) async fn measure(
         ..stress::Args::quiet(mode)
     };
     let environment = Environment::start(server, BATCH_MAX).await?;
-    let both = of_load(server, &environment, load(Mode::Confirm)).await?;
+    let (_, both) = of_load(&environment, &load(Mode::Confirm)).await?;
     environment.clear().await?;
     bar.inc(1);
 
@@ -112,9 +66,9 @@ pub(super) async fn measure(
         hold_seconds: Some(HOLD_SECONDS),
         ..load(Mode::Spread)
     };
-    let reserve = of_load(server, &environment, held).await?;
+    let (_, reserve) = of_load(&environment, &held).await?;
     bar.inc(1);
-    let expire = of_expiring(server, &environment).await?;
+    let expire = of_expiring(&environment).await?;
     environment.clear().await?;
     bar.inc(1);
     Ok(Costs {
@@ -127,44 +81,20 @@ pub(super) async fn measure(
 /// Maximum number of requests in a batch, the default of the api.
 const BATCH_MAX: u16 = 500;
 
-/// Returns the cost of a booking under this load.
-async fn of_load(
-    server: &LocalPostgres,
-    environment: &Environment<'_>,
-    load: stress::Args,
-) -> anyhow::Result<Cost> {
-    let pool = server.connect(DATABASE).await?.pool;
-    let load = environment.load(&load);
-    let crowd = stress::gather(&load).await?;
-    let before = Reading::take(server, &pool, Some(&environment.api), None).await?;
-    let outcome = crowd.put_load(&load).await?;
-    let after = Reading::take(server, &pool, Some(&environment.api), None).await?;
-    pool.close().await;
-    let verified = verify::verify(&outcome, &verify::Expected::default()).await?;
-    ensure!(verified.faults.is_empty(), "{:?}", verified.faults);
-    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-    let bookings = outcome.load.booked() as f64;
-    ensure!(bookings > 0.0, "nothing was booked");
-    Ok(after.since(before, bookings))
-}
-
 /// Returns the cost of expiring a hold.
 ///
 /// Waits until all holds in the database have run out, then starts a worker that expires them.
-async fn of_expiring(
-    server: &LocalPostgres,
-    environment: &Environment<'_>,
-) -> anyhow::Result<Cost> {
-    let database = server.connect(DATABASE).await?;
+async fn of_expiring(environment: &Environment<'_>) -> anyhow::Result<Cost> {
+    let database = environment.connect().await?;
     environment::holds_have_run_out(&database).await?;
     let pool = database.pool;
     let overdue = count_holds(&pool).await?;
     let worker = environment.start_worker()?;
-    let before = Reading::take(server, &pool, None, Some(&worker)).await?;
+    let before = Reading::take(environment, Some(&worker)).await?;
     while count_holds(&pool).await? > 0 {
         sleep(Duration::from_millis(200)).await;
     }
-    let after = Reading::take(server, &pool, None, Some(&worker)).await?;
+    let after = Reading::take(environment, Some(&worker)).await?;
     worker.stop().await?;
     pool.close().await;
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
@@ -177,39 +107,4 @@ async fn count_holds(pool: &PgPool) -> anyhow::Result<i64> {
             .fetch_one(pool)
             .await?,
     )
-}
-
-/// Resources used since the processes started.
-#[derive(Debug, Clone, Copy)]
-struct Reading(Cost);
-
-impl Reading {
-    async fn take(
-        server: &LocalPostgres,
-        pool: &PgPool,
-        api: Option<&Program>,
-        worker: Option<&Program>,
-    ) -> anyhow::Result<Self> {
-        const UNKNOWN: &str = "the operating system does not report processor time";
-        let micros = |program: Option<&Program>| match program {
-            Some(program) => Ok(program.processor_seconds().context(UNKNOWN)? * 1e6),
-            None => anyhow::Ok(0.0),
-        };
-        let database = processor_seconds(server.process_id()?).context(UNKNOWN)?;
-        Ok(Self(Cost {
-            api_micros: micros(api)?,
-            worker_micros: micros(worker)?,
-            database_micros: database * 1e6,
-            log_bytes: sqlx::query_scalar(
-                "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8",
-            )
-            .fetch_one(pool)
-            .await?,
-        }))
-    }
-
-    /// Returns the cost of each of `count` operations since an earlier reading.
-    fn since(self, before: Self, count: f64) -> Cost {
-        Cost::sum(&[(1.0 / count, self.0.without(before.0))])
-    }
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use api::config::BATCH_LANES_MAX;
 use serde::Serialize;
 
-use super::cost::{Cost, Costs};
+use super::cost::Costs;
+use crate::cost::Cost;
 
 /// A sale, and the resources available for it.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -79,6 +80,7 @@ impl Plan {
             worker_micros,
             database_micros,
             log_bytes,
+            ..
         } = Cost::sum(&[
             (rate, costs.reserve),
             (rate * confirmed, costs.confirm),
@@ -156,6 +158,7 @@ mod tests {
             api_micros: api,
             worker_micros: worker,
             database_micros: database,
+            load_micros: 0.0,
             log_bytes: log,
         }
     }

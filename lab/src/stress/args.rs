@@ -119,4 +119,6 @@ pub(crate) enum Mode {
     Confirm,
     /// Of five bookings, confirm three, cancel one and let one expire
     Mixed,
+    /// Book 100 at a time (`POST /bookings/bulk`)
+    Bulk,
 }

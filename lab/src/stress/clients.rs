@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     acknowledgements::{Acknowledged, Acknowledgements, Act, Last},
     args::Mode,
-    http::{Connection, Target, post, post_with_key},
+    http::{Connection, Reply, Target, post, post_with_key},
     load::{Load, Turn},
 };
 
@@ -25,6 +25,9 @@ const SERVER_BUSY: Duration = Duration::from_millis(100);
 /// With the shortest ones the client gives up before it knows whether its request arrived, with
 /// others while the server is working on it. With the longest one it waits for the answer.
 const PATIENCE_MS: [u64; 6] = [0, 1, 3, 10, 30, 10_000];
+
+/// Number of bookings in a request of [`Mode::Bulk`].
+const BULK: u64 = 100;
 
 /// Result of a request that the server answered.
 #[derive(Clone, Copy)]
@@ -51,6 +54,11 @@ pub(crate) async fn run(load: Arc<Load>, connection: Connection, index: usize) -
     client.acks
 }
 
+/// Returns the body of a request for one seat. The user's name says which turn books it.
+pub(super) fn booking(show_id: i64, number: u64) -> String {
+    format!(r#"{{"showId":{show_id},"userName":"user {number}","numberOfSeats":1}}"#)
+}
+
 struct Client<'a> {
     load: &'a Load,
     target: &'a Target,
@@ -61,11 +69,14 @@ struct Client<'a> {
 impl Client<'_> {
     /// Books, and requests the change that the mode calls for.
     async fn take(&mut self, turn: Turn) {
+        if self.load.mode == Mode::Bulk {
+            return self.book_in_bulk(turn).await;
+        }
         let Some(booking_id) = self.book(turn).await else {
             return;
         };
         let act = match self.load.mode {
-            Mode::Hot | Mode::Sellout | Mode::Spread => None,
+            Mode::Hot | Mode::Sellout | Mode::Spread | Mode::Bulk => None,
             Mode::Confirm => Some(Act::Confirm),
             Mode::Mixed => match fastrand::u8(0..5) {
                 0..3 => Some(Act::Confirm),
@@ -84,10 +95,48 @@ impl Client<'_> {
         });
     }
 
+    /// Books several times in one request. Each booking counts as a turn of its own.
+    async fn book_in_bulk(&mut self, turn: Turn) {
+        let show_id = self.load.show_of(turn);
+        let numbers = turn.number * BULK..(turn.number + 1) * BULK;
+        let bookings: Vec<String> = numbers
+            .clone()
+            .map(|number| booking(show_id, number))
+            .collect();
+        let body = format!(r#"{{"bookings":[{}]}}"#, bookings.join(","));
+        let request = post(self.target, "/bookings/bulk", &body);
+        let read = |reply: &Reply<'_>| (reply.status, reply.bulk_results());
+        let Some((status, results)) = self.send_and(&request, turn.due, read).await else {
+            self.acks.maybe_done.extend(numbers);
+            return;
+        };
+        let Some(results) = results else {
+            return self.load.count_error(format!("book in bulk: {status}"));
+        };
+        for (number, result) in numbers.zip(results) {
+            match (result.status, result.booking) {
+                (201, Some(booking)) => {
+                    self.load.counts.booked.fetch_add(1, Relaxed);
+                    self.acks.acknowledged.push(Acknowledged {
+                        booking_id: booking.id,
+                        turn: number,
+                        last: Last::Booked,
+                    });
+                }
+                (409, _) => {
+                    self.load.counts.refused.fetch_add(1, Relaxed);
+                }
+                (status, _) => {
+                    self.load.count_error(format!("book in bulk: {status}"));
+                    self.acks.maybe_done.push(number);
+                }
+            }
+        }
+    }
+
     async fn book(&mut self, turn: Turn) -> Option<i64> {
         let (show_id, number) = (self.load.show_of(turn), turn.number);
-        let body =
-            format!(r#"{{"showId":{show_id},"userName":"user {number}","numberOfSeats":1}}"#);
+        let body = booking(show_id, number);
         let answer = if self.load.retries {
             let key = format!("stress-{show_id}-{number}");
             let request = post_with_key(self.target, "/bookings", &body, Some(&key));
@@ -171,15 +220,27 @@ impl Client<'_> {
     ///
     /// If the connection is lost, opens a new one and returns `None`.
     async fn send(&mut self, request: &[u8], due: Instant) -> Option<Answer> {
-        let answer = match self.connection.send(request).await {
-            Ok(reply) => Ok(Answer {
-                status: reply.status,
-                id: reply.id(),
-                is_not_done: reply.has_retry_after,
-                is_replay: reply.is_replay,
-            }),
-            Err(error) => Err(error),
+        let read = |reply: &Reply<'_>| Answer {
+            status: reply.status,
+            id: reply.id(),
+            is_not_done: reply.has_retry_after,
+            is_replay: reply.is_replay,
         };
+        self.send_and(request, due, read).await
+    }
+
+    /// As [`Self::send`], with what `read` makes of the reply.
+    async fn send_and<T>(
+        &mut self,
+        request: &[u8],
+        due: Instant,
+        read: impl FnOnce(&Reply<'_>) -> T,
+    ) -> Option<T> {
+        let answer = self
+            .connection
+            .send(request)
+            .await
+            .map(|reply| read(&reply));
         let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
         match answer {
             Ok(answer) => {

@@ -110,15 +110,34 @@ pub(crate) struct Reply<'a> {
     pub(crate) is_replay: bool,
 }
 
+/// Result of one of the bookings of a bulk request.
+#[derive(Debug, Deserialize)]
+pub(super) struct BulkResult {
+    pub(super) status: u16,
+    pub(super) booking: Option<WithId>,
+}
+
+/// A booking or show, of which only the id is read.
+#[derive(Debug, Deserialize)]
+pub(super) struct WithId {
+    pub(super) id: i64,
+}
+
 impl Reply<'_> {
     /// Returns the `id` in the body.
     pub(crate) fn id(&self) -> Option<i64> {
-        #[derive(Deserialize)]
-        struct WithId {
-            id: i64,
-        }
         let with_id: WithId = serde_json::from_slice(self.body).ok()?;
         Some(with_id.id)
+    }
+
+    /// Returns the results of a bulk request; none if the body has none.
+    pub(super) fn bulk_results(&self) -> Option<Vec<BulkResult>> {
+        #[derive(Deserialize)]
+        struct BulkResults {
+            results: Vec<BulkResult>,
+        }
+        let body: BulkResults = serde_json::from_slice(self.body).ok()?;
+        Some(body.results)
     }
 }
 

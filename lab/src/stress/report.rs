@@ -37,6 +37,7 @@ pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p95: f64,
     pub(crate) p99: f64,
+    pub(crate) p999: f64,
     pub(crate) max: f64,
 }
 
@@ -52,6 +53,7 @@ impl Report {
                 p50: at(0.5),
                 p95: at(0.95),
                 p99: at(0.99),
+                p999: at(0.999),
                 max: millis(seen.latency.max()),
             };
             (latency, seen.errors.clone())
@@ -117,6 +119,7 @@ impl fmt::Display for Report {
         row("p50 ms", format!("{:.2}", self.latency_ms.p50));
         row("p95 ms", format!("{:.2}", self.latency_ms.p95));
         row("p99 ms", format!("{:.2}", self.latency_ms.p99));
+        row("p99.9 ms", format!("{:.2}", self.latency_ms.p999));
         row("max ms", format!("{:.2}", self.latency_ms.max));
         table::align_figures(&mut table);
         writeln!(f, "{table}\n")?;
