@@ -197,10 +197,12 @@ const UNREACHED_RATE: u32 = 1_000_000;
 /// Number of bookings of a large database.
 const MANY_BOOKINGS: i64 = 5_000_000;
 
-/// Lifetime of holds that run out during a measurement, and minimum duration of the measurement, in
-/// seconds.
-const SHORT_HOLD: u32 = 2;
-const LONG_MEASUREMENT: u64 = 10;
+/// Lifetime of holds that run out during a measurement, in seconds; the shortest that a show can
+/// have.
+const SHORT_HOLD: u32 = 10;
+
+/// Time after which as many of these holds run out as are made, in seconds.
+const RUN_OUT_AFTER: u64 = 12;
 
 /// Circumstance in half of the measurements of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,7 +299,7 @@ async fn measure_under(
     let mut worker = None;
     if circumstance == Circumstance::HoldsRunOut {
         worker = Some(environment.start_worker()?);
-        load.duration = load.duration.max(LONG_MEASUREMENT);
+        load.warm_up = RUN_OUT_AFTER;
         load.hold_seconds = is_there.then_some(SHORT_HOLD);
     }
     let measured = measure_once(&environment, &load).await?;

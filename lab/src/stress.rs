@@ -14,7 +14,10 @@ use anyhow::{Context, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use self::{
     acknowledgements::Acknowledgements,
@@ -142,6 +145,10 @@ impl Crowd {
         };
         let time_is_up = async {
             if args.mode != Mode::Sellout {
+                if args.warm_up > 0 {
+                    sleep(Duration::from_secs(args.warm_up)).await;
+                    load.begin_to_measure();
+                }
                 watch(&load, args).await;
                 load.end();
             }
@@ -212,7 +219,7 @@ async fn watch(load: &Load, args: &Args) {
     }
     let mut before = 0;
     for _ in 0..args.duration {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
         let booked = load.booked();
         bar.set_message(format!("{} bookings/s", booked - before));
         bar.inc(1);

@@ -33,6 +33,12 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) duration: u64,
 
+    /// Time before the measurement begins, in seconds; not for `sellout`
+    ///
+    /// Bookings and latencies of this time are not part of the rate and of the percentiles.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub(crate) warm_up: u64,
+
     /// Number of shows; by default 100 for `spread`, else 1. `sellout` always has one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) shows: Option<u32>,

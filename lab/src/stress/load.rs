@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -34,6 +34,8 @@ pub(crate) struct Load {
     /// Wakes the clients that wait for their next turn to be due.
     pub(super) is_over: CancellationToken,
     began: Instant,
+    /// The end of the warm-up, and the number of bookings until then.
+    warmed_up: Mutex<(Instant, u64)>,
     /// Turns per second; `None` if each connection is to go as fast as it can.
     rate: Option<u32>,
     /// True if clients use short timeouts and retry a booking until it is answered.
@@ -76,6 +78,7 @@ impl Load {
             }),
             is_over: CancellationToken::new(),
             began,
+            warmed_up: Mutex::new((began, 0)),
             rate: args.rate,
             retries: args.retries,
             name_show: args.name_show,
@@ -114,11 +117,22 @@ impl Load {
 
     /// Locks the latencies and errors, and passes them to `look`.
     pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
-        let mut seen = self
-            .seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        look(&mut seen)
+        look(&mut lock(&self.seen))
+    }
+
+    /// Ends the warm-up: the measurement begins.
+    pub(super) fn begin_to_measure(&self) {
+        *lock(&self.warmed_up) = (Instant::now(), self.booked());
+        self.seen(|seen| seen.latency.reset());
+    }
+
+    /// Returns the bookings a second since the warm-up, if the load has ended after this time.
+    pub(crate) fn bookings_per_second(&self, took: Duration) -> f64 {
+        let (since, before) = *lock(&self.warmed_up);
+        let seconds = (self.began + took - since).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+        let booked = (self.booked() - before) as f64;
+        booked / seconds
     }
 
     /// Takes the next turn and waits until it is due; returns `None` once the load is over.
@@ -154,6 +168,10 @@ impl Load {
     pub(super) fn count_error(&self, what: String) {
         self.seen(|seen| *seen.errors.entry(what).or_default() += 1);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A booking, and the change that its client then requests.

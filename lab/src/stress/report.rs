@@ -65,7 +65,7 @@ impl Report {
             seconds,
             requests: load.requests(),
             bookings: load.booked(),
-            bookings_per_second: rate(load.booked(), seconds),
+            bookings_per_second: load.bookings_per_second(*took),
             refusals: load.refused(),
             retries: load.retried(),
             replays: load.replayed(),
