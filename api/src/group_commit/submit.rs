@@ -96,7 +96,7 @@ impl<K: Kind> GroupCommit<K> {
     /// Fails if the queue is full, or if the transaction fails or panics.
     pub(crate) async fn submit(&self, key: i64, request: K::Request) -> Answered<K> {
         if self.lanes.is_empty() {
-            return Box::pin(self.run_here(Session::new(&self.direct), request)).await;
+            return self.run_here(Session::new(&self.direct), request).await;
         }
         let turn = &self.lane(key).turn;
         // A lone request avoids the trip to the lane's thread and back, which takes as long as two
@@ -107,8 +107,7 @@ impl<K: Kind> GroupCommit<K> {
             && let Ok(running) = turn.running.try_lock()
         {
             let session = Session::new(&self.direct).with_short_lock_timeout();
-            // Boxed, because few requests are alone, but each would reserve room for it.
-            match Box::pin(self.run_here(session, request.clone())).await {
+            match self.run_here(session, request.clone()).await {
                 // Gives up the turn and joins the queue: requests that arrived meanwhile wait for
                 // the turn, not for the lock.
                 Err(SubmitError::Failed(error)) if matches!(*error, postgres::Error::Locked(_)) => {
