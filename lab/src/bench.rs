@@ -298,7 +298,7 @@ async fn measure_under(
     let mut load = load(args, circumstance.load());
     let mut worker = None;
     if circumstance == Circumstance::HoldsRunOut {
-        worker = Some(environment.start_worker()?);
+        worker = Some(environment.start_worker().await?);
         load.warm_up = RUN_OUT_AFTER;
         load.hold_seconds = is_there.then_some(SHORT_HOLD);
     }

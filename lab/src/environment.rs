@@ -77,8 +77,8 @@ impl<'a> Environment<'a> {
         self.server.connect(&self.database).await
     }
 
-    pub(crate) fn start_worker(&self) -> anyhow::Result<Program> {
-        Program::worker(start(&self.database_url, &[]))
+    pub(crate) async fn start_worker(&self) -> anyhow::Result<Program> {
+        Program::worker(start(&self.database_url, &[])).await
     }
 
     /// Returns this load, directed at the api.

@@ -14,6 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
@@ -46,8 +47,11 @@ pub(crate) struct Start<'a> {
 }
 
 impl Program {
-    pub(crate) fn worker(start: Start<'_>) -> anyhow::Result<Self> {
-        let (worker, log) = Self::start("worker", start)?;
+    /// Starts a worker, and waits until it works.
+    pub(crate) async fn worker(start: Start<'_>) -> anyhow::Result<Self> {
+        let (worker, mut log) = Self::start("worker", start)?;
+        let started = |fields: &Value| (fields["message"] == "worker started").then_some(());
+        log.find("worker", started).await?;
         log.read_on();
         Ok(worker)
     }
@@ -55,16 +59,10 @@ impl Program {
     /// Starts an api, and waits until it listens.
     pub(crate) async fn api(start: Start<'_>) -> anyhow::Result<(Self, Addresses)> {
         let (api, mut log) = Self::start("api", start)?;
-        let mut last = String::new();
-        while let Some(line) = log.next().await? {
-            let fields: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if let Ok(addresses) = serde_json::from_value(fields) {
-                log.read_on();
-                return Ok((api, addresses));
-            }
-            last = line;
-        }
-        bail!("api does not start: {last}");
+        let addresses = |fields: &Value| Addresses::deserialize(fields).ok();
+        let addresses = log.find("api", addresses).await?;
+        log.read_on();
+        Ok((api, addresses))
     }
 
     fn start(
@@ -157,6 +155,22 @@ impl Log {
             writeln!(file, "{line}").context("cannot write to the log file")?;
         }
         Ok(line)
+    }
+
+    /// Reads up to the first line in which `look` finds what it looks for.
+    async fn find<T>(
+        &mut self,
+        name: &str,
+        look: impl Fn(&Value) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let mut last = String::new();
+        while let Some(line) = self.next().await? {
+            if let Some(found) = look(&serde_json::from_str(&line).unwrap_or_default()) {
+                return Ok(found);
+            }
+            last = line;
+        }
+        bail!("{name} does not start: {last}");
     }
 
     /// Reads the rest in the background. Otherwise the program would block once the pipe is full.

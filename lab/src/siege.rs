@@ -155,7 +155,7 @@ async fn besiege(args: &Args, server: &LocalPostgres, attack: Attack) -> anyhow:
         ATTACKERS_RATE,
     ];
     let environment = Environment::start_with(server, &api_args, Some(BUYERS_RATE)).await?;
-    let worker = environment.start_worker()?;
+    let worker = environment.start_worker().await?;
     let attackers_key =
         environment::make_key(&environment.connect().await?, "attackers", None).await?;
     // The api has read the new key by then.

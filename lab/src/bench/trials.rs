@@ -205,7 +205,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
     let pool = database.pool;
 
     let began = Instant::now();
-    let worker = environment.start_worker()?;
+    let worker = environment.start_worker().await?;
     let is_at_work = "SELECT EXISTS (SELECT FROM bookings WHERE resolved_at IS NULL)";
     while sqlx::query_scalar(is_at_work).fetch_one(&pool).await? {
         sleep(Duration::from_millis(10)).await;
@@ -220,7 +220,7 @@ pub(super) async fn backlog(server: &LocalPostgres, batch_max: u16) -> anyhow::R
 /// Books one show 5,000 times per second, confirms nothing, and lets one worker fail the holds.
 pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Result<Steady> {
     let environment = Environment::start(server, batch_max).await?;
-    let worker = environment.start_worker()?;
+    let worker = environment.start_worker().await?;
     let report = environment
         .put_load(&stress::Args {
             connections: 128,

@@ -88,9 +88,9 @@ async fn of_expiring(environment: &Environment<'_>) -> anyhow::Result<Cost> {
     let database = environment.connect().await?;
     environment::holds_have_run_out(&database).await?;
     let pool = database.pool;
-    let overdue = count_holds(&pool).await?;
-    let worker = environment.start_worker()?;
+    let worker = environment.start_worker().await?;
     let before = Reading::take(environment, Some(&worker)).await?;
+    let overdue = count_holds(&pool).await?;
     while count_holds(&pool).await? > 0 {
         sleep(Duration::from_millis(200)).await;
     }

@@ -74,7 +74,7 @@ impl System {
         for index in 0..2 {
             let (program, address) = system.start_api(index, "127.0.0.1:0").await?;
             system.apis.push(Api { program, address });
-            let worker = system.start_worker(index)?;
+            let worker = system.start_worker(index).await?;
             system.workers.push(worker);
         }
         Ok(system)
@@ -99,7 +99,7 @@ impl System {
             }
             Fault::KillWorker(index) => {
                 self.workers[index].program.kill().await?;
-                self.workers[index] = self.start_worker(index)?;
+                self.workers[index] = self.start_worker(index).await?;
             }
             Fault::KillPostgres => {
                 self.signal_postgres(Signal::SIGKILL)?;
@@ -173,13 +173,16 @@ impl System {
         Ok((program, addresses.api))
     }
 
-    fn start_worker(&self, index: usize) -> anyhow::Result<Worker> {
+    /// Starts a worker, and waits until it works: a program that can't connect at its start exits.
+    async fn start_worker(&self, index: usize) -> anyhow::Result<Worker> {
         let log_file = self.dir.join(format!("worker-{index}.log"));
-        let program = Program::worker(Start {
+        let starting = Program::worker(Start {
             database_url: &self.database_url,
             args: &[],
             log_file: Some(&log_file),
-        })?;
+        });
+        let started = tokio::time::timeout(START_TIMEOUT, starting).await;
+        let program = started.context("the worker did not start in time")??;
         Ok(Worker {
             program,
             suspended_until: None,

@@ -69,7 +69,8 @@ impl System {
             database_url: &database_url,
             args: &["--keep-done-jobs", KEEP_DONE_JOBS],
             log_file: Some(&worker_log),
-        })?;
+        })
+        .await?;
         Ok(Self {
             api,
             api_url: format!("http://{}", addresses.api),
