@@ -61,7 +61,7 @@ pub(crate) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
     Some(
         CorsLayer::new()
             .allow_origin(origins)
-            .allow_methods([Method::GET, Method::POST])
+            .allow_methods([Method::GET, Method::PATCH, Method::POST])
             .allow_headers([&sent[..], &own_sent].concat())
             .expose_headers([&read[..], &own_read].concat())
             .max_age(Duration::from_hours(1)),

@@ -7,6 +7,7 @@ pub(crate) mod idempotency_key;
 pub(crate) mod integer;
 pub(crate) mod json;
 pub(crate) mod name;
+pub(crate) mod optional;
 mod parameter;
 pub(crate) mod path;
 pub(crate) mod schema;

@@ -108,7 +108,7 @@ async fn each_operation_needs_the_scope_that_is_described_and_no_other() {
             assert!(!is_refused, "{method} {path}: {status}");
         }
     }
-    assert_eq!(guarded, 10);
+    assert_eq!(guarded, 14);
     let (_, shows) = parse(send(&api, &every, Method::GET, "/shows", &json!({})).await).await;
     assert_eq!(
         shows.as_array().unwrap().len(),

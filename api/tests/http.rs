@@ -31,7 +31,8 @@ async fn the_documented_requests_work_as_written() {
         json!({
             "id": 1, "name": "Morning Show", "startTime": "2025-12-10T10:00:00Z", "seats": 40,
             "availableSeats": 40, "holdSeconds": 120, "maxHoldSeconds": 900, "maxSeatsPerBooking": 1000,
-            "maxSeatsPerUser": null, "createdAt": show["createdAt"],
+            "maxSeatsPerUser": null, "status": "ON_SALE", "salesStart": null, "salesEnd": null,
+            "createdAt": show["createdAt"],
         })
     );
     assert_eq!(api.get("/shows").await, (StatusCode::OK, json!([show])));

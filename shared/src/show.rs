@@ -1,12 +1,17 @@
 //! Shows, and the counters of their available seats.
 
+pub mod change;
 mod inventory;
+pub mod sale;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
-pub use self::inventory::{Hold, Inventory, Locked, lock};
 pub(crate) use self::inventory::{lock_and_add_available_seats, only};
+pub use self::{
+    inventory::{Hold, Inventory, Locked, lock},
+    sale::{Sale, ShowStatus},
+};
 use crate::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
     id::ShowId,
@@ -47,17 +52,71 @@ pub struct Show {
     /// Maximum number of seats that one user name can have at the same time, held or confirmed;
     /// `None`: no limit.
     pub max_seats_per_user: Option<i32>,
+    /// Status and sales window.
+    pub sale: Sale,
+    /// Number of times that people changed the show, from 1. Sales do not change it.
+    pub edition: i64,
     /// Time of creation.
     pub created_at: DateTime<Utc>,
 }
 
 impl Show {
-    /// Returns the version of this state of the show: nothing but its available seats ever changes.
+    /// Returns the version of this state of the show: its edition, and its available seats.
     ///
-    /// They also change by time alone, when a hold expires.
+    /// These also change by time alone, when a hold expires.
     #[must_use]
     pub fn version(&self) -> String {
-        self.available_seats.to_string()
+        format!("{}-{}", self.edition, self.available_seats)
+    }
+
+    /// Returns whether a version is of this edition of the show, whatever was sold since.
+    ///
+    /// Otherwise nobody could change a show that sells fast.
+    #[must_use]
+    pub fn is_edition_of(&self, version: &str) -> bool {
+        let edition = version.split_once('-').map(|(edition, _)| edition);
+        edition == Some(self.edition.to_string().as_str())
+    }
+}
+
+/// Row of `shows`.
+struct Row {
+    id: ShowId,
+    name: String,
+    starts_at: DateTime<Utc>,
+    seats: i32,
+    available_seats: i32,
+    hold_seconds: i32,
+    max_hold_seconds: i32,
+    max_seats_per_booking: i32,
+    max_seats_per_user: Option<i32>,
+    status: ShowStatus,
+    sales_start: Option<Timestamp>,
+    sales_end: Option<Timestamp>,
+    edition: i64,
+    created_at: DateTime<Utc>,
+}
+
+impl From<Row> for Show {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            starts_at: row.starts_at,
+            seats: row.seats,
+            available_seats: row.available_seats,
+            hold_seconds: row.hold_seconds,
+            max_hold_seconds: row.max_hold_seconds,
+            max_seats_per_booking: row.max_seats_per_booking,
+            max_seats_per_user: row.max_seats_per_user,
+            sale: Sale {
+                status: row.status,
+                start: row.sales_start.map(DateTime::from),
+                end: row.sales_end.map(DateTime::from),
+            },
+            edition: row.edition,
+            created_at: row.created_at,
+        }
     }
 }
 
@@ -79,6 +138,8 @@ pub struct NewShow {
     /// Maximum number of seats of one user name, held or confirmed: 1 to [`MAX_SEATS`]; `None`: no
     /// limit.
     pub max_seats_per_user: Option<i32>,
+    /// Status and sales window.
+    pub sale: Sale,
 }
 
 impl NewShow {
@@ -93,6 +154,7 @@ impl NewShow {
             max_hold_seconds: DEFAULT_MAX_HOLD_SECONDS,
             max_seats_per_booking: MAX_SEATS_PER_BOOKING,
             max_seats_per_user: None,
+            sale: Sale::ALWAYS,
         }
     }
 }
@@ -140,18 +202,20 @@ impl Work for Creation {
         }
         // `SELECT`, not `VALUES`: see `postgres::citus`.
         let show = sqlx::query_as!(
-        Show,
+        Row,
         r#"WITH created AS (
              INSERT INTO shows (name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
-                                max_seats_per_booking, max_seats_per_user)
-             SELECT $1::text, $2::timestamptz, $3::integer, $3, $4::integer, $5::integer, $6::integer, $7::integer
+                                max_seats_per_booking, max_seats_per_user, sale_status, sales_start, sales_end)
+             SELECT $1::text, $2::timestamptz, $3::integer, $3, $4::integer, $5::integer, $6::integer, $7::integer,
+                    $11::text, $12::timestamptz, $13::timestamptz
              RETURNING id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
-                       max_seats_per_booking, max_seats_per_user, created_at),
+                       max_seats_per_booking, max_seats_per_user, sale_status, sales_start, sales_end, edition, created_at),
          claimed AS (
              INSERT INTO idempotency_keys (owner, key, fingerprint, show_id)
              SELECT $8, $9::text, $10, id FROM created WHERE $9 IS NOT NULL)
          SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats, available_seats, hold_seconds, max_hold_seconds,
-                max_seats_per_booking, max_seats_per_user, created_at AS "created_at: Timestamp"
+                max_seats_per_booking, max_seats_per_user, sale_status AS "status: ShowStatus",
+                sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", edition, created_at AS "created_at: Timestamp"
          FROM created"#,
         new.name,
         new.starts_at,
@@ -163,10 +227,13 @@ impl Work for Creation {
         claim.as_ref().map(|claim| claim.key.owner),
         claim.as_ref().map(|claim| claim.key.text.clone()),
         claim.as_ref().map(|claim| claim.fingerprint.clone()),
+        new.sale.status.as_str(),
+        new.sale.start,
+        new.sale.end,
     )
     .fetch_one(tx)
     .await?;
-        Ok(Ok(Created::now(show)))
+        Ok(Ok(Created::now(show.into())))
     }
 }
 
@@ -183,20 +250,21 @@ pub async fn find(
     id: ShowId,
 ) -> Result<Option<Show>, postgres::Error> {
     let show = sqlx::query_as!(
-        Show,
+        Row,
         r#"SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats,
                   least(seats, available_seats + (
                       SELECT coalesce(sum(held_seats), 0) FROM (
                           SELECT held_seats FROM batches
                           WHERE show_id = $1 AND has_held AND expires_at <= now() LIMIT 1000) AS overdue))::integer AS "available_seats!",
-                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
+                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user, sale_status AS "status: ShowStatus",
+                  sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", edition,
                   created_at AS "created_at: Timestamp"
            FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1"#,
         id as ShowId,
     )
     .fetch_optional(database)
     .await?;
-    Ok(show)
+    Ok(show.map(Show::from))
 }
 
 /// Lists at most `limit` shows with an id above `after`, ordered by id, each as [`find`] finds it.
@@ -214,10 +282,11 @@ pub async fn list(
         return list_on_citus(pool, after, limit).await;
     }
     let shows = sqlx::query_as!(
-        Show,
+        Row,
         r#"SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats,
                   least(seats, available_seats + freed)::integer AS "available_seats!",
-                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
+                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user, sale_status AS "status: ShowStatus",
+                  sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", edition,
                   created_at AS "created_at: Timestamp"
            FROM shows CROSS JOIN LATERAL (
                SELECT coalesce(sum(held_seats), 0) AS freed FROM (
@@ -229,7 +298,7 @@ pub async fn list(
     )
     .fetch_all(pool)
     .await?;
-    Ok(shows)
+    Ok(shows.into_iter().map(Show::from).collect())
 }
 
 /// Lists like [`list`], but counts all overdue holds.
@@ -241,10 +310,11 @@ async fn list_on_citus(
     limit: i64,
 ) -> Result<Vec<Show>, postgres::Error> {
     let shows = sqlx::query_as!(
-        Show,
+        Row,
         r#"SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats,
                   least(seats, available_seats + freed)::integer AS "available_seats!",
-                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user,
+                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user, sale_status AS "status: ShowStatus",
+                  sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", edition,
                   created_at AS "created_at: Timestamp"
            FROM shows CROSS JOIN LATERAL (
                SELECT coalesce(sum(held_seats), 0) AS freed FROM batches
@@ -255,5 +325,5 @@ async fn list_on_citus(
     )
     .fetch_all(pool)
     .await?;
-    Ok(shows)
+    Ok(shows.into_iter().map(Show::from).collect())
 }

@@ -12,7 +12,7 @@ use axum::{
 use utoipa::{
     IntoParams,
     openapi::{
-        Object, Type,
+        Object, Required, Type,
         path::{Parameter, ParameterIn},
     },
 };
@@ -74,6 +74,54 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+/// Versions of a show that the request applies to; none: any version.
+pub(crate) struct ShowIfMatch(pub(crate) Option<Vec<String>>);
+
+impl IntoParams for ShowIfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        tags_header(
+            "If-Match",
+            "Change the show only if it has not changed since one of these `ETag`s; `*` matches any. Seats that were \
+             sold or came back since do not count as a change.",
+            "\"1-38\"",
+        )
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ShowIfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let IfMatch(tags) = IfMatch::from_request_parts(parts, state).await?;
+        Ok(Self(tags))
+    }
+}
+
+/// [`ShowIfMatch`] that the request must have, because it overwrites what others may have changed.
+pub(crate) struct RequiredShowIfMatch(pub(crate) Option<Vec<String>>);
+
+impl IntoParams for RequiredShowIfMatch {
+    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut params = ShowIfMatch::into_params(parameter_in);
+        for param in &mut params {
+            param.required = Required::True;
+        }
+        params
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RequiredShowIfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if !parts.headers.contains_key(IF_MATCH) {
+            return Err(Problem::IfMatchRequired);
+        }
+        let ShowIfMatch(tags) = ShowIfMatch::from_request_parts(parts, state).await?;
+        Ok(Self(tags))
+    }
+}
+
 /// Versions that the client already has.
 pub(crate) struct IfNoneMatch(Option<Tags>);
 
@@ -98,7 +146,7 @@ pub(crate) struct ShowIfNoneMatch;
 
 impl IntoParams for ShowIfNoneMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        if_none_match("\"38\"")
+        if_none_match("\"1-38\"")
     }
 }
 

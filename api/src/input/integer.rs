@@ -14,6 +14,13 @@ pub(crate) fn number<'de, D: Deserializer<'de>, N: TryFrom<i64>>(
     decoder.deserialize_any(Whole(PhantomData))
 }
 
+/// Deserializes an integer that may be left out, but is not null, for serde's `deserialize_with`.
+pub(crate) fn some<'de, D: Deserializer<'de>, N: TryFrom<i64>>(
+    decoder: D,
+) -> Result<Option<N>, D::Error> {
+    number(decoder).map(Some)
+}
+
 /// Deserializes an integer or null, for serde's `deserialize_with`.
 pub(crate) fn optional<'de, D: Deserializer<'de>, N: TryFrom<i64>>(
     decoder: D,

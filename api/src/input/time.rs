@@ -20,6 +20,30 @@ pub(crate) fn start_time<'de, D: Deserializer<'de>>(decoder: D) -> Result<DateTi
     })
 }
 
+/// For serde: a time in a body that may be left out, but is not null.
+pub(crate) fn some_time<'de, D: Deserializer<'de>>(
+    decoder: D,
+) -> Result<Option<DateTime<Utc>>, D::Error> {
+    start_time(decoder).map(Some)
+}
+
+/// For serde: a time or null in a body, which may be left out.
+///
+/// Null is not the same as left out: it removes a time.
+#[expect(clippy::option_option, reason = "left out, null, or a time")]
+pub(crate) fn time_or_null<'de, D: Deserializer<'de>>(
+    decoder: D,
+) -> Result<Option<Option<DateTime<Utc>>>, D::Error> {
+    struct Time(DateTime<Utc>);
+    impl<'de> Deserialize<'de> for Time {
+        fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+            start_time(decoder).map(Self)
+        }
+    }
+    let time = Option::<Time>::deserialize(decoder)?;
+    Ok(Some(time.map(|time| time.0)))
+}
+
 /// For serde: a time in a query, which may be absent.
 pub(crate) fn optional_time<'de, D: Deserializer<'de>>(
     decoder: D,

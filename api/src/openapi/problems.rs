@@ -97,6 +97,7 @@ fn add_header(response: &mut Value, name: &str) {
 /// Returns the schema of a problem, with every fact of any of them.
 pub(super) fn schema() -> Value {
     let fact = |kind: &str, description: &str, example: Value| json!({ "type": kind, "description": description, "examples": [example] });
+    let nullable_fact = |kind: &str, description: &str, example: Value| json!({ "type": [kind, "null"], "description": description, "examples": [example] });
     json!({
         "type": "object",
         "description": "Problem details (RFC 9457). Which of the other members are present depends on `type`.",
@@ -127,7 +128,11 @@ pub(super) fn schema() -> Value {
             "expiresAt": fact("string", "For `hold-expired`: deadline of the hold.", json!("2026-11-23T20:02:00.123456Z")),
             "extendableUntil": fact("string", "For `extension-too-long`: latest possible deadline.", json!("2026-11-23T20:15:00.123456Z")),
             "maxSeconds": fact("integer", "For `extension-too-long`: seconds from now to the latest possible deadline.", json!(780)),
-            "currentStatus": fact("string", "For `booking-changed`: current status of the booking.", json!("CONFIRMED")),
+            "currentStatus": fact("string", "For `booking-changed`: current status of the booking. For `wrong-show-status`: that of the show.", json!("CONFIRMED")),
+            "showStatus": fact("string", "For `not-on-sale`: status of the show.", json!("ON_SALE")),
+            "salesStart": nullable_fact("string", "For `not-on-sale`: instant from which seats can be taken, if there is one.", json!("2026-12-01T10:00:00Z")),
+            "salesEnd": nullable_fact("string", "For `not-on-sale`: instant from which seats can no longer be taken, if there is one.", json!("2026-12-10T09:30:00Z")),
+            "inUse": fact("integer", "For `seats-in-use`: number of seats that pending and confirmed bookings have.", json!(12)),
             "scope": fact("string", "For `scope-required`: scope that the API key lacks.", json!("bookings:write")),
             "maxBytes": fact("integer", "For `body-too-large`: maximum length of a body.", json!(MAX_BODY_BYTES)),
             "errors": {

@@ -45,6 +45,8 @@ pub(crate) enum Problem {
     MethodNotAllowed,
     /// The body is longer than the route allows.
     BodyTooLarge { max_bytes: usize },
+    /// The header `If-Match` is missing from a request that overwrites.
+    IfMatchRequired,
     /// The header `Content-Type` does not declare JSON.
     NotJson,
     /// The header `Content-Type` declares another `charset` than UTF-8.
@@ -188,6 +190,7 @@ impl Problem {
             | Self::NoSuchRoute
             | Self::MethodNotAllowed
             | Self::BodyTooLarge { .. }
+            | Self::IfMatchRequired
             | Self::NotJson
             | Self::NotUtf8
             | Self::ContentEncoding
@@ -262,6 +265,12 @@ fn details(problem: &Problem) -> ProblemDetails {
             format!("A body may have at most {max_bytes} bytes."),
         )
         .with(json!({ "maxBytes": max_bytes })),
+        Problem::IfMatchRequired => ProblemDetails::new(
+            S::PRECONDITION_REQUIRED,
+            "if-match-required",
+            "If-Match is required",
+            "Send the `ETag` of the state that you change in the header `If-Match`, or `*` to change any.",
+        ),
         Problem::NotJson => not_json("Send a JSON body with the header `Content-Type: application/json`."),
         Problem::NotUtf8 => not_json("Send JSON in UTF-8, without another `charset` in the header `Content-Type`."),
         Problem::ContentEncoding => ProblemDetails::new(
@@ -362,6 +371,7 @@ fn some_seconds() -> u16 {
     fastrand::u16(RETRY_AFTER_SECONDS)
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn of_refusal(refusal: &Refusal) -> ProblemDetails {
     let (status, kind, title, facts) = match refusal {
         Refusal::ShowNotFound { show_id } => (
@@ -376,6 +386,50 @@ fn of_refusal(refusal: &Refusal) -> ProblemDetails {
             "Booking not found",
             json!({ "bookingId": booking_id }),
         ),
+        Refusal::NotOnSale { show_id, sale } => (
+            S::CONFLICT,
+            "not-on-sale",
+            "The show is not on sale",
+            json!({
+                "showId": show_id,
+                "showStatus": sale.status,
+                "salesStart": sale.start,
+                "salesEnd": sale.end,
+            }),
+        ),
+        Refusal::SeatsInUse {
+            show_id,
+            requested,
+            in_use,
+        } => (
+            S::CONFLICT,
+            "seats-in-use",
+            "The seats are in use",
+            json!({ "showId": show_id, "requested": requested, "inUse": in_use }),
+        ),
+        Refusal::ShowChanged { show_id } => (
+            S::PRECONDITION_FAILED,
+            "show-changed",
+            "The show has changed",
+            json!({ "showId": show_id }),
+        ),
+        Refusal::WrongShowStatus {
+            show_id,
+            current_status,
+        } => (
+            S::CONFLICT,
+            "wrong-show-status",
+            "The show's status does not allow this",
+            json!({ "showId": show_id, "currentStatus": current_status }),
+        ),
+        Refusal::InconsistentShow { field, detail } => {
+            let pointer = format!("/{field}");
+            let error = FieldError {
+                pointer,
+                detail: detail.clone(),
+            };
+            return details(&Problem::Invalid(vec![error]));
+        }
         Refusal::NotEnoughSeats {
             show_id,
             requested,

@@ -8,6 +8,7 @@ use shared::{
     booking::{BookingStatus, Refusal},
     id::{BookingId, ShowId},
     postgres,
+    show::{Sale, ShowStatus},
 };
 
 use super::{field_error::FieldError, problem::Problem};
@@ -26,6 +27,24 @@ pub(crate) fn problem_examples() -> Vec<Problem> {
             show_id,
             requested: 3,
             available: 2,
+        },
+        Refusal::NotOnSale {
+            show_id,
+            sale: Sale {
+                status: ShowStatus::OnSale,
+                start: Some(expires_at),
+                end: None,
+            },
+        },
+        Refusal::SeatsInUse {
+            show_id,
+            requested: 10,
+            in_use: 12,
+        },
+        Refusal::ShowChanged { show_id },
+        Refusal::WrongShowStatus {
+            show_id,
+            current_status: ShowStatus::Archived,
         },
         Refusal::TooManySeats {
             show_id,
@@ -68,6 +87,7 @@ pub(crate) fn problem_examples() -> Vec<Problem> {
         Problem::BodyTooLarge {
             max_bytes: MAX_BODY_BYTES,
         },
+        Problem::IfMatchRequired,
         Problem::NotJson,
         Problem::ContentEncoding,
         Problem::KeyRequired,

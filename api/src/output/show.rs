@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use shared::{id::ShowId, show::Show};
+use shared::{
+    id::ShowId,
+    show::{Show, ShowStatus},
+};
 use utoipa::ToSchema;
 
 use super::{json, tagged::Tagged};
@@ -42,6 +45,16 @@ pub(crate) struct ShowView {
     /// null: no limit.
     #[schema(required, minimum = 1, maximum = 1_000_000, examples(20))]
     max_seats_per_user: Option<i32>,
+    /// Status of the show. Seats can be taken while it is `ON_SALE`, within the sales window.
+    status: ShowStatus,
+    /// Instant from which seats can be taken; null: always.
+    #[schema(required, examples("2026-12-01T10:00:00Z"))]
+    #[serde(serialize_with = "json::optional_time")]
+    sales_start: Option<DateTime<Utc>>,
+    /// Instant from which seats can no longer be taken; null: never.
+    #[schema(required, examples("2026-12-10T09:30:00Z"))]
+    #[serde(serialize_with = "json::optional_time")]
+    sales_end: Option<DateTime<Utc>>,
     /// Time of creation.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     #[serde(serialize_with = "json::time")]
@@ -60,6 +73,9 @@ impl From<Show> for ShowView {
             max_hold_seconds: show.max_hold_seconds,
             max_seats_per_booking: show.max_seats_per_booking,
             max_seats_per_user: show.max_seats_per_user,
+            status: show.sale.status,
+            sales_start: show.sale.start,
+            sales_end: show.sale.end,
             created_at: show.created_at,
         }
     }

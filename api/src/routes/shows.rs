@@ -1,5 +1,7 @@
 //! Handlers of `/shows`.
 
+pub(crate) mod change;
+
 use std::sync::Arc;
 
 use axum::{
@@ -14,7 +16,10 @@ use shared::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
     id::ShowId,
     postgres::{self, Session},
-    show::{self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow},
+    show::{
+        self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow, Sale,
+        ShowStatus,
+    },
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -26,8 +31,9 @@ use crate::{
         integer,
         json::Json,
         name::Name,
+        optional::not_null,
         path::ShowPath,
-        time::start_time,
+        time::{start_time, time_or_null},
         url::{Id, Query},
     },
     output::{
@@ -83,6 +89,57 @@ pub(crate) struct CreateShow {
     #[schema(examples(20), minimum = 1, maximum = 1_000_000)]
     #[serde(default, deserialize_with = "integer::optional")]
     max_seats_per_user: Option<i32>,
+    /// `DRAFT`: not on sale until it is resumed. On sale by default.
+    #[garde(skip)]
+    #[serde(
+        default,
+        deserialize_with = "not_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(inline, value_type = InitialStatus, required = false)]
+    status: Option<InitialStatus>,
+    /// Instant from which seats can be taken; always by default.
+    #[garde(skip)]
+    #[serde(
+        default,
+        deserialize_with = "nullable_time",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(examples("2026-12-01T10:00:00Z"))]
+    sales_start: Option<DateTime<Utc>>,
+    /// Instant from which seats can no longer be taken, after `salesStart`; never by default.
+    #[garde(inner(custom(after(self.sales_start))))]
+    #[serde(
+        default,
+        deserialize_with = "nullable_time",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(examples("2026-12-10T09:30:00Z"))]
+    sales_end: Option<DateTime<Utc>>,
+}
+
+/// Status that a new show can have.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(examples("DRAFT"))]
+pub(crate) enum InitialStatus {
+    /// Not yet on sale.
+    Draft,
+    /// On sale within the sales window.
+    OnSale,
+}
+
+fn nullable_time<'de, D: serde::Deserializer<'de>>(
+    decoder: D,
+) -> Result<Option<DateTime<Utc>>, D::Error> {
+    time_or_null(decoder).map(Option::flatten)
+}
+
+fn after(start: Option<DateTime<Utc>>) -> impl FnOnce(&DateTime<Utc>, &()) -> garde::Result {
+    move |end, ()| match start {
+        Some(start) if *end <= start => Err(garde::Error::new("not after salesStart")),
+        _ => Ok(()),
+    }
 }
 
 fn at_least(hold_seconds: i32) -> impl FnOnce(&i32, &()) -> garde::Result {
@@ -102,7 +159,7 @@ fn default_hold_seconds() -> i32 {
 
 /// Create a show
 ///
-/// All its seats go on sale at once.
+/// All its seats go on sale at once, unless it is a draft or has a sales window.
 #[utoipa::path(
     post,
     path = "/shows",
@@ -133,6 +190,14 @@ pub(crate) async fn create(
                 .unwrap_or_else(|| DEFAULT_MAX_HOLD_SECONDS.max(body.hold_seconds)),
             max_seats_per_booking: body.max_seats_per_booking.unwrap_or(MAX_SEATS_PER_BOOKING),
             max_seats_per_user: body.max_seats_per_user,
+            sale: Sale {
+                status: match body.status {
+                    Some(InitialStatus::Draft) => ShowStatus::Draft,
+                    Some(InitialStatus::OnSale) | None => ShowStatus::OnSale,
+                },
+                start: body.sales_start,
+                end: body.sales_end,
+            },
             ..NewShow::new(&body.name.0, body.start_time, body.seats)
         },
     };

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
-pub(super) use self::sweep::reclaim;
+pub(crate) use self::sweep::reclaim;
 use self::{
     fail::{Fail, fail},
     overdue::MAX_AT_ONCE,

@@ -4,7 +4,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 
 use super::status::BookingStatus;
-use crate::id::{BookingId, ShowId};
+use crate::{
+    id::{BookingId, ShowId},
+    show::sale::{Sale, ShowStatus},
+};
 
 /// Reason why the current state does not allow a well-formed request. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -20,6 +23,46 @@ pub enum Refusal {
     BookingNotFound {
         /// Id that was requested.
         booking_id: BookingId,
+    },
+    /// The status or the sales window of the show does not allow to take seats now.
+    #[error("Show {show_id} is not on sale: {}.", reason(*sale))]
+    NotOnSale {
+        /// Id of the show.
+        show_id: ShowId,
+        /// Status and sales window of the show.
+        sale: Sale,
+    },
+    /// The show would have fewer seats than pending and confirmed bookings have.
+    #[error("Show {show_id} can't have {requested} seats: {in_use} are in use.")]
+    SeatsInUse {
+        /// Id of the show.
+        show_id: ShowId,
+        /// Number of seats that the show was to have.
+        requested: i32,
+        /// Seats that pending and confirmed bookings have.
+        in_use: i32,
+    },
+    /// The show no longer has the edition that the client named.
+    #[error("Show {show_id} has changed since that ETag. Fetch it again before you retry.")]
+    ShowChanged {
+        /// Id of the show.
+        show_id: ShowId,
+    },
+    /// The status of the show does not allow the change.
+    #[error("The status of show {show_id} is {current_status}, which does not allow this.")]
+    WrongShowStatus {
+        /// Id of the show.
+        show_id: ShowId,
+        /// Status of the show now.
+        current_status: ShowStatus,
+    },
+    /// A new value does not fit another value of the show.
+    #[error("{field}: {detail}.")]
+    InconsistentShow {
+        /// Name of the field, as in JSON.
+        field: &'static str,
+        /// Why it does not fit.
+        detail: String,
     },
     /// The show has fewer available seats than requested; overdue holds count as available.
     #[error("Show {show_id} has {available} seats available, {requested} were requested.")]
@@ -118,4 +161,17 @@ pub enum Refusal {
 /// Formats a time as in JSON.
 fn text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// Says why seats can't be taken.
+fn reason(sale: Sale) -> String {
+    if sale.status != ShowStatus::OnSale {
+        return format!("its status is {}", sale.status);
+    }
+    match (sale.start, sale.end) {
+        (Some(start), Some(end)) => format!("its sale is from {} until {}", text(start), text(end)),
+        (Some(start), None) => format!("its sale begins at {}", text(start)),
+        (None, Some(end)) => format!("its sale ended at {}", text(end)),
+        (None, None) => "it has no sales window".to_owned(),
+    }
 }

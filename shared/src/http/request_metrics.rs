@@ -47,13 +47,19 @@ pub(super) struct Route {
 }
 
 /// Methods with counters of their own. All other methods are counted together.
-const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::HEAD, Method::OPTIONS];
+const METHODS: [Method; 5] = [
+    Method::GET,
+    Method::POST,
+    Method::PATCH,
+    Method::HEAD,
+    Method::OPTIONS,
+];
 
 const OTHER: &str = "other";
 
 /// Common status codes, whose counters are indexed. Other codes are counted too, by their labels.
-const STATUSES: [u16; 17] = [
-    200, 201, 202, 304, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 429, 500, 503,
+const STATUSES: [u16; 18] = [
+    200, 201, 202, 304, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428, 429, 500, 503,
 ];
 
 impl Routes {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
+use super::sale::{Sale, ShowStatus};
 use crate::{
     booking::Refusal,
     id::ShowId,
@@ -37,6 +38,8 @@ pub struct Inventory {
     pub max_seats_per_booking: i32,
     /// Maximum number of seats of one user.
     pub max_seats_per_user: Option<i32>,
+    /// Status and sales window.
+    pub sale: Sale,
 }
 
 /// Deadlines of a new hold.
@@ -57,9 +60,15 @@ impl Inventory {
     ///
     /// # Errors
     ///
-    /// Fails with [`Refusal::TooManySeats`], [`Refusal::UserLimitReached`] or
+    /// Fails with [`Refusal::NotOnSale`], [`Refusal::TooManySeats`], [`Refusal::UserLimitReached`] or
     /// [`Refusal::NotEnoughSeats`], checked in this order; nothing is taken then.
     pub fn take(&mut self, seats: i32, taken: i64, now: DateTime<Utc>) -> Result<Hold, Refusal> {
+        if !self.sale.is_open(now) {
+            return Err(Refusal::NotOnSale {
+                show_id: self.show_id,
+                sale: self.sale,
+            });
+        }
         if seats > self.max_seats_per_booking {
             return Err(Refusal::TooManySeats {
                 show_id: self.show_id,
@@ -134,6 +143,9 @@ struct LockedRow {
     max_hold_seconds: i32,
     max_seats_per_booking: i32,
     max_seats_per_user: Option<i32>,
+    status: ShowStatus,
+    sales_start: Option<DateTime<Utc>>,
+    sales_end: Option<DateTime<Utc>>,
     /// The database's clock.
     ///
     /// A row leaves the materialized query when it is locked, and only then is the clock read
@@ -151,6 +163,11 @@ impl LockedRow {
             max_hold_seconds: self.max_hold_seconds,
             max_seats_per_booking: self.max_seats_per_booking,
             max_seats_per_user: self.max_seats_per_user,
+            sale: Sale {
+                status: self.status,
+                start: self.sales_start,
+                end: self.sales_end,
+            },
         }
     }
 }
@@ -172,11 +189,12 @@ async fn lock_several(
                SELECT show.* FROM unnest($1::bigint[]) AS wanted (id)
                CROSS JOIN LATERAL (
                    SELECT id, generation, available_seats, hold_seconds, max_hold_seconds, max_seats_per_booking,
-                          max_seats_per_user
+                          max_seats_per_user, sale_status, sales_start, sales_end
                    FROM shows WHERE id = wanted.id ORDER BY generation DESC LIMIT 1 FOR NO KEY UPDATE) AS show)
            SELECT id AS "show_id!: ShowId", generation AS "generation!", available_seats AS "available_seats!",
                   hold_seconds AS "hold_seconds!", max_hold_seconds AS "max_hold_seconds!",
                   max_seats_per_booking AS "max_seats_per_booking!", max_seats_per_user,
+                  sale_status AS "status!: ShowStatus", sales_start, sales_end,
                   clock_timestamp() AS "read_at!"
            FROM locked"#,
         ids as &[ShowId],

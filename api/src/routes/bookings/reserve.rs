@@ -76,7 +76,7 @@ impl ReserveSeats {
     path = "/bookings",
     tag = "bookings",
     operation_id = "reserveSeats",
-    extensions(("x-problems" = json!(["idempotency-key-reused", "show-not-found", "too-many-seats", "user-limit-reached", "not-enough-seats"]))),
+    extensions(("x-problems" = json!(["idempotency-key-reused", "show-not-found", "not-on-sale", "too-many-seats", "user-limit-reached", "not-enough-seats"]))),
     security(("apiKey" = ["bookings:write"])),
     params(IdempotencyKey),
     request_body = ReserveSeats,

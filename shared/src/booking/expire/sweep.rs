@@ -56,7 +56,7 @@ const MAX_RECLAIMED: i64 = 10_000;
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub(in crate::booking) async fn reclaim(
+pub(crate) async fn reclaim(
     tx: &mut PgConnection,
     shows: &mut show::Locked,
     lacking_seats: &BTreeMap<ShowId, i64>,

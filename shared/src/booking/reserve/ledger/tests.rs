@@ -38,6 +38,7 @@ fn ledger(shows: &[(i64, i32)]) -> Ledger {
             max_hold_seconds: 900,
             max_seats_per_booking: 1000,
             max_seats_per_user: None,
+            sale: show::Sale::ALWAYS,
         };
         (ShowId(show_id), inventory)
     });
