@@ -1,4 +1,4 @@
-//! What a booking costs: processor time, by program, and write-ahead log.
+//! Cost of a booking: processor time, by program, and write-ahead log.
 
 use anyhow::{Context, ensure};
 use serde::Serialize;

@@ -63,7 +63,7 @@ pub struct Show {
 impl Show {
     /// Returns the version of this state of the show: its edition, and its available seats.
     ///
-    /// These also change by time alone, when a hold expires.
+    /// The available seats also change by time alone, when a hold expires.
     #[must_use]
     pub fn version(&self) -> String {
         format!("{}-{}", self.edition, self.available_seats)

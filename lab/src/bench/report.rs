@@ -21,7 +21,7 @@ pub(super) struct Measured {
     pub(super) bookings_per_second: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
-    /// What each booking cost; zero for a peer.
+    /// Cost of each booking; zero for a peer.
     pub(super) cost: Cost,
 }
 

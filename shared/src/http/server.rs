@@ -114,7 +114,7 @@ pub async fn serve(
     }
 }
 
-/// What the requests of a connection share: one `Arc`, which is cloned for each of them.
+/// Client at the other end of a connection, shared by the connection's requests.
 struct Client {
     peer: IpAddr,
     connection: Arc<Connection>,

@@ -8,7 +8,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -35,7 +35,7 @@ impl Timer {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Alarm>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Alarm>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -34,9 +34,9 @@ pub struct Edit {
     pub starts_at: Option<DateTime<Utc>>,
     /// Total number of seats: 1 to [`MAX_SEATS`](super::MAX_SEATS), and no fewer than are in use.
     pub seats: Option<i32>,
-    /// How long a new booking holds its seats, in seconds: 1 to 86,400.
+    /// Duration of a new hold, in seconds: 1 to 86,400.
     pub hold_seconds: Option<i32>,
-    /// How long a new hold can last in total, in seconds: `hold_seconds` to 86,400.
+    /// Maximum total duration of a new hold, in seconds: `hold_seconds` to 86,400.
     pub max_hold_seconds: Option<i32>,
     /// Maximum number of seats of a new booking: 1 to 1,000.
     pub max_seats_per_booking: Option<i32>,
