@@ -20,6 +20,12 @@ const BULK: &str = "/bookings/bulk";
 /// Bookings that share a request and a transaction cost less than as many requests.
 const BULK_COST: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
+/// Cost of an export, whose length is unknown before it is read: that of the longest page of a list.
+const EXPORT_COST: NonZeroU32 = NonZeroU32::new(101).unwrap();
+
+/// Last part of the path of an export.
+const EXPORT: &str = "/export";
+
 /// Returns the number of requests that a request counts as for its caller's rate limit.
 ///
 /// A list counts as one request, and as one more for every ten items that it may have, because
@@ -27,6 +33,7 @@ const BULK_COST: NonZeroU32 = NonZeroU32::new(50).unwrap();
 pub(crate) fn request_cost(method: &Method, uri: &Uri) -> NonZeroU32 {
     match uri.path() {
         BULK if *method == Method::POST => BULK_COST,
+        path if *method != Method::POST && path.ends_with(EXPORT) => EXPORT_COST,
         path if *method != Method::POST && LISTS.contains(&path) => list_cost(uri),
         _ => NonZeroU32::MIN,
     }
@@ -57,6 +64,7 @@ mod tests {
             ("/shows?%6Cimit=50", 6),
             ("/shows?limit=99999999999999999999", 101),
             ("/shows?limit=-5", 1),
+            ("/shows/1/export", 101),
             ("/bookings/1?limit=1000", 1),
         ] {
             assert_eq!(cost(path), expected, "{path}");

@@ -6,6 +6,7 @@ pub(crate) mod conditions;
 pub(crate) mod idempotency_key;
 pub(crate) mod integer;
 pub(crate) mod json;
+pub(crate) mod metadata;
 pub(crate) mod name;
 pub(crate) mod optional;
 mod parameter;

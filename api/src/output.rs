@@ -2,6 +2,7 @@
 
 pub(crate) mod booking;
 pub(crate) mod bulk_results;
+pub(crate) mod export;
 pub(crate) mod field_error;
 mod json;
 pub(crate) mod large_body;

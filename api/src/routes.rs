@@ -23,6 +23,8 @@ pub(crate) fn documented() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(shows::change::pause))
         .routes(routes!(shows::change::resume))
         .routes(routes!(shows::change::archive))
+        .routes(routes!(shows::change::cancel))
+        .routes(routes!(shows::export::export).layer(compression()))
         .routes(routes!(bookings::list::list).layer(compression()))
         .routes(routes!(bookings::reserve::reserve))
         .routes(routes!(bookings::bulk::reserve_in_bulk).layer(compression()))

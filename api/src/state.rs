@@ -65,18 +65,29 @@ impl AppState {
         show_id: Option<ShowId>,
         only_if: Option<Vec<String>>,
     ) -> Result<Change, Problem> {
-        let show_id = match (show_id, &self.locate) {
-            (None, Some(locate)) => {
-                let show_id = locate.submit(booking_id.0, booking_id).await?;
-                Some(show_id.ok_or(Refusal::BookingNotFound { booking_id })?)
-            }
-            (show_id, _) => show_id,
-        };
         Ok(Change {
             booking_id,
-            show_id,
+            show_id: self.locate(booking_id, show_id).await?,
             only_if,
+            claim: None,
         })
+    }
+
+    /// Returns the show of a booking, if it is known or the engine needs it.
+    pub(crate) async fn locate(
+        &self,
+        booking_id: BookingId,
+        show_id: Option<ShowId>,
+    ) -> Result<Option<ShowId>, Problem> {
+        match (show_id, &self.locate) {
+            (None, Some(locate)) => {
+                let show_id = locate.submit(booking_id.0, booking_id).await?;
+                Ok(Some(
+                    show_id.ok_or(Refusal::BookingNotFound { booking_id })?,
+                ))
+            }
+            (show_id, _) => Ok(show_id),
+        }
     }
 }
 

@@ -108,7 +108,7 @@ async fn each_operation_needs_the_scope_that_is_described_and_no_other() {
             assert!(!is_refused, "{method} {path}: {status}");
         }
     }
-    assert_eq!(guarded, 14);
+    assert_eq!(guarded, 16);
     let (_, shows) = parse(send(&api, &every, Method::GET, "/shows", &json!({})).await).await;
     assert_eq!(
         shows.as_array().unwrap().len(),
@@ -271,7 +271,10 @@ async fn a_key_that_may_not_read_bookings_is_not_told_who_booked() {
     })
     .await;
     send(&api, &writer, Method::POST, "/shows", &the_show()).await;
-    let made = send(&api, &writer, Method::POST, "/bookings", &alice(2)).await;
+    let mut body = alice(2);
+    body["reference"] = json!("Alice's");
+    body["metadata"] = json!({ "of": "Alice" });
+    let made = send(&api, &writer, Method::POST, "/bookings", &body).await;
     assert_eq!(parse(made).await.1["userName"], "Alice");
     for (path, body) in [
         ("/bookings/1/extend", json!({"seconds": 1})),
@@ -283,6 +286,9 @@ async fn a_key_that_may_not_read_bookings_is_not_told_who_booked() {
             let (status, booking) = parse(answer).await;
             assert_eq!(status, StatusCode::OK, "{path}: {booking}");
             assert_eq!(booking["userName"], user_name, "{path}");
+            let is_told = booking.to_string().contains("Alice's");
+            assert_eq!(is_told, user_name.is_string(), "{booking}");
+            assert_eq!(booking["metadata"].is_object(), is_told, "{booking}");
             assert_eq!(booking["id"], 1);
         }
     }

@@ -88,9 +88,6 @@ async fn shows_and_their_bookings_are_spread_together() {
 
 fn request(show_id: ShowId, number: i32) -> reserve::Request {
     reserve::Request {
-        show_id,
-        user_name: format!("user {number}"),
-        number_of_seats: 1,
         claim: Some(Claim {
             key: Key {
                 owner: 0,
@@ -98,6 +95,7 @@ fn request(show_id: ShowId, number: i32) -> reserve::Request {
             },
             fingerprint: vec![1],
         }),
+        ..reserve::Request::new(show_id, &format!("user {number}"), 1)
     }
 }
 
@@ -157,8 +155,9 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
         booking_id: id,
         show_id: Some(show.id),
         only_if: None,
+        claim: None,
     };
-    let mut batch = Batch::of([change(ids[0])]);
+    let mut batch = Batch::of([change(ids[0]).into()]);
     let confirmed = confirm::confirm(&mut session, &mut batch).await.unwrap();
     assert_eq!(
         confirmed[0].as_ref().unwrap().status,
@@ -171,7 +170,7 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
     let mut batch = Batch::of([longer]);
     let extended = extend::extend(&mut session, &mut batch).await.unwrap();
     assert!(extended[0].is_ok());
-    let mut batch = Batch::of([change(ids[2])]);
+    let mut batch = Batch::of([change(ids[2]).into()]);
     let cancelled = cancel::cancel(&mut session, &mut batch).await.unwrap();
     assert!(cancelled[0].is_ok());
     let found = query::find(&database.pool, ids[2], Some(show.id))
@@ -182,7 +181,7 @@ async fn a_transaction_asks_the_one_server_that_has_its_show() {
         show_id: Some(ShowId(show.id.0 + 1)),
         ..change(ids[1])
     };
-    let refused = confirm::confirm(&mut session, &mut Batch::of([other])).await;
+    let refused = confirm::confirm(&mut session, &mut Batch::of([other.into()])).await;
     assert!(matches!(
         refused.unwrap()[0],
         Err(Refusal::BookingNotFound { .. })

@@ -1,10 +1,11 @@
 //! Bookings: their rules, and the transactions that apply them.
 //!
-//! The [`rules`] are pure. [`reserve`], [`confirm`], [`cancel`], [`extend`] and [`expire`] each have a
-//! transaction, [`query`] finds, lists and locks bookings, `save` writes changed ones, and [`locks`]
+//! The [`rules`] are pure. [`reserve`], [`confirm`], [`cancel`], [`extend`], [`transfer`] and [`expire`] each have
+//! a transaction, [`query`] finds, lists and locks bookings, `save` writes changed ones, and [`locks`]
 //! waits for locks that other transactions hold.
 
 pub mod cancel;
+pub mod cancel_show;
 mod change;
 pub mod confirm;
 pub mod expire;
@@ -16,6 +17,9 @@ pub mod reserve;
 pub mod rules;
 mod save;
 mod status;
+mod taken;
+pub mod transfer;
+mod user_name;
 
 pub use self::{
     change::Change,

@@ -40,6 +40,12 @@ impl From<i64> for ShowId {
 #[sqlx(transparent)]
 pub struct BookingId(pub i64);
 
+impl From<i64> for BookingId {
+    fn from(id: i64) -> Self {
+        Self(id)
+    }
+}
+
 impl fmt::Display for ShowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -3,6 +3,7 @@
 //! Delivery is at least once, so every handler re-reads the state that it acts on, and a payload
 //! holds ids only.
 
+mod cancel_show;
 mod expire_bookings;
 mod job;
 
@@ -10,11 +11,11 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use ulid::Ulid;
 
-pub use self::{expire_bookings::ExpireBookings, job::Job};
+pub use self::{cancel_show::CancelShow, expire_bookings::ExpireBookings, job::Job};
 use crate::{postgres, telemetry::traces};
 
 /// Names of all queues of this program.
-pub const QUEUES: [&str; 1] = [ExpireBookings::QUEUE];
+pub const QUEUES: [&str; 2] = [ExpireBookings::QUEUE, CancelShow::QUEUE];
 
 /// Columns of a new job in `apalis.jobs`, except its payload.
 pub(crate) struct NewJob {

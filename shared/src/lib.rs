@@ -22,6 +22,7 @@
 //! | schema migrations | [`migrate`] |
 //! | a private PostgreSQL server | [`local_postgres`] |
 //! | logs and traces | [`telemetry`] |
+//! | what clients keep with shows and bookings | [`metadata`] |
 //! | metrics for Prometheus | [`metrics`] |
 //! | HTTP server | [`http`] |
 //! | shutdown signals | [`shutdown`] |
@@ -62,6 +63,7 @@ pub mod id;
 pub mod idempotency;
 pub mod jobs;
 pub mod local_postgres;
+pub mod metadata;
 pub mod metrics;
 pub mod migrate;
 mod migrations;

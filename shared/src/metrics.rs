@@ -47,6 +47,8 @@ pub struct Bookings {
     pub cancelled: IntCounter,
     /// Holds that were extended.
     pub extended: IntCounter,
+    /// Bookings whose seats, or some of them, were passed on to a new one.
+    pub transferred: IntCounter,
     /// Holds that expired.
     pub failed: IntCounter,
 }
@@ -64,6 +66,7 @@ pub static BOOKINGS: LazyLock<Bookings> = LazyLock::new(|| {
         confirmed: of("confirmed"),
         cancelled: of("cancelled"),
         extended: of("extended"),
+        transferred: of("transferred"),
         failed: of("failed"),
     }
 });

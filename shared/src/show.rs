@@ -1,22 +1,27 @@
 //! Shows, and the counters of their available seats.
 
+pub mod cancellation;
 pub mod change;
 mod inventory;
+mod list;
 pub mod sale;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection};
 
 pub(crate) use self::inventory::{lock_and_add_available_seats, only};
 pub use self::{
+    cancellation::Cancellation,
     inventory::{Hold, Inventory, Locked, lock},
+    list::{Cursor, Filter, Order, list},
     sale::{Sale, ShowStatus},
 };
 use crate::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
     id::ShowId,
     idempotency::{self, Claim, Created},
-    postgres::{self, Database, Engine, Session, Work},
+    metadata::Metadata,
+    postgres::{self, Session, Work},
     timestamp::Timestamp,
 };
 
@@ -49,11 +54,17 @@ pub struct Show {
     pub max_hold_seconds: i32,
     /// Maximum number of seats of one booking.
     pub max_seats_per_booking: i32,
-    /// Maximum number of seats that one user name can have at the same time, held or confirmed;
-    /// `None`: no limit.
+    /// Maximum number of seats that one user can have at the same time, held or confirmed; `None`: no
+    /// limit.
     pub max_seats_per_user: Option<i32>,
     /// Status and sales window.
     pub sale: Sale,
+    /// Cancellation of the show, if it was cancelled.
+    pub cancellation: Option<Cancellation>,
+    /// Text by which the client's system knows the show.
+    pub reference: Option<String>,
+    /// What the client's system keeps with the show.
+    pub metadata: Option<Metadata>,
     /// Number of times that people changed the show, from 1. Sales do not change it.
     pub edition: i64,
     /// Time of creation.
@@ -80,10 +91,11 @@ impl Show {
 }
 
 /// Row of `shows`.
+#[derive(FromRow)]
 struct Row {
     id: ShowId,
     name: String,
-    starts_at: DateTime<Utc>,
+    starts_at: Timestamp,
     seats: i32,
     available_seats: i32,
     hold_seconds: i32,
@@ -93,8 +105,12 @@ struct Row {
     status: ShowStatus,
     sales_start: Option<Timestamp>,
     sales_end: Option<Timestamp>,
+    cancelled_at: Option<Timestamp>,
+    seats_when_cancelled: Option<i32>,
+    reference: Option<String>,
+    metadata: Option<Metadata>,
     edition: i64,
-    created_at: DateTime<Utc>,
+    created_at: Timestamp,
 }
 
 impl From<Row> for Show {
@@ -102,7 +118,7 @@ impl From<Row> for Show {
         Self {
             id: row.id,
             name: row.name,
-            starts_at: row.starts_at,
+            starts_at: row.starts_at.into(),
             seats: row.seats,
             available_seats: row.available_seats,
             hold_seconds: row.hold_seconds,
@@ -114,8 +130,17 @@ impl From<Row> for Show {
                 start: row.sales_start.map(DateTime::from),
                 end: row.sales_end.map(DateTime::from),
             },
+            cancellation: row.cancelled_at.zip(row.seats_when_cancelled).map(
+                |(cancelled_at, seats)| Cancellation {
+                    cancelled_at: cancelled_at.into(),
+                    seats,
+                    remaining_seats: row.seats - row.available_seats,
+                },
+            ),
+            reference: row.reference,
+            metadata: row.metadata,
             edition: row.edition,
-            created_at: row.created_at,
+            created_at: row.created_at.into(),
         }
     }
 }
@@ -135,11 +160,14 @@ pub struct NewShow {
     pub max_hold_seconds: i32,
     /// Maximum number of seats of one booking: 1 to [`MAX_SEATS_PER_BOOKING`].
     pub max_seats_per_booking: i32,
-    /// Maximum number of seats of one user name, held or confirmed: 1 to [`MAX_SEATS`]; `None`: no
-    /// limit.
+    /// Maximum number of seats of one user, held or confirmed: 1 to [`MAX_SEATS`]; `None`: no limit.
     pub max_seats_per_user: Option<i32>,
     /// Status and sales window.
     pub sale: Sale,
+    /// Text by which the client's system knows the show: 1 to 64 characters.
+    pub reference: Option<String>,
+    /// What the client's system keeps with the show.
+    pub metadata: Option<Metadata>,
 }
 
 impl NewShow {
@@ -155,6 +183,8 @@ impl NewShow {
             max_seats_per_booking: MAX_SEATS_PER_BOOKING,
             max_seats_per_user: None,
             sale: Sale::ALWAYS,
+            reference: None,
+            metadata: None,
         }
     }
 }
@@ -205,17 +235,19 @@ impl Work for Creation {
         Row,
         r#"WITH created AS (
              INSERT INTO shows (name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
-                                max_seats_per_booking, max_seats_per_user, sale_status, sales_start, sales_end)
+                                max_seats_per_booking, max_seats_per_user, sale_status, sales_start, sales_end, reference, metadata)
              SELECT $1::text, $2::timestamptz, $3::integer, $3, $4::integer, $5::integer, $6::integer, $7::integer,
-                    $11::text, $12::timestamptz, $13::timestamptz
+                    $11::text, $12::timestamptz, $13::timestamptz, $14::text, $15::text::json
              RETURNING id, name, starts_at, seats, available_seats, hold_seconds, max_hold_seconds,
-                       max_seats_per_booking, max_seats_per_user, sale_status, sales_start, sales_end, edition, created_at),
+                       max_seats_per_booking, max_seats_per_user, sale_status, sales_start, sales_end, cancelled_at,
+                       seats_when_cancelled, reference, metadata, edition, created_at),
          claimed AS (
              INSERT INTO idempotency_keys (owner, key, fingerprint, show_id)
              SELECT $8, $9::text, $10, id FROM created WHERE $9 IS NOT NULL)
          SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats, available_seats, hold_seconds, max_hold_seconds,
                 max_seats_per_booking, max_seats_per_user, sale_status AS "status: ShowStatus",
-                sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", edition, created_at AS "created_at: Timestamp"
+                sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", cancelled_at AS "cancelled_at: Timestamp",
+                seats_when_cancelled, reference, metadata::text AS "metadata: Metadata", edition, created_at AS "created_at: Timestamp"
          FROM created"#,
         new.name,
         new.starts_at,
@@ -230,6 +262,8 @@ impl Work for Creation {
         new.sale.status.as_str(),
         new.sale.start,
         new.sale.end,
+        new.reference,
+        new.metadata.clone() as Option<Metadata>,
     )
     .fetch_one(tx)
     .await?;
@@ -257,73 +291,12 @@ pub async fn find(
                           SELECT held_seats FROM batches
                           WHERE show_id = $1 AND has_held AND expires_at <= now() LIMIT 1000) AS overdue))::integer AS "available_seats!",
                   hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user, sale_status AS "status: ShowStatus",
-                  sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", edition,
-                  created_at AS "created_at: Timestamp"
+                  sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", cancelled_at AS "cancelled_at: Timestamp",
+                  seats_when_cancelled, reference, metadata::text AS "metadata: Metadata", edition, created_at AS "created_at: Timestamp"
            FROM shows WHERE id = $1 ORDER BY generation DESC LIMIT 1"#,
         id as ShowId,
     )
     .fetch_optional(database)
     .await?;
     Ok(show.map(Show::from))
-}
-
-/// Lists at most `limit` shows with an id above `after`, ordered by id, each as [`find`] finds it.
-///
-/// # Errors
-///
-/// Fails if the database call fails.
-pub async fn list(
-    database: &Database,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Show>, postgres::Error> {
-    let pool = &database.pool;
-    if database.engine == Engine::Citus {
-        return list_on_citus(pool, after, limit).await;
-    }
-    let shows = sqlx::query_as!(
-        Row,
-        r#"SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats,
-                  least(seats, available_seats + freed)::integer AS "available_seats!",
-                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user, sale_status AS "status: ShowStatus",
-                  sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", edition,
-                  created_at AS "created_at: Timestamp"
-           FROM shows CROSS JOIN LATERAL (
-               SELECT coalesce(sum(held_seats), 0) AS freed FROM (
-                   SELECT held_seats FROM batches
-                   WHERE show_id = shows.id AND has_held AND expires_at <= now() LIMIT 1000) AS counted) AS overdue
-           WHERE id > $1 ORDER BY id LIMIT $2"#,
-        after,
-        limit,
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(shows.into_iter().map(Show::from).collect())
-}
-
-/// Lists like [`list`], but counts all overdue holds.
-///
-/// On Citus no part of a statement for several servers can have a limit.
-async fn list_on_citus(
-    pool: &PgPool,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Show>, postgres::Error> {
-    let shows = sqlx::query_as!(
-        Row,
-        r#"SELECT id AS "id: ShowId", name, starts_at AS "starts_at: Timestamp", seats,
-                  least(seats, available_seats + freed)::integer AS "available_seats!",
-                  hold_seconds, max_hold_seconds, max_seats_per_booking, max_seats_per_user, sale_status AS "status: ShowStatus",
-                  sales_start AS "sales_start: Timestamp", sales_end AS "sales_end: Timestamp", edition,
-                  created_at AS "created_at: Timestamp"
-           FROM shows CROSS JOIN LATERAL (
-               SELECT coalesce(sum(held_seats), 0) AS freed FROM batches
-               WHERE show_id = shows.id AND has_held AND expires_at <= now()) AS overdue
-           WHERE id > $1 ORDER BY id LIMIT $2"#,
-        after,
-        limit,
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(shows.into_iter().map(Show::from).collect())
 }

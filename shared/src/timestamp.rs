@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{
-    Decode, PgPool, Postgres, Type,
+    Decode, Postgres, Type,
     error::BoxDynError,
     postgres::{PgTypeInfo, PgValueFormat, PgValueRef},
 };
@@ -15,9 +15,9 @@ use crate::postgres;
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn now(pool: &PgPool) -> Result<DateTime<Utc>, postgres::Error> {
+pub async fn now(database: impl sqlx::PgExecutor<'_>) -> Result<DateTime<Utc>, postgres::Error> {
     let now = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#);
-    Ok(now.fetch_one(pool).await?)
+    Ok(now.fetch_one(database).await?)
 }
 
 /// Timestamp of a row, clamped to the years 1 to 9999, which a response can have.

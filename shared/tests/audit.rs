@@ -108,8 +108,16 @@ async fn each_broken_invariant_is_found() {
             vec!["each hold has a job, or a worker to sweep it"],
         ),
         (
-            "UPDATE shows SET max_seats_per_user = 1",
-            vec!["no user has more seats than the show allows"],
+            "UPDATE shows SET max_seats_per_user = 1; UPDATE bookings SET counts_per_user = status IN ('PENDING', 'CONFIRMED')",
+            vec!["no user got more seats than the show allows"],
+        ),
+        (
+            "UPDATE bookings SET from_id = (SELECT id FROM bookings WHERE status = 'CONFIRMED') WHERE status = 'PENDING'",
+            vec!["no booking passed on more seats than it had"],
+        ),
+        (
+            "UPDATE shows SET sale_status = 'CANCELLED'",
+            vec!["the bookings of a cancelled show are cancelled, or a job will do it"],
         ),
         (
             "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, booking_id) VALUES (0, 'k', '', 1, 4711)",

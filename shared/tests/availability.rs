@@ -15,7 +15,9 @@ async fn seats_of_overdue_holds_are_available_to_every_reader() {
     a_hold(&db.pool, &show, 3).await;
     let seen = async || {
         let found = show::find(&db.pool, show.id).await.unwrap().unwrap();
-        let listed = show::list(&db.database, 0, 10).await.unwrap();
+        let listed = show::list(&db.database, &show::Filter::default(), None, 10)
+            .await
+            .unwrap();
         assert_eq!(listed[0], found);
         let sold = sales::shows(&db.pool, 10).await.unwrap();
         let sold = sold.iter().find(|sold| sold.id == show.id.0).unwrap();
@@ -75,7 +77,14 @@ async fn cost(database: &Database, holds: i32) -> i64 {
     };
     let before = read().await;
     let found = show::find(pool, show.id).await.unwrap().unwrap();
-    let listed = show::list(database, show.id.0 - 1, 1).await.unwrap();
+    let listed = show::list(
+        database,
+        &show::Filter::default(),
+        Some(show::Cursor::Id((show.id.0 - 1).into())),
+        1,
+    )
+    .await
+    .unwrap();
     assert_eq!(listed[0], found);
     assert_eq!(found.available_seats, 1_000_000 - holds + holds.min(1000));
     read().await - before

@@ -91,17 +91,21 @@ async fn a_booking_changes_only_while_it_is_as_the_client_saw_it() {
         only_if: Some(vec!["FAILED-0".to_owned()]),
         ..change(hold.id)
     };
-    let mut batch = Batch::of([stale.clone(), only_if(&[hold.version()]), stale]);
+    let mut batch = Batch::of([
+        stale.clone().into(),
+        only_if(&[hold.version()]).into(),
+        stale.into(),
+    ]);
     let answers = confirm::confirm(&mut session, &mut batch).await.unwrap();
     assert!(matches!(answers[0], Err(Refusal::BookingChanged { .. })));
     let confirmed = answers[1].as_ref().unwrap();
     assert!(answers[2].is_ok(), "it already is as requested");
 
-    let mut batch = Batch::of([only_if(&[hold.version()])]);
+    let mut batch = Batch::of([only_if(&[hold.version()]).into()]);
     let answers = cancel::cancel(&mut session, &mut batch).await.unwrap();
     assert!(matches!(answers[0], Err(Refusal::BookingChanged { .. })));
     assert_eq!(available_seats(&db.pool, show.id).await, 8);
-    let mut batch = Batch::of([only_if(&["x".to_owned(), confirmed.version()])]);
+    let mut batch = Batch::of([only_if(&["x".to_owned(), confirmed.version()]).into()]);
     let answers = cancel::cancel(&mut session, &mut batch).await.unwrap();
     assert!(answers[0].is_ok());
     assert_eq!(available_seats(&db.pool, show.id).await, 10);
@@ -116,9 +120,11 @@ async fn a_booking_of_another_show_than_was_named_is_not_found() {
         a_hold(&db.pool, &show, 2).await,
         a_hold(&db.pool, &show, 3).await,
     );
-    let named = |booking_id, show_id| Change {
-        show_id: Some(show_id),
-        ..change(booking_id)
+    let named = |booking_id, show_id| {
+        cancel::Request::from(Change {
+            show_id: Some(show_id),
+            ..change(booking_id)
+        })
     };
     // Alone, and together with a request that names no show.
     for with in [vec![], vec![change(mine.id)]] {

@@ -31,11 +31,12 @@ async fn fill(pool: &PgPool, bookings: i64, batch: i64) {
 async fn fill_part(pool: &PgPool, first: i64, last: i64, bookings: i64, batch: i64) {
     sqlx::query(
         "INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
-                               resolved_at) OVERRIDING SYSTEM VALUE
+                               resolved_at, reference) OVERRIDING SYSTEM VALUE
          SELECT n, least(number * $4 + $4, $1), CASE WHEN number % 3 = 0 THEN 1 ELSE number % 1000 END,
                 CASE WHEN number % 3 = 0 THEN 'Alice' ELSE 'user ' || number % 1000 END,
                 1, status, created_at + interval '1 hour', created_at + interval '2 hours', created_at,
-                CASE WHEN status <> 'PENDING' THEN created_at + interval '1 minute' END
+                CASE WHEN status <> 'PENDING' THEN created_at + interval '1 minute' END,
+                CASE WHEN number % 3 = 0 THEN 'A' ELSE 'order ' || number % 1000 END
          FROM generate_series($2::bigint, $3) AS n, LATERAL (SELECT (n - 1) / $4 AS number) AS batch,
               LATERAL (SELECT now() + interval '1 minute' - ($1 - number * $4) * interval '10 milliseconds' AS created_at,
                               CASE WHEN n > $1 - 1000 THEN 'PENDING' WHEN n % 100 = 0 THEN 'CANCELLED'
@@ -88,6 +89,13 @@ async fn filters(pool: &PgPool) -> Vec<(&'static str, Filter)> {
             "user",
             Filter {
                 user_name: Some("Alice".to_owned()),
+                ..of()
+            },
+        ),
+        (
+            "reference",
+            Filter {
+                reference: Some("A".to_owned()),
                 ..of()
             },
         ),
@@ -257,6 +265,7 @@ fn fits(filter: &Filter, booking: &Booking) -> bool {
             .user_name
             .as_ref()
             .is_none_or(|name| booking.user_name == *name)
+        && (filter.reference.is_none() || filter.reference == booking.reference)
         && filter
             .created_after
             .is_none_or(|at| booking.created_at > at)

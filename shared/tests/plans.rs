@@ -37,9 +37,9 @@ async fn a_sale(pool: &PgPool) -> Show {
         "ALTER TABLE idempotency_keys SET (autovacuum_enabled = false)",
         "ALTER TABLE batches SET (autovacuum_enabled = false)",
         "INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at, extendable_until, created_at,
-                               counts_per_user) OVERRIDING SYSTEM VALUE
+                               counts_per_user, counted_as) OVERRIDING SYSTEM VALUE
          SELECT n, batch_id, shows.id, 'user ' || n, 1, 'PENDING', now() + interval '1 hour' + batch_id * interval '1 ms',
-                now() + interval '1 day', now(), true
+                now() + interval '1 day', now(), true, 'user' || n
          FROM shows, generate_series(1, 50000) AS n, LATERAL (SELECT (n + 99) / 100 * 100 AS batch_id) AS batch",
         "SELECT setval('bookings_id_seq', 50000)",
         "INSERT INTO idempotency_keys (owner, key, fingerprint, show_id, booking_id)
@@ -83,9 +83,6 @@ fn ids(part: i64, run: i64) -> impl Iterator<Item = BookingId> {
 fn requests(show: &Show, run: i64) -> Vec<reserve::Request> {
     (0..BATCH)
         .map(|n| reserve::Request {
-            show_id: show.id,
-            user_name: format!("user {}", 1000 + n),
-            number_of_seats: 1,
             claim: Some(Claim {
                 key: Key {
                     owner: 0,
@@ -93,6 +90,7 @@ fn requests(show: &Show, run: i64) -> Vec<reserve::Request> {
                 },
                 fingerprint: vec![1],
             }),
+            ..reserve::Request::new(show.id, &format!("user {}", 1000 + n), 1)
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use shared::{
     batch::Batch,
     booking::reserve,
     id::{BookingId, ShowId},
-    jobs::{self, ExpireBookings, Job},
+    jobs::{self, CancelShow, ExpireBookings, Job},
     queue::{
         JobState,
         control::{self, Action, Note},
@@ -14,7 +14,7 @@ use shared::{
     },
 };
 use sqlx::PgPool;
-use testing::{TestDatabase, a_hold, a_show, connect, count, execute, now};
+use testing::{TestDatabase, a_hold, a_show, connect, count, execute, now, request};
 
 const QUEUE: &str = ExpireBookings::QUEUE;
 
@@ -143,9 +143,10 @@ async fn each_job_is_in_one_state_and_listed_there_once() {
     let db = TestDatabase::new().await;
     fill(&db.pool, 5).await;
     let queues = inspect::queues(&db.pool).await.unwrap();
-    let [queue] = queues.as_slice() else {
-        panic!("expected one queue: {queues:?}");
+    let [queue, empty] = queues.as_slice() else {
+        panic!("expected two queues: {queues:?}");
     };
+    assert!(empty.depth.values().all(|count| *count == 0), "{empty:?}");
     let mut listed = BTreeSet::new();
     for (state, expected) in [
         (JobState::Scheduled, 5),
@@ -190,13 +191,7 @@ async fn each_job_is_in_one_state_and_listed_there_once() {
 async fn a_booking_leads_to_its_job_and_a_job_to_its_bookings() {
     let db = TestDatabase::new().await;
     let [show, other] = [a_show(&db.pool, 10).await, a_show(&db.pool, 10).await];
-    let request = |show_id| reserve::Request {
-        show_id,
-        user_name: "Alice".to_owned(),
-        number_of_seats: 1,
-        claim: None,
-    };
-    let batch = [request(show.id), request(show.id), request(other.id)];
+    let batch = [show.id, show.id, other.id].map(|show_id| request(show_id, 1));
     let together = reserve::reserve(&mut db.session(), &mut Batch::of(batch))
         .await
         .unwrap();
@@ -392,8 +387,8 @@ async fn queues_that_nobody_consumes_are_seen_too() {
         .unwrap();
     let queues = inspect::queues(&db.pool).await.unwrap();
     let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
-    assert_eq!(names, [QUEUE, "letters", "parcels"]);
-    assert_eq!(queues[1].depth[&JobState::Due], 1);
+    assert_eq!(names, [QUEUE, CancelShow::QUEUE, "letters", "parcels"]);
+    assert_eq!(queues[2].depth[&JobState::Due], 1);
 }
 
 /// Returns how many pages of `apalis.jobs` and its indexes two pages of jobs in each state read.

@@ -50,9 +50,6 @@ async fn set_odd(db: &TestDatabase) {
 
 fn request(show_id: ShowId, key: &str) -> reserve::Request {
     reserve::Request {
-        show_id,
-        user_name: "Łódź".to_owned(),
-        number_of_seats: 1,
         claim: Some(Claim {
             key: Key {
                 owner: 0,
@@ -60,6 +57,7 @@ fn request(show_id: ShowId, key: &str) -> reserve::Request {
             },
             fingerprint: vec![1, 0, 255],
         }),
+        ..reserve::Request::new(show_id, "Łódź", 1)
     }
 }
 
@@ -88,7 +86,13 @@ async fn sell(database: &Database) {
     assert_eq!(available_seats(pool, show.id).await, 9);
     let found = query::find(pool, bookings[0], None).await.unwrap().unwrap();
     assert_eq!(found.user_name, "Łódź");
-    assert_eq!(show::list(database, 0, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        show::list(database, &show::Filter::default(), None, 10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     let audit = audit(database, Duration::ZERO).await.unwrap();
     assert!(audit.passes(), "{audit:#?}");
 }

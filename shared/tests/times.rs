@@ -148,7 +148,13 @@ async fn a_time_that_no_answer_can_have_takes_nothing_else_down() {
             .await
             .unwrap();
         assert!(answers[1].is_ok(), "{value}: {answers:?}");
-        assert_eq!(show::list(&db.database, 0, 10).await.unwrap().len(), 1);
+        assert_eq!(
+            show::list(&db.database, &show::Filter::default(), None, 10)
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
         assert_eq!(sales::shows(&db.pool, 10).await.unwrap().len(), 1);
         sales::pulse(&db.database).await.unwrap();
         for state in JobState::ALL.map(Some).into_iter().chain([None]) {

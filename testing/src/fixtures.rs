@@ -55,12 +55,7 @@ pub async fn create(pool: &PgPool, new: NewShow) -> Show {
 ///
 /// Panics if the show has not enough seats or the database fails.
 pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking {
-    let request = reserve::Request {
-        show_id: show.id,
-        user_name: "Alice".to_owned(),
-        number_of_seats,
-        claim: None,
-    };
+    let request = reserve::Request::new(show.id, "Alice", number_of_seats);
     let mut answers = reserve::reserve(&mut Session::new(&direct(pool)), &mut Batch::of([request]))
         .await
         .expect("reserved");
@@ -69,12 +64,13 @@ pub async fn a_hold(pool: &PgPool, show: &Show, number_of_seats: i32) -> Booking
 
 /// Creates a request to confirm or cancel a booking, whatever its version.
 #[must_use]
-pub fn change(booking_id: BookingId) -> Change {
-    Change {
+pub fn change<Request: From<Change>>(booking_id: BookingId) -> Request {
+    Request::from(Change {
         booking_id,
         show_id: None,
         only_if: None,
-    }
+        claim: None,
+    })
 }
 
 /// Creates a job that expires these bookings.

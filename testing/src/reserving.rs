@@ -17,12 +17,7 @@ use crate::direct;
 /// Creates a request for seats of a show, without a key.
 #[must_use]
 pub fn request(show_id: ShowId, number_of_seats: i32) -> reserve::Request {
-    reserve::Request {
-        show_id,
-        user_name: "Alice".to_owned(),
-        number_of_seats,
-        claim: None,
-    }
+    reserve::Request::new(show_id, "Alice", number_of_seats)
 }
 
 /// Reserves seats of a show.

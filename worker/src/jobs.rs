@@ -1,3 +1,4 @@
 //! Jobs of the worker: one file for each kind.
 
+pub mod cancel_show;
 pub mod expire_bookings;

@@ -9,7 +9,7 @@ use std::{
 use apalis::prelude::*;
 use apalis_postgres::PostgresStorage;
 use shared::{
-    jobs::{ExpireBookings, Job},
+    jobs::{CancelShow, ExpireBookings, Job},
     postgres::Database,
 };
 use tokio::time::{Interval, interval};
@@ -38,9 +38,18 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 pub(crate) fn monitor(queues: &Queues<'_>) -> Monitor {
     let monitor = Monitor::new().shutdown_timeout(SHUTDOWN_TIMEOUT);
     let expiring = Arc::new(jobs::expire_bookings::ExpireBookingsHandler::default());
-    queues.consume(monitor, move |database, job: ExpireBookings| {
-        let expiring = expiring.clone();
-        async move { expiring.run(&database, job).await }
+    let concurrency = usize::from(queues.config.concurrency);
+    let monitor = queues.consume(
+        monitor,
+        concurrency,
+        move |database, job: ExpireBookings| {
+            let expiring = expiring.clone();
+            async move { expiring.run(&database, job).await }
+        },
+    );
+    // One at a time: a show is seldom cancelled, and its job needs all that one worker can do.
+    queues.consume(monitor, 1, |database, job: CancelShow| async move {
+        jobs::cancel_show::run(&database, job).await
     })
 }
 
@@ -56,16 +65,16 @@ pub(crate) struct Queues<'a> {
 }
 
 impl Queues<'_> {
-    /// Adds the worker that runs the jobs of a queue.
+    /// Adds the worker that runs the jobs of a queue, so many at a time.
     fn consume<J: Job, Running>(
         &self,
         monitor: Monitor,
+        concurrency: usize,
         run: impl Fn(Database, J) -> Running + Send + Sync + 'static,
     ) -> Monitor
     where
         Running: Future<Output = Result<(), JobError>> + Send + 'static,
     {
-        let concurrency = usize::from(self.config.concurrency);
         let name = format!("{}-{}", J::QUEUE, self.name);
         let (database, engine) = (self.database.clone(), self.engine.clone());
         let handler = supervise::handler(run);

@@ -13,6 +13,9 @@ use worker::config::Config;
 mod in_process;
 use in_process::{CONFIG, Worker};
 
+/// Counts the workers of the queue of expiry jobs.
+const WORKERS: &str = "SELECT count(*) FROM apalis.workers WHERE worker_type = 'expire-bookings'";
+
 /// Such a row would end each worker that takes it, one after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_apalis_cannot_read_is_dead_and_the_queue_goes_on() {
@@ -74,7 +77,7 @@ async fn a_row_that_apalis_cannot_read_is_dead_and_the_queue_goes_on() {
             "{reason}"
         );
     }
-    let workers = count(&db.pool, "SELECT count(*) FROM apalis.workers").await;
+    let workers = count(&db.pool, WORKERS).await;
     assert_eq!(workers, 1, "no bad job ended the worker");
 }
 
@@ -84,7 +87,7 @@ async fn a_worker_that_starts_again_has_a_new_name_and_runs_what_the_old_one_lef
     let db = TestDatabase::new().await;
     let show = a_show(&db.pool, 10).await;
     a_hold(&db.pool, &show, 1).await;
-    let workers = async || count(&db.pool, "SELECT count(*) FROM apalis.workers").await;
+    let workers = async || count(&db.pool, WORKERS).await;
     let worker = Worker::start(&db.database, CONFIG);
     eventually("the worker has registered", async || workers().await == 1).await;
     worker.stop().await;
@@ -92,7 +95,7 @@ async fn a_worker_that_starts_again_has_a_new_name_and_runs_what_the_old_one_lef
     // The state after a `kill -9` some time ago.
     execute(
         &db.pool,
-        "UPDATE apalis.jobs SET status = 'Running', lock_at = now(), lock_by = (SELECT id FROM apalis.workers)",
+        "UPDATE apalis.jobs SET status = 'Running', lock_at = now(), lock_by = (SELECT id FROM apalis.workers WHERE worker_type = 'expire-bookings')",
     )
     .await;
     execute(

@@ -38,7 +38,7 @@ fn terminate(process: &Child) {
 }
 
 async fn workers(pool: &PgPool) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM apalis.workers")
+    sqlx::query_scalar("SELECT count(*) FROM apalis.workers WHERE worker_type = 'expire-bookings'")
         .fetch_one(pool)
         .await
         .unwrap()

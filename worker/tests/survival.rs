@@ -333,7 +333,7 @@ async fn a_worker_without_a_database_ends_with_an_error_and_before_that_comes_ba
     };
     let worker = Worker::start(&db.database, config);
     eventually("the worker has registered", async || {
-        count(&db.pool, "SELECT count(*) FROM apalis.workers").await == 1
+        count(&db.pool, "SELECT count(*) FROM apalis.workers").await == 2
     })
     .await;
     allow(false).await;

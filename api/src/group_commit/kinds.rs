@@ -3,8 +3,8 @@
 use shared::{
     batch::Batch,
     booking::{
-        Booking, Change, Refusal, cancel, confirm, extend,
-        locks::{HeldLocks, held_booking_locks, held_locks_to_cancel, held_show_locks},
+        Booking, Refusal, cancel, confirm, extend,
+        locks::{HeldLocks, held_locks, held_show_locks},
         query, reserve,
     },
     id::{BookingId, ShowId},
@@ -43,22 +43,25 @@ impl Kind for Reserve {
 pub(crate) struct Confirm;
 
 impl Kind for Confirm {
-    type Request = Change;
+    type Request = confirm::Request;
     type Answer = Answer;
     const NAME: &'static str = "confirm";
 
     async fn run(
         session: &mut Session,
-        batch: &mut Batch<'_, Change>,
+        batch: &mut Batch<'_, confirm::Request>,
     ) -> Result<Vec<Answer>, Error> {
         confirm::confirm(session, batch).await
     }
 
     async fn find_held_locks(
         session: &mut Session,
-        requests: &[Change],
+        requests: &[confirm::Request],
     ) -> Result<HeldLocks, Error> {
-        held_booking_locks(session, requests).await
+        held_locks(session, requests, |request| {
+            request.number_of_seats.is_some()
+        })
+        .await
     }
 }
 
@@ -66,22 +69,22 @@ impl Kind for Confirm {
 pub(crate) struct Cancel;
 
 impl Kind for Cancel {
-    type Request = Change;
+    type Request = cancel::Request;
     type Answer = Answer;
     const NAME: &'static str = "cancel";
 
     async fn run(
         session: &mut Session,
-        batch: &mut Batch<'_, Change>,
+        batch: &mut Batch<'_, cancel::Request>,
     ) -> Result<Vec<Answer>, Error> {
         cancel::cancel(session, batch).await
     }
 
     async fn find_held_locks(
         session: &mut Session,
-        requests: &[Change],
+        requests: &[cancel::Request],
     ) -> Result<HeldLocks, Error> {
-        held_locks_to_cancel(session, requests).await
+        held_locks(session, requests, |_| true).await
     }
 }
 
@@ -104,7 +107,7 @@ impl Kind for Extend {
         session: &mut Session,
         requests: &[extend::Request],
     ) -> Result<HeldLocks, Error> {
-        held_booking_locks(session, requests).await
+        held_locks(session, requests, |_| false).await
     }
 }
 

@@ -34,6 +34,16 @@ pub(crate) fn optional<'de, D: Deserializer<'de>, N: TryFrom<i64>>(
     Ok(Option::<Number<N>>::deserialize(decoder)?.map(|number| number.0))
 }
 
+/// Deserializes an integer or null, for serde's `deserialize_with` beside `default`.
+///
+/// Null is not the same as left out: it removes a value.
+#[expect(clippy::option_option, reason = "left out, null, or an integer")]
+pub(crate) fn nullable<'de, D: Deserializer<'de>, N: TryFrom<i64>>(
+    decoder: D,
+) -> Result<Option<Option<N>>, D::Error> {
+    optional(decoder).map(Some)
+}
+
 struct Whole<N>(PhantomData<N>);
 
 impl<N: TryFrom<i64>> Visitor<'_> for Whole<N> {

@@ -30,21 +30,59 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        check_headers(request.headers())?;
-        let body = read(request.into_body(), MAX_BYTES).await?;
-        let body = text(&body)?;
-        // serde would also accept an array of the field values.
-        if body.trim_ascii_start().starts_with('[') {
-            let first = FieldError {
-                pointer: String::new(),
-                detail: "value is not of type \"object\"".to_owned(),
-            };
-            return Err(validation::of_unreadable::<T>(body, first));
-        }
-        let value: T = decode(body)?;
-        validate(&value, "/")?;
-        Ok(Self(value))
+        let body = read_json(request, MAX_BYTES).await?;
+        decode_valid(text(&body)?).map(Self)
     }
+}
+
+/// A decoded and validated JSON body, or the default if there is none.
+///
+/// These requests once had no body, and any was ignored. A body that is not declared to be JSON still
+/// is, and so are members that `T` does not have, if it allows them.
+pub(crate) struct OptionalJson<T>(pub(crate) T);
+
+impl<S, T> FromRequest<S> for OptionalJson<T>
+where
+    S: Send + Sync,
+    T: Default + DeserializeOwned + Validate<Context = ()> + ToSchema,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        if !request.headers().contains_key(CONTENT_TYPE) || !is_json(&media_type(request.headers()))
+        {
+            return Ok(Self(T::default()));
+        }
+        let body = read_json(request, MAX_BODY_BYTES).await?;
+        if [&b""[..], b"null"].contains(&body.trim_ascii()) {
+            return Ok(Self(T::default()));
+        }
+        decode_valid(text(&body)?).map(Self)
+    }
+}
+
+/// Reads a body that is declared to be JSON.
+pub(crate) async fn read_json(request: Request, max_bytes: usize) -> Result<Vec<u8>, Problem> {
+    check_headers(request.headers())?;
+    read(request.into_body(), max_bytes).await
+}
+
+/// Decodes and validates a JSON object.
+pub(crate) fn decode_valid<T>(body: &str) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Validate<Context = ()> + ToSchema,
+{
+    // serde would also accept an array of the field values.
+    if body.trim_ascii_start().starts_with('[') {
+        let first = FieldError {
+            pointer: String::new(),
+            detail: "value is not of type \"object\"".to_owned(),
+        };
+        return Err(validation::of_unreadable::<T>(body, first));
+    }
+    let value: T = decode(body)?;
+    validate(&value, "/")?;
+    Ok(value)
 }
 
 /// Reads a body of at most `max_bytes`.
@@ -71,19 +109,14 @@ async fn read(body: Body, max_bytes: usize) -> Result<Vec<u8>, Problem> {
 
 /// Checks that the headers declare JSON in UTF-8 without a content encoding.
 fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    let mut parts = media_type.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|kind| {
-        kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json")
-    });
-    if !is_json {
+    let media_type = media_type(headers);
+    if !is_json(&media_type) {
         return Err(Problem::NotJson);
     }
-    let is_utf8 = parts
+    let is_utf8 = media_type
+        .split(';')
+        .skip(1)
+        .map(str::trim)
         .filter_map(|parameter| parameter.strip_prefix("charset="))
         .all(|charset| ["utf-8", "utf8"].contains(&charset.trim_matches('"')));
     if !is_utf8 {
@@ -99,7 +132,22 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-fn text(body: &[u8]) -> Result<&str, Problem> {
+/// Returns the media type of the body in lower case, with its parameters.
+fn media_type(headers: &HeaderMap) -> String {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_ascii_lowercase()
+}
+
+fn is_json(media_type: &str) -> bool {
+    let kind = media_type.split(';').next().unwrap_or_default().trim();
+    kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json")
+}
+
+/// Returns the text of a body.
+pub(crate) fn text(body: &[u8]) -> Result<&str, Problem> {
     let text = str::from_utf8(body).map_err(|error| {
         let position = error.valid_up_to() + 1;
         Problem::Malformed(format!("The body is not valid UTF-8 at byte {position}."))

@@ -1,8 +1,14 @@
 //! Names that people see.
 
+use std::borrow::Cow;
+
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use shared::metadata::MAX_REFERENCE_CHARS;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 /// Name of 1 to 200 characters.
 #[derive(Debug, Clone, Serialize, Deserialize, Validate, ToSchema)]
@@ -18,6 +24,32 @@ use utoipa::ToSchema;
 pub(crate) struct Name(
     #[garde(length(chars, min = 1, max = 200), custom(plain_to_see))] pub(crate) String,
 );
+
+/// Reference by which a client's system knows something: 1 to 64 characters, as of a [`Name`].
+#[derive(Debug, Clone, Serialize, Deserialize, Validate)]
+#[serde(transparent)]
+#[garde(transparent)]
+pub(crate) struct Reference(
+    #[garde(length(chars, min = 1, max = MAX_REFERENCE_CHARS), custom(plain_to_see))]
+    pub(crate)  String,
+);
+
+impl ToSchema for Reference {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Reference")
+    }
+}
+
+impl PartialSchema for Reference {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = Name::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.max_length = Some(MAX_REFERENCE_CHARS);
+            object.examples = vec!["order-2026-4711".into()];
+        }
+        schema
+    }
+}
 
 /// Validates that a name is displayed as it is written, wherever it appears.
 ///

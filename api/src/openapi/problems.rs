@@ -132,6 +132,7 @@ pub(super) fn schema() -> Value {
             "showStatus": fact("string", "For `not-on-sale`: status of the show.", json!("ON_SALE")),
             "salesStart": nullable_fact("string", "For `not-on-sale`: instant from which seats can be taken, if there is one.", json!("2026-12-01T10:00:00Z")),
             "salesEnd": nullable_fact("string", "For `not-on-sale`: instant from which seats can no longer be taken, if there is one.", json!("2026-12-10T09:30:00Z")),
+            "booked": fact("integer", "For `fewer-seats-booked`: number of seats that the booking has.", json!(2)),
             "inUse": fact("integer", "For `seats-in-use`: number of seats that pending and confirmed bookings have.", json!(12)),
             "scope": fact("string", "For `scope-required`: scope that the API key lacks.", json!("bookings:write")),
             "maxBytes": fact("integer", "For `body-too-large`: maximum length of a body.", json!(MAX_BODY_BYTES)),

@@ -5,6 +5,7 @@ use serde::Serialize;
 use shared::{
     booking::{Booking, BookingStatus},
     id::{BookingId, ShowId},
+    metadata::Metadata,
 };
 use utoipa::ToSchema;
 
@@ -49,6 +50,35 @@ pub(crate) struct BookingView {
     #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
     #[serde(serialize_with = "json::optional_time")]
     resolved_at: Option<DateTime<Utc>>,
+    /// Seats that it had besides, and that were cancelled, not confirmed, or passed on to another
+    /// booking. Only present if there are any.
+    #[schema(
+        required = false,
+        nullable = false,
+        minimum = 1,
+        maximum = 1000,
+        examples(1)
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released_seats: Option<i32>,
+    /// Id of the booking that passed these seats on. Only present if there is one.
+    #[schema(required = false, nullable = false, value_type = Option<i64>, minimum = 1, examples(1041))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<BookingId>,
+    /// Your reference of the booking. Only present if it has one.
+    #[schema(
+        required = false,
+        nullable = false,
+        min_length = 1,
+        max_length = 64,
+        examples("order-2026-4711")
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    /// Your metadata of the booking. Only present if it has some.
+    #[schema(inline, required = false, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
 }
 
 impl From<Booking> for BookingView {
@@ -64,6 +94,10 @@ impl From<Booking> for BookingView {
             extendable_until: booking.extendable_until,
             created_at: booking.created_at,
             resolved_at: booking.resolved_at,
+            released_seats: booking.released_seats,
+            from: booking.from,
+            reference: booking.reference,
+            metadata: booking.metadata,
         }
     }
 }
@@ -112,10 +146,42 @@ pub(crate) struct ChangedBooking {
     #[schema(required, examples("2026-11-23T20:01:10.5Z"))]
     #[serde(serialize_with = "json::optional_time")]
     resolved_at: Option<DateTime<Utc>>,
+    /// Seats that it had besides, and that were cancelled, not confirmed, or passed on to another
+    /// booking. Only present if there are any.
+    #[schema(
+        required = false,
+        nullable = false,
+        minimum = 1,
+        maximum = 1000,
+        examples(1)
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released_seats: Option<i32>,
+    /// Id of the booking that passed these seats on. Only present if there is one.
+    #[schema(required = false, nullable = false, value_type = Option<i64>, minimum = 1, examples(1041))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<BookingId>,
+    /// Your reference of the booking. Only present if it has one, and the
+    /// API key has the scope `bookings:read`.
+    #[schema(
+        required = false,
+        nullable = false,
+        min_length = 1,
+        max_length = 64,
+        examples("order-2026-4711")
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    /// Your metadata of the booking. Only present if it has some, and the
+    /// API key has the scope `bookings:read`.
+    #[schema(inline, required = false, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
 }
 
 impl ChangedBooking {
-    /// Returns the booking with its entity tag, and with its user's name if the caller `may_read`.
+    /// Returns the booking with its entity tag, and with what its user and client wrote if the caller
+    /// `may_read`.
     pub(crate) fn tagged(booking: Booking, may_read: bool) -> Tagged<Self> {
         let version = booking.version();
         let changed = Self {
@@ -129,6 +195,10 @@ impl ChangedBooking {
             extendable_until: booking.extendable_until,
             created_at: booking.created_at,
             resolved_at: booking.resolved_at,
+            released_seats: booking.released_seats,
+            from: booking.from,
+            reference: booking.reference.filter(|_| may_read),
+            metadata: booking.metadata.filter(|_| may_read),
         };
         Tagged::new(version, changed)
     }

@@ -66,10 +66,21 @@ where
 impl LargeBodyPermit {
     /// Returns the response, and keeps the permit until the client has read it.
     pub(crate) fn respond(self, response: impl IntoResponse) -> Response {
+        self.pace(response, Pace::Whole)
+    }
+
+    /// Returns a response whose body is made in parts while it is read, such as an export, and keeps the
+    /// permit until the client has read it.
+    pub(crate) fn stream(self, response: impl IntoResponse) -> Response {
+        self.pace(response, Pace::EachPart)
+    }
+
+    fn pace(self, response: impl IntoResponse, pace: Pace) -> Response {
         response.into_response().map(|body| {
             Body::new(PacedBody {
                 body,
                 rest: Bytes::new(),
+                pace,
                 began: Instant::now(),
                 _permit: self,
             })
@@ -82,11 +93,21 @@ struct PacedBody<P> {
     body: Body,
     /// Rest of the frame of `body` that is being sent.
     rest: Bytes,
+    pace: Pace,
     began: Instant,
     _permit: P,
 }
 
-/// Maximum time for a client to read a large body.
+/// What a client must read within [`READ_TIMEOUT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// The whole body.
+    Whole,
+    /// Each part of a body that is made while it is read.
+    EachPart,
+}
+
+/// Maximum time for a client to read a large body, or a part of it.
 ///
 /// The longest one in this time is 73 kB/s. A slower client gets an incomplete body.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -112,7 +133,12 @@ impl<P: Unpin> hyper::body::Body for PacedBody<P> {
                 return Poll::Ready(None);
             };
             match frame.into_data() {
-                Ok(data) => self.rest = data,
+                Ok(data) => {
+                    self.rest = data;
+                    if self.pace == Pace::EachPart {
+                        self.began = Instant::now();
+                    }
+                }
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
@@ -153,6 +179,7 @@ mod tests {
         let pieces = || PacedBody {
             body: vec![b' '; 3 * PIECE_BYTES].into(),
             rest: Bytes::new(),
+            pace: Pace::Whole,
             began: Instant::now(),
             _permit: (),
         };
@@ -166,6 +193,24 @@ mod tests {
         assert!(is_sent().await, "just in time");
         advance(Duration::from_millis(1)).await;
         assert!(!is_sent().await);
+
+        let parts = [vec![b' '; 2 * PIECE_BYTES], vec![b' '; PIECE_BYTES]];
+        let parts = parts.map(Ok::<_, axum::Error>);
+        let mut streamed = PacedBody {
+            body: Body::from_stream(futures_util::stream::iter(parts)),
+            pace: Pace::EachPart,
+            ..pieces()
+        };
+        let mut is_sent = async || match poll_fn(|cx| Pin::new(&mut streamed).poll_frame(cx)).await
+        {
+            Some(piece) => piece.is_ok(),
+            None => panic!("the body ended as if it were complete"),
+        };
+        assert!(is_sent().await);
+        advance(READ_TIMEOUT).await;
+        assert!(is_sent().await, "just in time");
+        advance(READ_TIMEOUT).await;
+        assert!(is_sent().await, "the next part has a time of its own");
 
         assert_eq!(pieces().size_hint().exact(), Some(3 * PIECE_BYTES as u64));
         let read = axum::body::to_bytes(Body::new(pieces()), usize::MAX).await;

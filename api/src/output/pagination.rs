@@ -5,9 +5,13 @@ use axum::{
     http::header::LINK,
     response::{IntoResponse, Response},
 };
-use chrono::DateTime;
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use shared::{booking::query, id::BookingId};
+use shared::{
+    booking::query,
+    id::{BookingId, ShowId},
+    show,
+};
 
 use super::{field_error::FieldError, large_body::LargeBodyPermit, problem::Problem};
 
@@ -36,24 +40,62 @@ impl Serialize for Cursor {
 
 impl<'de> Deserialize<'de> for Cursor {
     fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(decoder)?;
-        let is_ours = text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'-');
-        let cursor = match text.split_once('-').filter(|_| is_ours) {
-            None if is_ours => text.parse().ok().map(|id| query::Cursor::Id(BookingId(id))),
-            None => None,
-            Some((micros, id)) => micros
-                .parse()
-                .ok()
-                .and_then(DateTime::from_timestamp_micros)
-                .zip(id.parse().ok())
-                .map(|(at, id)| query::Cursor::Deadline(at, BookingId(id))),
-        };
-        cursor
-            .map(Self)
-            .ok_or_else(|| de::Error::custom("not a list position: take it from the header Link"))
+        let (at, id) = position(decoder)?;
+        Ok(Self(match at {
+            None => query::Cursor::Id(BookingId(id)),
+            Some(at) => query::Cursor::Deadline(at, BookingId(id)),
+        }))
     }
+}
+
+/// A position in a list of shows, as in the `Link` to the next page.
+///
+/// It is an id, or a start time in microseconds since 1970 and an id.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShowCursor(pub(crate) show::Cursor);
+
+impl Serialize for ShowCursor {
+    fn serialize<S: Serializer>(&self, encoder: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            show::Cursor::Id(id) => encoder.serialize_i64(id.0),
+            show::Cursor::StartTime(at, id) => {
+                encoder.serialize_str(&format!("{}-{id}", at.timestamp_micros()))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ShowCursor {
+    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+        let (at, id) = position(decoder)?;
+        Ok(Self(match at {
+            None => show::Cursor::Id(ShowId(id)),
+            Some(at) => show::Cursor::StartTime(at, ShowId(id)),
+        }))
+    }
+}
+
+/// Decodes a position: an id, or microseconds since 1970 and an id.
+fn position<'de, D: Deserializer<'de>>(
+    decoder: D,
+) -> Result<(Option<DateTime<Utc>>, i64), D::Error> {
+    let text = String::deserialize(decoder)?;
+    parse(&text)
+        .ok_or_else(|| de::Error::custom("not a list position: take it from the header Link"))
+}
+
+fn parse(text: &str) -> Option<(Option<DateTime<Utc>>, i64)> {
+    let is_ours = |byte: u8| byte.is_ascii_digit() || byte == b'-';
+    if !text.bytes().all(is_ours) {
+        return None;
+    }
+    let Some((micros, id)) = text.rsplit_once('-') else {
+        return Some((None, text.parse().ok()?));
+    };
+    let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+    // As far as start times and deadlines go; PostgreSQL's go not much further.
+    let at = Some(at).filter(|at| (1..=9999).contains(&at.year()));
+    Some((Some(at?), id.parse().ok()?))
 }
 
 /// Returns the problem that the query parameter `after` is a position in a list of another order.

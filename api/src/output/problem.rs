@@ -461,6 +461,16 @@ fn of_refusal(refusal: &Refusal) -> ProblemDetails {
             "The booking is confirmed",
             json!({ "bookingId": booking_id }),
         ),
+        Refusal::FewerSeatsBooked {
+            booking_id,
+            requested,
+            booked,
+        } => (
+            S::CONFLICT,
+            "fewer-seats-booked",
+            "The booking has fewer seats",
+            json!({ "bookingId": booking_id, "requested": requested, "booked": booked }),
+        ),
         Refusal::TooManySeats {
             show_id,
             requested,

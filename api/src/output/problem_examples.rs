@@ -66,6 +66,11 @@ pub(crate) fn problem_examples() -> Vec<Problem> {
             extendable_until,
             seconds: 780,
         },
+        Refusal::FewerSeatsBooked {
+            booking_id,
+            requested: 3,
+            booked: 2,
+        },
         Refusal::BookingConfirmed { booking_id },
         Refusal::BookingCancelled { booking_id },
         Refusal::BookingChanged {

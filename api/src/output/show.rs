@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use shared::{
     id::ShowId,
-    show::{Show, ShowStatus},
+    metadata::Metadata,
+    show::{Cancellation, Show, ShowStatus, cancellation::Preview},
 };
 use utoipa::ToSchema;
 
@@ -41,8 +42,8 @@ pub(crate) struct ShowView {
     /// Maximum number of seats of one booking.
     #[schema(minimum = 1, maximum = 1000, examples(10))]
     max_seats_per_booking: i32,
-    /// Maximum number of seats that one user name can have at the same time, held or confirmed;
-    /// null: no limit.
+    /// Maximum number of seats that one user can have at the same time, held or confirmed; null: no
+    /// limit.
     #[schema(required, minimum = 1, maximum = 1_000_000, examples(20))]
     max_seats_per_user: Option<i32>,
     /// Status of the show. Seats can be taken while it is `ON_SALE`, within the sales window.
@@ -55,6 +56,24 @@ pub(crate) struct ShowView {
     #[schema(required, examples("2026-12-10T09:30:00Z"))]
     #[serde(serialize_with = "json::optional_time")]
     sales_end: Option<DateTime<Utc>>,
+    /// Cancellation of the show. Only present if it was cancelled.
+    #[schema(required = false, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancellation: Option<CancellationView>,
+    /// Your reference of the show. Only present if it has one.
+    #[schema(
+        required = false,
+        nullable = false,
+        min_length = 1,
+        max_length = 64,
+        examples("hall-2/2026-12-10")
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    /// Your metadata of the show. Only present if it has some.
+    #[schema(inline, required = false, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
     /// Time of creation.
     #[schema(examples("2026-11-23T20:00:00.123456Z"))]
     #[serde(serialize_with = "json::time")]
@@ -76,6 +95,9 @@ impl From<Show> for ShowView {
             status: show.sale.status,
             sales_start: show.sale.start,
             sales_end: show.sale.end,
+            cancellation: show.cancellation.map(CancellationView::from),
+            reference: show.reference,
+            metadata: show.metadata,
             created_at: show.created_at,
         }
     }
@@ -84,5 +106,58 @@ impl From<Show> for ShowView {
 impl From<Show> for Tagged<ShowView> {
     fn from(show: Show) -> Self {
         Self::new(show.version(), show.into())
+    }
+}
+
+/// Cancellation of a show, and its progress.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Cancellation)]
+pub(crate) struct CancellationView {
+    /// Time at which the show was cancelled.
+    #[schema(examples("2026-12-01T10:00:00.123456Z"))]
+    #[serde(serialize_with = "json::time")]
+    cancelled_at: DateTime<Utc>,
+    /// Seats that were in use at that time.
+    #[schema(minimum = 0, maximum = 1_000_000, examples(900))]
+    seats: i32,
+    /// Seats that are still in use: 0 once all bookings are cancelled.
+    #[schema(minimum = 0, maximum = 1_000_000, examples(450))]
+    remaining_seats: i32,
+}
+
+impl From<Cancellation> for CancellationView {
+    fn from(cancellation: Cancellation) -> Self {
+        Self {
+            cancelled_at: cancellation.cancelled_at,
+            seats: cancellation.seats,
+            remaining_seats: cancellation.remaining_seats,
+        }
+    }
+}
+
+/// What cancelling a show would cancel.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = CancellationPreview)]
+pub(crate) struct CancellationPreviewView {
+    /// Number of holds that would be cancelled.
+    #[schema(minimum = 0, examples(12))]
+    pending_bookings: i64,
+    /// Number of confirmed bookings that would be cancelled.
+    #[schema(minimum = 0, examples(300))]
+    confirmed_bookings: i64,
+    /// Seats of these bookings.
+    #[schema(minimum = 0, maximum = 1_000_000, examples(640))]
+    seats: i64,
+}
+
+impl From<Preview> for CancellationPreviewView {
+    fn from(preview: Preview) -> Self {
+        Self {
+            pending_bookings: preview.pending_bookings,
+            confirmed_bookings: preview.confirmed_bookings,
+            seats: preview.seats,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Handlers of `/shows`.
 
 pub(crate) mod change;
+pub(crate) mod export;
 
 use std::sync::Arc;
 
@@ -15,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use shared::{
     booking::{MAX_SEATS_PER_BOOKING, Refusal},
     id::ShowId,
+    metadata::Metadata,
     postgres::{self, Session},
     show::{
-        self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow, Sale,
-        ShowStatus,
+        self, Creation, DEFAULT_HOLD_SECONDS, DEFAULT_MAX_HOLD_SECONDS, MAX_SEATS, NewShow, Order,
+        Sale, ShowStatus,
     },
 };
 use utoipa::{IntoParams, ToSchema};
@@ -30,15 +32,16 @@ use crate::{
         idempotency_key::IdempotencyKey,
         integer,
         json::Json,
-        name::Name,
+        metadata,
+        name::{Name, Reference},
         optional::not_null,
         path::ShowPath,
-        time::{start_time, time_or_null},
+        time::{optional_time, start_time, time_or_null},
         url::{Id, Query},
     },
     output::{
         large_body::LargeBodyPermit,
-        pagination::{DEFAULT_LIMIT, MAX_LIMIT, Page},
+        pagination::{self, DEFAULT_LIMIT, MAX_LIMIT, Page},
         problem::Problem,
         replay::Replay,
         show::ShowView,
@@ -83,8 +86,9 @@ pub(crate) struct CreateShow {
     #[schema(examples(10), minimum = 1, maximum = 1000)]
     #[serde(default, deserialize_with = "integer::optional")]
     max_seats_per_booking: Option<i32>,
-    /// Maximum number of seats, held or confirmed, that one user name can have at the same time; no
-    /// limit by default.
+    /// Maximum number of seats, held or confirmed, that one user can have at the same time; no limit by
+    /// default. User names that differ in case, accents, spaces or punctuation, or in letters that
+    /// look alike, are the same user.
     #[garde(inner(range(min = 1, max = MAX_SEATS)))]
     #[schema(examples(20), minimum = 1, maximum = 1_000_000)]
     #[serde(default, deserialize_with = "integer::optional")]
@@ -116,6 +120,24 @@ pub(crate) struct CreateShow {
     )]
     #[schema(examples("2026-12-10T09:30:00Z"))]
     sales_end: Option<DateTime<Utc>>,
+    /// Your reference of the show. Several shows can have the same.
+    #[garde(dive)]
+    #[schema(inline, nullable = false)]
+    #[serde(
+        default,
+        deserialize_with = "not_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    reference: Option<Reference>,
+    /// Your metadata of the show: an object of at most 2,048 bytes, and of at most 5 levels.
+    #[garde(skip)]
+    #[schema(inline, nullable = false)]
+    #[serde(
+        default,
+        deserialize_with = "metadata::some",
+        skip_serializing_if = "Option::is_none"
+    )]
+    metadata: Option<Metadata>,
 }
 
 /// Status that a new show can have.
@@ -198,6 +220,8 @@ pub(crate) async fn create(
                 start: body.sales_start,
                 end: body.sales_end,
             },
+            reference: body.reference.map(|reference| reference.0),
+            metadata: body.metadata,
             ..NewShow::new(&body.name.0, body.start_time, body.seats)
         },
     };
@@ -236,9 +260,47 @@ pub(crate) async fn find(
 }
 
 #[derive(Debug, Serialize, Deserialize, Validate, IntoParams)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListShows {
+    /// Order of the list; `id` by default, `startTime` with `startsAfter` or `startsBefore`.
+    #[garde(custom(suits(self.starts_after.or(self.starts_before))))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    order: Option<ListOrder>,
+    /// Only shows in this status.
+    #[garde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    status: Option<ShowStatus>,
+    /// Only shows of this name, compared as written.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline, example = "Morning Show")]
+    name: Option<Name>,
+    /// Only shows with this reference.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline, example = "hall-2/2026-12-10")]
+    reference: Option<Reference>,
+    /// Only shows that begin at this time or later: RFC 3339, with `+` as `%2B`.
+    #[garde(skip)]
+    #[serde(
+        default,
+        deserialize_with = "optional_time",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[param(example = "2026-12-01T00:00:00Z")]
+    starts_after: Option<DateTime<Utc>>,
+    /// Only shows that begin before this time: RFC 3339, with `+` as `%2B`.
+    #[garde(skip)]
+    #[serde(
+        default,
+        deserialize_with = "optional_time",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[param(example = "2027-01-01T00:00:00Z")]
+    starts_before: Option<DateTime<Utc>>,
     /// Maximum number of shows in a page; default 100.
     ///
     /// For the rate limit a page counts as one request, and one more for every 10 of these.
@@ -246,16 +308,56 @@ pub(crate) struct ListShows {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(example = 100, minimum = 1, maximum = 1000)]
     limit: Option<i64>,
-    /// Only shows with a higher id: the value from the header `Link` of the previous page.
-    #[garde(inner(range(min = 0)))]
+    /// Pagination cursor, from the header `Link` of the previous page.
+    #[garde(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(example = 7, minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
-    after: Option<i64>,
+    #[param(value_type = Option<String>, example = "7", pattern = "^(-?[0-9]{1,18}-)?[0-9]{1,18}$")]
+    after: Option<pagination::ShowCursor>,
+}
+
+/// Order of a list of shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples("startTime"))]
+pub(crate) enum ListOrder {
+    /// By id, the newest last.
+    Id,
+    /// By start time, the soonest first.
+    StartTime,
+}
+
+/// Validates that a list with bounds of the start time is in the order of that.
+fn suits(bound: Option<DateTime<Utc>>) -> impl FnOnce(&Option<ListOrder>, &()) -> garde::Result {
+    move |order, ()| match order {
+        Some(ListOrder::Id) if bound.is_some() => Err(garde::Error::new(
+            "startsAfter and startsBefore need the order startTime",
+        )),
+        _ => Ok(()),
+    }
+}
+
+impl ListShows {
+    fn filter(&self) -> show::Filter {
+        let order = match self.order {
+            Some(ListOrder::StartTime) => Order::StartTime,
+            None if self.starts_after.or(self.starts_before).is_some() => Order::StartTime,
+            Some(ListOrder::Id) | None => Order::Id,
+        };
+        show::Filter {
+            order,
+            status: self.status,
+            name: self.name.clone().map(|name| name.0),
+            reference: self.reference.clone().map(|reference| reference.0),
+            starts_after: self.starts_after,
+            starts_before: self.starts_before,
+        }
+    }
 }
 
 /// List shows
 ///
-/// Shows are ordered by id, the newest last. Follow `Link` to the next page.
+/// Shows are ordered by id, the newest last, or by start time, the soonest first. Follow `Link` to the
+/// next page.
 #[utoipa::path(
     get,
     path = "/shows",
@@ -270,14 +372,18 @@ pub(crate) async fn list(
     _: Caller<ReadShows>,
     State(state): State<Arc<AppState>>,
     permit: LargeBodyPermit,
-    Query(query): Query<ListShows>,
+    Query(mut query): Query<ListShows>,
 ) -> Result<Page<ShowView>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    let shows =
-        postgres::read(|| show::list(&state.database, query.after.unwrap_or(0), limit + 1)).await?;
-    let page = Page::new(shows, limit, "/shows", permit, |last| ListShows {
-        after: Some(last.id.0),
-        ..query
+    let filter = query.filter();
+    let after = query.after.map(|cursor| cursor.0);
+    if after.is_some_and(|cursor| !filter.has(cursor)) {
+        return Err(pagination::wrong_cursor());
+    }
+    let shows = postgres::read(|| show::list(&state.database, &filter, after, limit + 1)).await?;
+    let page = Page::new(shows, limit, "/shows", permit, |last| {
+        query.after = Some(pagination::ShowCursor(filter.cursor(last)));
+        query
     });
     Ok(page.into_views())
 }

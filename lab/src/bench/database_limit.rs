@@ -18,6 +18,9 @@ const LOCK: &str = include_str!("../../../shared/src/show/lock.sql");
 /// Statement that inserts bookings.
 const INSERT: &str = include_str!("../../../shared/src/booking/reserve/insert.sql");
 
+/// Column that no booking has.
+const NONE: &str = "'{}'";
+
 /// Number of bookings of a batch.
 const BATCH: u16 = 100;
 
@@ -84,7 +87,7 @@ fn script_of_a_batch() -> String {
             of_each("1"),
             of_each(hold_ends),
             of_each("now() + interval '15 minutes'"),
-            of_each("false"),
+            NONE.to_owned(),
             "ARRAY[1]".to_owned(),
             format!("ARRAY[{BATCH}]"),
             "ARRAY[:generation::bigint]".to_owned(),
@@ -95,6 +98,8 @@ fn script_of_a_batch() -> String {
             ExpireBookings::MAX_ATTEMPTS.to_string(),
             hold_ends.to_owned(),
             "NULL".to_owned(),
+            NONE.to_owned(),
+            NONE.to_owned(),
         ],
     );
     format!(

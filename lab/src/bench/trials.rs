@@ -231,7 +231,7 @@ pub(super) async fn steady(server: &LocalPostgres, batch_max: u16) -> anyhow::Re
         })
         .await?;
     let database = environment.connect().await?;
-    let shows = show::list(&database, 0, 1).await?;
+    let shows = show::list(&database, &show::Filter::default(), None, 1).await?;
     let show_ids: Vec<i64> = shows.iter().map(|show| show.id.0).collect();
     let lag = expiry_lag(&database.pool, &show_ids)
         .await?

@@ -6,20 +6,46 @@ use super::{
     change::{self, Change, Decisions},
     query,
     refusal::Refusal,
-    rules::{Booking, seats_by_show},
-    save::save,
+    rules::Booking,
+    save::{freed_by_show, save},
 };
 use crate::{
     batch::Batch,
+    idempotency,
     metrics::BOOKINGS,
     postgres::{self, Session, Work},
     show,
 };
 
+/// Request to cancel a booking, or a part of it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Booking to cancel. Its claim makes cancelling a part safe to retry.
+    pub change: Change,
+    /// Number of seats to cancel: at least 1; `None`: all.
+    pub number_of_seats: Option<i32>,
+}
+
+impl From<Change> for Request {
+    /// Returns a request for all seats of the booking.
+    fn from(change: Change) -> Self {
+        Self {
+            change,
+            number_of_seats: None,
+        }
+    }
+}
+
+impl AsRef<Change> for Request {
+    fn as_ref(&self) -> &Change {
+        &self.change
+    }
+}
+
 /// Cancels bookings in one transaction. Returns an answer to each request, in the same order.
 ///
-/// Requests are decided in order. An answer is the cancelled booking, or why it can't be cancelled.
-/// A repeat on a cancelled booking succeeds.
+/// Requests are decided in order. An answer is the booking without these seats, or why they can't be
+/// cancelled. A repeat on a cancelled booking succeeds.
 ///
 /// # Errors
 ///
@@ -27,7 +53,7 @@ use crate::{
 /// [`postgres::Error::OutcomeUnknown`].
 pub async fn cancel(
     session: &mut Session,
-    batch: &mut Batch<'_, Change>,
+    batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     let decisions = session.transact(Cancel(batch.members())).await?;
     BOOKINGS.cancelled.inc_by(decisions.changed.len() as u64);
@@ -35,7 +61,7 @@ pub async fn cancel(
 }
 
 /// Transaction that cancels the bookings of these requests.
-struct Cancel<'r>(&'r [Change]);
+struct Cancel<'r>(&'r [Request]);
 
 impl Work for Cancel<'_> {
     type Output = Decisions;
@@ -47,10 +73,14 @@ impl Work for Cancel<'_> {
             return Ok(Decisions::not_found(requests));
         };
         let now = locked.locked_at;
-        let decisions = change::decide(&mut locked, requests, |_, booking| booking.cancel(now));
+        let claims = requests.iter().filter_map(|r| r.change.claim.as_ref());
+        let used = idempotency::find(tx, claims.map(|claim| &claim.key)).await?;
+        let decisions = change::decide(&mut locked, used, requests, |request, booking| {
+            booking.cancel(request.number_of_seats, now)
+        });
         save(tx, &decisions.changed, now, show_id).await?;
-        let freed = seats_by_show(decisions.changed.iter().map(|booking| &booking.after));
-        show::lock_and_add_available_seats(tx, &freed).await?;
+        show::lock_and_add_available_seats(tx, &freed_by_show(&decisions.changed)).await?;
+        idempotency::record(tx, decisions.claimed()).await?;
         Ok(decisions)
     }
 }

@@ -8,7 +8,10 @@ use super::{
     rules::{Booking, Effect},
     save::Changed,
 };
-use crate::id::{BookingId, ShowId};
+use crate::{
+    id::{BookingId, ShowId},
+    idempotency::{Claim, Key, Record},
+};
 
 /// Request to change a booking.
 #[derive(Debug, Clone)]
@@ -21,6 +24,9 @@ pub struct Change {
     ///
     /// A booking that already is as requested needs no change, whatever its version.
     pub only_if: Option<Vec<String>>,
+    /// Idempotency key that makes a change safe to retry which is not so by itself, if the request
+    /// has one.
+    pub claim: Option<Claim>,
 }
 
 impl AsRef<Self> for Change {
@@ -73,6 +79,8 @@ pub(super) struct Decisions {
     pub answers: Vec<Result<Booking, Refusal>>,
     /// Bookings to write.
     pub changed: Vec<Changed>,
+    /// Claims of the requests that succeeded for the first time, with their bookings.
+    claimed: Vec<(Claim, Booking)>,
 }
 
 impl Decisions {
@@ -82,19 +90,45 @@ impl Decisions {
         Self {
             answers: requests.iter().map(refused).collect(),
             changed: Vec::new(),
+            claimed: Vec::new(),
         }
+    }
+
+    /// Returns the keys to record, and the bookings that they are for.
+    pub(super) fn claimed(&self) -> impl Iterator<Item = (&Claim, &Booking)> {
+        self.claimed.iter().map(|(claim, booking)| (claim, booking))
+    }
+}
+
+/// Returns whether this request was done before; or a refusal, if another one was.
+fn was_done(
+    used: &BTreeMap<Key, Record>,
+    claim: &Claim,
+    booking: &Booking,
+) -> Result<bool, Refusal> {
+    match used.get(&claim.key) {
+        None => Ok(false),
+        Some(record)
+            if record.booking_id == Some(booking.id) && record.fingerprint == claim.fingerprint =>
+        {
+            Ok(true)
+        }
+        Some(_) => Err(Refusal::KeyReused),
     }
 }
 
 /// Decides the requests in order, each on the state that the previous one left.
 ///
-/// Pure, except that `locked` becomes the state to be written.
+/// A request whose key was `used` for it before changes nothing. Pure, except that `locked` becomes
+/// the state to be written.
 pub(super) fn decide<Request: AsRef<Change>>(
     locked: &mut query::Locked,
+    mut used: BTreeMap<Key, Record>,
     requests: &[Request],
     apply: impl Fn(&Request, &mut Booking) -> Result<Effect, Refusal>,
 ) -> Decisions {
     let mut before: BTreeMap<BookingId, Booking> = BTreeMap::new();
+    let mut claimed = Vec::new();
     let answers = requests
         .iter()
         .map(|request| {
@@ -105,6 +139,11 @@ pub(super) fn decide<Request: AsRef<Change>>(
                 .get_mut(&booking_id)
                 .filter(|booking| change.is_for(booking))
                 .ok_or_else(|| change.not_found())?;
+            if let Some(claim) = &change.claim
+                && was_done(&used, claim, current)?
+            {
+                return Ok(current.clone().as_of(locked.locked_at));
+            }
             let mut next = current.clone();
             if apply(request, &mut next)? == Effect::Changed {
                 if !change.allows(current) {
@@ -116,6 +155,15 @@ pub(super) fn decide<Request: AsRef<Change>>(
                 let was = mem::replace(current, next);
                 before.entry(booking_id).or_insert(was);
             }
+            if let Some(claim) = &change.claim {
+                let record = Record {
+                    fingerprint: claim.fingerprint.clone(),
+                    show_id: current.show_id,
+                    booking_id: Some(booking_id),
+                };
+                used.insert(claim.key.clone(), record);
+                claimed.push((claim.clone(), current.clone()));
+            }
             Ok(current.clone().as_of(locked.locked_at))
         })
         .collect();
@@ -126,5 +174,9 @@ pub(super) fn decide<Request: AsRef<Change>>(
             Some(Changed { before, after })
         })
         .collect();
-    Decisions { answers, changed }
+    Decisions {
+        answers,
+        changed,
+        claimed,
+    }
 }

@@ -1,5 +1,7 @@
 //! Confirming holds: sells their seats, before the deadline.
 
+use std::collections::BTreeMap;
+
 use sqlx::PgConnection;
 
 use super::{
@@ -7,20 +9,46 @@ use super::{
     query,
     refusal::Refusal,
     rules::Booking,
-    save::save,
+    save::{freed_by_show, save},
 };
 use crate::{
     batch::Batch,
     metrics::BOOKINGS,
     postgres::{self, Session, Work},
+    show,
 };
+
+/// Request to confirm a hold, or a part of it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Booking to confirm.
+    pub change: Change,
+    /// Number of seats to confirm: at least 1; `None`: all. The others go back on sale.
+    pub number_of_seats: Option<i32>,
+}
+
+impl From<Change> for Request {
+    /// Returns a request for all seats of the booking.
+    fn from(change: Change) -> Self {
+        Self {
+            change,
+            number_of_seats: None,
+        }
+    }
+}
+
+impl AsRef<Change> for Request {
+    fn as_ref(&self) -> &Change {
+        &self.change
+    }
+}
 
 /// Confirms bookings in one transaction. Returns an answer to each request, in the same order.
 ///
 /// Requests are decided in order. An answer is the confirmed booking, or why it can't be confirmed.
 /// A repeat on a confirmed booking succeeds.
 ///
-/// No seat counter changes, so only the bookings are locked, by id.
+/// The shows are locked only if seats go back on sale, because a part of a hold is confirmed.
 ///
 /// # Errors
 ///
@@ -28,7 +56,7 @@ use crate::{
 /// [`postgres::Error::OutcomeUnknown`].
 pub async fn confirm(
     session: &mut Session,
-    batch: &mut Batch<'_, Change>,
+    batch: &mut Batch<'_, Request>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     let decisions = session.transact(Confirm(batch.members())).await?;
     BOOKINGS.confirmed.inc_by(decisions.changed.len() as u64);
@@ -36,7 +64,7 @@ pub async fn confirm(
 }
 
 /// Transaction that confirms the bookings of these requests.
-struct Confirm<'r>(&'r [Change]);
+struct Confirm<'r>(&'r [Request]);
 
 impl Work for Confirm<'_> {
     type Output = Decisions;
@@ -48,8 +76,14 @@ impl Work for Confirm<'_> {
             return Ok(Decisions::not_found(requests));
         };
         let now = locked.locked_at;
-        let decisions = change::decide(&mut locked, requests, |_, booking| booking.confirm(now));
+        let decisions = change::decide(
+            &mut locked,
+            BTreeMap::new(),
+            requests,
+            |request, booking| booking.confirm(request.number_of_seats, now),
+        );
         save(tx, &decisions.changed, now, show_id).await?;
+        show::lock_and_add_available_seats(tx, &freed_by_show(&decisions.changed)).await?;
         Ok(decisions)
     }
 }

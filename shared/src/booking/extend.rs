@@ -1,5 +1,7 @@
 //! Extending holds: moves their deadline.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
@@ -65,9 +67,12 @@ impl Work for Extend<'_> {
             return Ok(Decisions::not_found(requests));
         };
         let now = locked.locked_at;
-        let decisions = change::decide(&mut locked, requests, |request, booking| {
-            booking.extend(request.seconds, now)
-        });
+        let decisions = change::decide(
+            &mut locked,
+            BTreeMap::new(),
+            requests,
+            |request, booking| booking.extend(request.seconds, now),
+        );
         open_batches(tx, &decisions.changed, show_id).await?;
         save(tx, &decisions.changed, now, show_id).await?;
         Ok(decisions)

@@ -54,42 +54,33 @@ pub async fn held_show_locks(
     Ok(show_ids.iter().map(missing).collect())
 }
 
-/// Finds the locks that requests to confirm or extend need and other transactions hold.
+/// Finds the locks that requests to change bookings need and other transactions hold: of the
+/// bookings, and of the shows where seats may go back on sale.
 ///
 /// # Errors
 ///
 /// Fails if the database call fails.
-pub async fn held_booking_locks<Request: AsRef<Change>>(
+pub async fn held_locks<Request: AsRef<Change>>(
     session: &mut Session,
     requests: &[Request],
+    may_free_seats: impl Fn(&Request) -> bool,
 ) -> Result<HeldLocks, postgres::Error> {
     let ids = change::ids(requests);
-    let locked = session.transact(FindLockedBookings(&ids)).await?;
-    Ok(ids.iter().map(|id| locked.get(id).copied()).collect())
-}
-
-/// Finds the locks that requests to cancel need and other transactions hold.
-///
-/// Cancelling locks the show, too.
-///
-/// # Errors
-///
-/// Fails if the database call fails.
-pub async fn held_locks_to_cancel(
-    session: &mut Session,
-    requests: &[Change],
-) -> Result<HeldLocks, postgres::Error> {
-    let shows = query::locate(session, &change::ids(requests)).await?;
-    let known: Vec<ShowId> = shows.iter().copied().flatten().collect();
-    let locked = session.transact(FindLockedShows(&known)).await?;
-    let of_bookings = held_booking_locks(session, requests).await?;
-    let of_shows = shows
-        .into_iter()
-        .map(|show| show.filter(|id| locked.contains(id)).map(Lock::Show));
-    Ok(of_shows
-        .zip(of_bookings)
-        .map(|(show, booking)| show.or(booking))
-        .collect())
+    let freeing: Vec<BookingId> = std::iter::zip(&ids, requests)
+        .filter_map(|(id, request)| may_free_seats(request).then_some(*id))
+        .collect();
+    let mut locks: BTreeMap<BookingId, Lock> = session.transact(FindLockedBookings(&ids)).await?;
+    if !freeing.is_empty() {
+        let shows = query::locate(session, &freeing).await?;
+        let known: Vec<ShowId> = shows.iter().copied().flatten().collect();
+        let locked = session.transact(FindLockedShows(&known)).await?;
+        for (id, show_id) in std::iter::zip(freeing, shows) {
+            if let Some(show_id) = show_id.filter(|show_id| locked.contains(show_id)) {
+                locks.insert(id, Lock::Show(show_id));
+            }
+        }
+    }
+    Ok(ids.iter().map(|id| locks.get(id).copied()).collect())
 }
 
 /// Waits until no other transaction holds this lock, up to the session's lock timeout.

@@ -15,8 +15,9 @@ use self::row::{Row, by_id, view};
 use super::rules::Booking;
 use crate::{
     id::{BookingId, ShowId},
+    metadata::Metadata,
     postgres::{self, Session},
-    timestamp::Timestamp,
+    timestamp::{self, Timestamp},
 };
 
 /// Finds a booking, as of the database's clock. If a show is given, only in that show.
@@ -33,7 +34,8 @@ pub async fn find(
         Row,
         r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
                   expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
-                  resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
+                  resolved_at AS "resolved_at: Timestamp", released_seats, from_id AS "from_id: BookingId",
+                  reference, metadata::text AS "metadata: Metadata", now() AS "read_at!"
            FROM bookings WHERE id = $1 AND ($2::bigint IS NULL OR show_id = $2)"#,
         id as BookingId,
         show_id as Option<ShowId>,
@@ -54,7 +56,8 @@ pub async fn find_many(pool: &PgPool, ids: &[BookingId]) -> Result<Vec<Booking>,
         Row,
         r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
                   expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
-                  resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
+                  resolved_at AS "resolved_at: Timestamp", released_seats, from_id AS "from_id: BookingId",
+                  reference, metadata::text AS "metadata: Metadata", now() AS "read_at!"
            FROM bookings WHERE id = ANY($1) ORDER BY id"#,
         ids as &[BookingId],
     )
@@ -63,6 +66,17 @@ pub async fn find_many(pool: &PgPool, ids: &[BookingId]) -> Result<Vec<Booking>,
     .into_iter()
     .map(view)
     .collect()
+}
+
+/// Finds a booking of this show in a transaction, as of the database's clock.
+pub(super) async fn find_in(
+    tx: &mut PgConnection,
+    id: BookingId,
+    show_id: ShowId,
+) -> Result<Option<Booking>, postgres::Error> {
+    let mut found = find_many_in(tx, &[id], Some(show_id)).await?;
+    let now = timestamp::now(tx).await?;
+    Ok(found.remove(&id).map(|booking| booking.as_of(now)))
 }
 
 /// Finds those of these bookings that exist, by id, as they are stored.
@@ -80,7 +94,8 @@ pub(super) async fn find_many_in(
         Row,
         r#"SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
                   expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
-                  resolved_at AS "resolved_at: Timestamp", now() AS "read_at!"
+                  resolved_at AS "resolved_at: Timestamp", released_seats, from_id AS "from_id: BookingId",
+                  reference, metadata::text AS "metadata: Metadata", now() AS "read_at!"
            FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)"#,
         ids as &[BookingId],
         show_id as Option<ShowId>,

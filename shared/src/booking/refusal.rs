@@ -133,6 +133,16 @@ pub enum Refusal {
         /// Id of the booking.
         booking_id: BookingId,
     },
+    /// The booking has fewer seats than the request is about.
+    #[error("Booking {booking_id} has {booked} seats; the request is about {requested}.")]
+    FewerSeatsBooked {
+        /// Id of the booking.
+        booking_id: BookingId,
+        /// Number of seats that the request is about.
+        requested: i32,
+        /// Number of seats that the booking has.
+        booked: i32,
+    },
     /// The booking no longer has the version that the client named.
     #[error(
         "Booking {booking_id} no longer matches that ETag: its status is now {}, or its hold was \

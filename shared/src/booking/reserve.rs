@@ -20,6 +20,7 @@ use super::{
     query,
     refusal::Refusal,
     rules::Booking,
+    taken,
 };
 use crate::{
     batch::Batch,
@@ -195,36 +196,11 @@ async fn taken_by_users(
             .get(&show_id)
             .is_some_and(|show| show.max_seats_per_user.is_some())
     };
-    let users: BTreeSet<(ShowId, &str)> = requests
+    let users = requests
         .iter()
         .filter(|request| is_limited(request.show_id))
-        .map(|request| (request.show_id, request.user_name.as_str()))
-        .collect();
-    if users.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let (show_ids, names): (Vec<ShowId>, Vec<String>) = users
-        .into_iter()
-        .map(|(show_id, name)| (show_id, name.to_owned()))
-        .unzip();
-    let rows = sqlx::query!(
-        r#"SELECT show_id AS "show_id!: ShowId", user_name AS "user_name!", sum(number_of_seats) AS "seats!"
-           FROM unnest($1::bigint[], $2::text[]) AS wanted (show_id, user_name)
-           JOIN bookings USING (show_id, user_name)
-           WHERE counts_per_user AND (status = 'CONFIRMED' OR expires_at > $3)
-             AND ($4::bigint IS NULL OR show_id = $4)
-           GROUP BY show_id, user_name"#,
-        &show_ids as &[ShowId],
-        &names,
-        now,
-        show_id as Option<ShowId>,
-    )
-    .fetch_all(tx)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| ((row.show_id, row.user_name), row.seats))
-        .collect())
+        .map(|request| (request.show_id, request.user_name.as_str()));
+    taken::by_users(tx, users, show_id, now).await
 }
 
 /// Writes a pending booking for each request that got a hold, and answers each request.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{refusal::Refusal, status::BookingStatus};
-use crate::id::{BookingId, ShowId};
+use crate::{
+    id::{BookingId, ShowId},
+    metadata::Metadata,
+};
 
 /// Maximum number of seats of one booking.
 pub const MAX_SEATS_PER_BOOKING: i32 = 1000;
@@ -21,8 +24,16 @@ pub struct Booking {
     pub(crate) batch_id: BookingId,
     /// Name of the user who booked.
     pub user_name: String,
-    /// Number of seats.
+    /// Number of seats. It never rises.
     pub number_of_seats: i32,
+    /// Number of seats that it had besides, and that were given back or passed on; `None`: none.
+    pub released_seats: Option<i32>,
+    /// Booking that passed these seats on, if there is one.
+    pub from: Option<BookingId>,
+    /// Text by which the client's system knows the booking.
+    pub reference: Option<String>,
+    /// What the client's system keeps with the booking.
+    pub metadata: Option<Metadata>,
     /// Status of the booking.
     pub status: BookingStatus,
     /// Deadline of the hold: from this instant on, it can no longer be confirmed.
@@ -75,7 +86,19 @@ impl Booking {
     #[must_use]
     pub fn version(&self) -> String {
         let changed_at = self.resolved_at.unwrap_or(self.expires_at);
-        format!("{}-{}", self.status, changed_at.timestamp_micros())
+        let micros = changed_at.timestamp_micros();
+        match self.released_seats {
+            None => format!("{}-{micros}", self.status),
+            Some(released) => format!("{}-{micros}-{released}", self.status),
+        }
+    }
+
+    /// Returns the number of seats that the booking takes from its show.
+    pub(super) fn seats_in_use(&self) -> i32 {
+        match self.status {
+            BookingStatus::Pending | BookingStatus::Confirmed => self.number_of_seats,
+            BookingStatus::Failed | BookingStatus::Cancelled => 0,
+        }
     }
 
     /// Returns whether this is a hold that has expired at `now`.
@@ -84,46 +107,71 @@ impl Booking {
         self.status == BookingStatus::Pending && now >= self.expires_at
     }
 
-    /// Confirms the hold, which sells its seats.
+    /// Confirms the hold, or so many of its seats, which sells them. It releases the others.
     ///
-    /// A repeat on a confirmed booking succeeds and changes nothing.
+    /// A repeat on a booking that is confirmed with these seats succeeds and changes nothing.
     ///
     /// # Errors
     ///
-    /// Fails with [`Refusal::HoldExpired`] from the deadline on, and with
-    /// [`Refusal::BookingCancelled`].
-    pub fn confirm(&mut self, now: DateTime<Utc>) -> Result<Effect, Refusal> {
+    /// Fails with [`Refusal::HoldExpired`] from the deadline on, with
+    /// [`Refusal::BookingCancelled`], with [`Refusal::BookingConfirmed`] if other seats are confirmed,
+    /// and with [`Refusal::FewerSeatsBooked`].
+    pub fn confirm(&mut self, seats: Option<i32>, now: DateTime<Utc>) -> Result<Effect, Refusal> {
+        let seats = seats.unwrap_or(self.number_of_seats);
         match self.status {
             BookingStatus::Pending if now < self.expires_at => {
+                self.release(self.number_of_seats - self.of_these(seats)?);
                 self.resolve(BookingStatus::Confirmed, self.not_before(now));
                 Ok(Effect::Changed)
             }
-            BookingStatus::Confirmed => Ok(Effect::Unchanged),
+            BookingStatus::Confirmed if seats == self.number_of_seats => Ok(Effect::Unchanged),
+            BookingStatus::Confirmed => Err(self.confirmed()),
             BookingStatus::Pending | BookingStatus::Failed => Err(self.hold_expired()),
-            BookingStatus::Cancelled => Err(Refusal::BookingCancelled {
-                booking_id: self.id,
-            }),
+            BookingStatus::Cancelled => Err(self.cancelled()),
         }
     }
 
-    /// Cancels the booking, held or sold.
+    /// Cancels the booking, held or sold, or so many of its seats.
     ///
-    /// A repeat on a cancelled booking succeeds and changes nothing.
+    /// With all of its seats the booking is cancelled. A repeat of that, without a number of seats,
+    /// succeeds and changes nothing.
     ///
     /// # Errors
     ///
     /// Fails with [`Refusal::HoldExpired`] for a hold that expired: its seats are already back on
-    /// sale, or will be.
-    pub fn cancel(&mut self, now: DateTime<Utc>) -> Result<Effect, Refusal> {
-        match self.status {
-            BookingStatus::Pending if now >= self.expires_at => Err(self.hold_expired()),
-            BookingStatus::Pending | BookingStatus::Confirmed => {
-                self.resolve(BookingStatus::Cancelled, self.not_before(now));
+    /// sale, or will be. With a number of seats it fails with [`Refusal::BookingCancelled`] and with
+    /// [`Refusal::FewerSeatsBooked`], too.
+    pub fn cancel(&mut self, seats: Option<i32>, now: DateTime<Utc>) -> Result<Effect, Refusal> {
+        match (self.status, seats) {
+            (BookingStatus::Cancelled, None) => Ok(Effect::Unchanged),
+            _ => {
+                self.give_up(seats, now)?;
                 Ok(Effect::Changed)
             }
-            BookingStatus::Cancelled => Ok(Effect::Unchanged),
-            BookingStatus::Failed => Err(self.hold_expired()),
         }
+    }
+
+    /// Takes all of the booking's seats from it, which is then cancelled, or so many of them.
+    /// Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Refusal::HoldExpired`], [`Refusal::BookingCancelled`] and
+    /// [`Refusal::FewerSeatsBooked`].
+    pub fn give_up(&mut self, seats: Option<i32>, now: DateTime<Utc>) -> Result<i32, Refusal> {
+        match self.status {
+            BookingStatus::Pending if now >= self.expires_at => return Err(self.hold_expired()),
+            BookingStatus::Failed => return Err(self.hold_expired()),
+            BookingStatus::Cancelled => return Err(self.cancelled()),
+            BookingStatus::Pending | BookingStatus::Confirmed => {}
+        }
+        let seats = self.of_these(seats.unwrap_or(self.number_of_seats))?;
+        if seats == self.number_of_seats {
+            self.resolve(BookingStatus::Cancelled, self.not_before(now));
+        } else {
+            self.release(seats);
+        }
+        Ok(seats)
     }
 
     /// Extends the hold to at least `seconds` from `now`.
@@ -139,16 +187,8 @@ impl Booking {
         match self.status {
             BookingStatus::Pending if now < self.expires_at => {}
             BookingStatus::Pending | BookingStatus::Failed => return Err(self.hold_expired()),
-            BookingStatus::Confirmed => {
-                return Err(Refusal::BookingConfirmed {
-                    booking_id: self.id,
-                });
-            }
-            BookingStatus::Cancelled => {
-                return Err(Refusal::BookingCancelled {
-                    booking_id: self.id,
-                });
-            }
+            BookingStatus::Confirmed => return Err(self.confirmed()),
+            BookingStatus::Cancelled => return Err(self.cancelled()),
         }
         let deadline = now + TimeDelta::seconds(seconds.into());
         if deadline > self.extendable_until {
@@ -183,6 +223,37 @@ impl Booking {
     fn resolve(&mut self, status: BookingStatus, at: DateTime<Utc>) {
         self.status = status;
         self.resolved_at = Some(at);
+    }
+
+    /// Returns this number, if the booking has so many seats.
+    fn of_these(&self, seats: i32) -> Result<i32, Refusal> {
+        if seats > self.number_of_seats {
+            return Err(Refusal::FewerSeatsBooked {
+                booking_id: self.id,
+                requested: seats,
+                booked: self.number_of_seats,
+            });
+        }
+        Ok(seats)
+    }
+
+    fn release(&mut self, seats: i32) {
+        if seats > 0 {
+            self.number_of_seats -= seats;
+            self.released_seats = Some(self.released_seats.unwrap_or_default() + seats);
+        }
+    }
+
+    fn confirmed(&self) -> Refusal {
+        Refusal::BookingConfirmed {
+            booking_id: self.id,
+        }
+    }
+
+    fn cancelled(&self) -> Refusal {
+        Refusal::BookingCancelled {
+            booking_id: self.id,
+        }
     }
 
     fn hold_expired(&self) -> Refusal {

@@ -20,6 +20,23 @@ pub(super) struct Changed {
     pub after: Booking,
 }
 
+impl Changed {
+    /// Returns the number of seats that go back on sale.
+    pub(super) fn freed_seats(&self) -> i32 {
+        self.before.seats_in_use() - self.after.seats_in_use()
+    }
+}
+
+/// Sums the seats that go back on sale by show.
+pub(super) fn freed_by_show(changed: &[Changed]) -> BTreeMap<ShowId, i32> {
+    let mut freed = BTreeMap::new();
+    for booking in changed {
+        *freed.entry(booking.after.show_id).or_default() += booking.freed_seats();
+    }
+    freed.retain(|_, seats| *seats != 0);
+    freed
+}
+
 /// Writes these bookings, and counts them in their batches.
 ///
 /// `now` is the time at which they were decided. It locks the batches: after bookings, and before
@@ -35,6 +52,11 @@ pub(super) async fn save(
     }
     let before = || changed.iter().map(|booking| &booking.before);
     let after = || changed.iter().map(|booking| &booking.after);
+    // Seldom: the arrays are else empty, since these columns cost each confirmation something.
+    let lose_seats = changed
+        .iter()
+        .any(|booking| booking.before.number_of_seats != booking.after.number_of_seats);
+    let parts = || after().filter(|_| lose_seats);
     let counts = Counts::of(changed);
     let (batches, counted): (Vec<Batch>, Vec<Count>) = counts.0.into_iter().unzip();
     let written = sqlx::query_file!(
@@ -54,6 +76,8 @@ pub(super) async fn save(
         &counted.iter().map(|c| c.cancelled).collect::<Vec<_>>(),
         now,
         show_id as Option<ShowId>,
+        &parts().map(|b| b.number_of_seats).collect::<Vec<_>>(),
+        &parts().map(|b| b.released_seats).collect::<Vec<_>>() as &[Option<i32>],
     )
     .fetch_one(tx)
     .await?;

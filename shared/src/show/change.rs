@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::{Sale, Show, ShowStatus, find, lock};
+use super::{Cancellation, Sale, Show, ShowStatus, cancellation, find, lock};
 use crate::{
     booking::{Refusal, expire},
     id::ShowId,
+    metadata::Metadata,
     postgres::{self, Session, Work, expect_rows},
 };
 
@@ -23,6 +24,8 @@ pub enum Change {
     Resume,
     /// No seats can be taken any more.
     Archive,
+    /// The performance does not take place: a job cancels all bookings.
+    Cancel,
 }
 
 /// New values of fields; none leaves a field as it is.
@@ -40,10 +43,16 @@ pub struct Edit {
     pub max_hold_seconds: Option<i32>,
     /// Maximum number of seats of a new booking: 1 to 1,000.
     pub max_seats_per_booking: Option<i32>,
+    /// Maximum number of seats of one user, for new bookings; `Some(None)`: no limit.
+    pub max_seats_per_user: Option<Option<i32>>,
     /// Instant from which seats can be taken; `Some(None)`: always.
     pub sales_start: Option<Option<DateTime<Utc>>>,
     /// Instant from which seats can no longer be taken; `Some(None)`: never.
     pub sales_end: Option<Option<DateTime<Utc>>>,
+    /// Text by which the client's system knows the show; `Some(None)`: none.
+    pub reference: Option<Option<String>>,
+    /// What the client's system keeps with the show; `Some(None)`: nothing.
+    pub metadata: Option<Option<Metadata>>,
 }
 
 /// Request to change a show.
@@ -86,11 +95,19 @@ impl Work for Request {
         {
             return Ok(Err(Refusal::ShowChanged { show_id }));
         }
-        let after = match self.change.apply(&before) {
-            Ok(after) if after == before => return Ok(Ok(before)),
+        let after = match self.change.apply(&before, now) {
             Ok(after) => after,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        if after.sale.status == ShowStatus::Cancelled
+            && matches!(self.change, Change::Cancel)
+            && before.available_seats < before.seats
+        {
+            cancellation::enqueue(tx, show_id, now).await?;
+        }
+        if after == before {
+            return Ok(Ok(before));
+        }
         let fewer = before.seats - after.seats;
         let lacking = |shows: &super::Locked| {
             let show = shows.inventories.get(&show_id);
@@ -115,7 +132,7 @@ impl Work for Request {
 
 impl Change {
     /// Returns the show after this change, or why it is refused. Pure.
-    fn apply(&self, before: &Show) -> Result<Show, Refusal> {
+    fn apply(&self, before: &Show, now: DateTime<Utc>) -> Result<Show, Refusal> {
         let mut show = before.clone();
         let status = before.sale.status;
         match (self, status) {
@@ -126,8 +143,21 @@ impl Change {
             (Self::Resume, ShowStatus::Draft | ShowStatus::OnSale | ShowStatus::Paused) => {
                 show.sale.status = ShowStatus::OnSale;
             }
-            (Self::Archive, _) => show.sale.status = ShowStatus::Archived,
-            (Self::Pause | Self::Resume, _) => {
+            (Self::Cancel, ShowStatus::Cancelled) => {}
+            (Self::Cancel, _) => {
+                let seats_in_use = before.seats - before.available_seats;
+                show.sale.status = ShowStatus::Cancelled;
+                show.cancellation = Some(Cancellation {
+                    cancelled_at: now,
+                    seats: seats_in_use,
+                    remaining_seats: seats_in_use,
+                });
+            }
+            (
+                Self::Archive,
+                ShowStatus::Draft | ShowStatus::OnSale | ShowStatus::Paused | ShowStatus::Archived,
+            ) => show.sale.status = ShowStatus::Archived,
+            (Self::Pause | Self::Resume | Self::Archive, _) => {
                 return Err(Refusal::WrongShowStatus {
                     show_id: before.id,
                     current_status: status,
@@ -154,6 +184,12 @@ impl Edit {
             &mut show.max_seats_per_booking,
             self.max_seats_per_booking.as_ref(),
         );
+        set(
+            &mut show.max_seats_per_user,
+            self.max_seats_per_user.as_ref(),
+        );
+        set(&mut show.reference, self.reference.as_ref());
+        set(&mut show.metadata, self.metadata.as_ref());
         set(&mut show.sale.start, self.sales_start.as_ref());
         set(&mut show.sale.end, self.sales_end.as_ref());
         if show.max_hold_seconds < show.hold_seconds {
@@ -184,6 +220,10 @@ async fn write(tx: &mut PgConnection, show: &Show, generation: i64) -> Result<()
                           hold_seconds = $6::integer, max_hold_seconds = $7::integer,
                           max_seats_per_booking = $8::integer, sales_start = $9::timestamptz,
                           sales_end = $10::timestamptz, sale_status = $11::text,
+                          user_limit_since = CASE WHEN max_seats_per_user IS DISTINCT FROM $12::integer
+                              THEN (SELECT coalesce(max(id), 0) FROM batches WHERE show_id = $1) ELSE user_limit_since END,
+                          max_seats_per_user = $12::integer, reference = $13::text, metadata = $14::text::json,
+                          cancelled_at = $15::timestamptz, seats_when_cancelled = $16::integer,
                           revision = revision + 1, edition = edition + 1
          WHERE id = $1 AND generation = $2",
         show.id as ShowId,
@@ -197,6 +237,11 @@ async fn write(tx: &mut PgConnection, show: &Show, generation: i64) -> Result<()
         show.sale.start,
         show.sale.end,
         show.sale.status.as_str(),
+        show.max_seats_per_user,
+        show.reference,
+        show.metadata.clone() as Option<Metadata>,
+        show.cancellation.map(|cancellation| cancellation.cancelled_at),
+        show.cancellation.map(|cancellation| cancellation.seats),
     )
     .execute(tx)
     .await?;

@@ -38,12 +38,16 @@ async fn a_job_of_many_steps_does_not_make_its_worker_poll_more_often() {
         config: &config,
         name: "test",
     };
-    let monitor = queues.consume(Monitor::new(), |_, _: ExpireBookings| async {
-        for _ in 0..STEPS {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    });
+    let monitor = queues.consume(
+        Monitor::new(),
+        usize::from(config.concurrency),
+        |_, _: ExpireBookings| async {
+            for _ in 0..STEPS {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(())
+        },
+    );
     let stop = CancellationToken::new();
     let began = Instant::now();
     let signal = stop.clone().cancelled_owned();

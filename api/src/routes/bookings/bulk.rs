@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Json as JsonResponse, extract::State, response::Response};
 use garde::Validate;
 use serde::Deserialize;
-use shared::{booking::MAX_SEATS_PER_BOOKING, id::ShowId};
+use shared::{booking::MAX_SEATS_PER_BOOKING, id::ShowId, metadata::Metadata};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -18,7 +18,9 @@ use crate::{
         idempotency_key::{IdempotencyKey, KeyInBody, NoIdempotencyKey},
         integer,
         json::Json,
-        name::Name,
+        metadata,
+        name::{Name, Reference},
+        optional::not_null,
     },
     output::{
         bulk_results::{BulkResult, BulkResults},
@@ -71,6 +73,16 @@ struct BulkReservation {
     #[schema(examples(2), minimum = 1, maximum = 1000)]
     #[serde(deserialize_with = "integer::number")]
     number_of_seats: i32,
+    /// Your reference of the booking.
+    #[garde(dive)]
+    #[schema(inline, nullable = false)]
+    #[serde(default, deserialize_with = "not_null")]
+    reference: Option<Reference>,
+    /// Your metadata of the booking.
+    #[garde(skip)]
+    #[schema(inline, nullable = false)]
+    #[serde(default, deserialize_with = "metadata::some")]
+    metadata: Option<Metadata>,
     /// A text of your choice that makes this booking safe to retry, in another bulk request or with
     /// `POST /bookings` and the header `Idempotency-Key`.
     #[garde(dive)]
@@ -91,6 +103,8 @@ impl BulkReservation {
             show_id: self.show_id,
             user_name: self.user_name,
             number_of_seats: self.number_of_seats,
+            reference: self.reference,
+            metadata: self.metadata,
         };
         (body, self.idempotency_key.into())
     }

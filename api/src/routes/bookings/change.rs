@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use garde::Validate;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use shared::{
-    booking::{Booking, Refusal, extend},
+    booking::{Booking, MAX_SEATS_PER_BOOKING, Refusal, cancel, confirm, extend},
     id::BookingId,
 };
 use utoipa::ToSchema;
@@ -16,8 +16,9 @@ use crate::{
     input::{
         caller::{Caller, Permission, ReadBookings, WriteBookings},
         conditions::IfMatch,
+        idempotency_key::IdempotencyKey,
         integer,
-        json::Json,
+        json::{Json, OptionalJson},
         path::BookingPath,
         url::{Id, Query},
     },
@@ -25,17 +26,30 @@ use crate::{
     state::AppState,
 };
 
+/// Part of a hold to confirm. Without it, all of its seats are confirmed. Other members are ignored.
+#[derive(Debug, Default, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(json!({ "numberOfSeats": 2 })))]
+pub(crate) struct ConfirmSeats {
+    /// Number of seats to confirm. The others go back on sale.
+    #[garde(inner(range(min = 1, max = MAX_SEATS_PER_BOOKING)))]
+    #[schema(nullable = false, examples(2), minimum = 1, maximum = 1000)]
+    #[serde(default, deserialize_with = "integer::some")]
+    number_of_seats: Option<i32>,
+}
+
 /// Confirm a booking
 ///
-/// Sells the held seats. Safe to retry.
+/// Sells the held seats, or so many of them: the others go back on sale. Safe to retry.
 #[utoipa::path(
     post,
     path = "/bookings/{id}/confirm",
     tag = "bookings",
     operation_id = "confirmBooking",
-    extensions(("x-problems" = json!(["booking-not-found", "hold-expired", "booking-cancelled", "booking-changed"]))),
+    extensions(("x-problems" = json!(["booking-not-found", "hold-expired", "booking-cancelled", "booking-confirmed", "fewer-seats-booked", "booking-changed"]))),
     security(("apiKey" = ["bookings:write"])),
     params(BookingPath, OfShow, IfMatch),
+    request_body = Option<ConfirmSeats>,
     responses((status = OK, description = "The booking is confirmed.", body = ChangedBooking, headers(("ETag" = String, description = "Version of the booking.")))),
 )]
 pub(crate) async fn confirm(
@@ -44,23 +58,43 @@ pub(crate) async fn confirm(
     Id(booking_id): Id<BookingId>,
     Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
+    OptionalJson(ConfirmSeats { number_of_seats }): OptionalJson<ConfirmSeats>,
 ) -> Result<Tagged<ChangedBooking>, Problem> {
     let change = state.change(booking_id, show_id, only_if).await?;
-    answer(&caller, state.confirm.submit(change.key(), change).await?)
+    let key = change.key();
+    let request = confirm::Request {
+        change,
+        number_of_seats,
+    };
+    answer(&caller, state.confirm.submit(key, request).await?)
+}
+
+/// Part of a booking to cancel. Without it, the booking is cancelled. Other members are ignored.
+#[derive(Debug, Default, Serialize, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(json!({ "numberOfSeats": 1 })))]
+pub(crate) struct CancelSeats {
+    /// Number of seats to cancel. With all of its seats the booking is cancelled.
+    #[garde(inner(range(min = 1, max = MAX_SEATS_PER_BOOKING)))]
+    #[schema(nullable = false, examples(1), minimum = 1, maximum = 1000)]
+    #[serde(default, deserialize_with = "integer::some")]
+    number_of_seats: Option<i32>,
 }
 
 /// Cancel a booking
 ///
-/// Puts the seats back on sale, whether they are held or sold. Safe to retry.
+/// Puts the seats, or so many of them, back on sale, whether they are held or sold. Safe to retry;
+/// with `numberOfSeats` only with the same `Idempotency-Key`.
 #[utoipa::path(
     post,
     path = "/bookings/{id}/cancel",
     tag = "bookings",
     operation_id = "cancelBooking",
-    extensions(("x-problems" = json!(["booking-not-found", "hold-expired", "booking-changed"]))),
+    extensions(("x-problems" = json!(["booking-not-found", "hold-expired", "booking-cancelled", "fewer-seats-booked", "idempotency-key-reused", "booking-changed"]))),
     security(("apiKey" = ["bookings:write"])),
-    params(BookingPath, OfShow, IfMatch),
-    responses((status = OK, description = "The booking is cancelled.", body = ChangedBooking, headers(("ETag" = String, description = "Version of the booking.")))),
+    params(BookingPath, OfShow, IfMatch, IdempotencyKey),
+    request_body = Option<CancelSeats>,
+    responses((status = OK, description = "The booking is cancelled, or has fewer seats.", body = ChangedBooking, headers(("ETag" = String, description = "Version of the booking.")))),
 )]
 pub(crate) async fn cancel(
     caller: Caller<WriteBookings>,
@@ -68,9 +102,21 @@ pub(crate) async fn cancel(
     Id(booking_id): Id<BookingId>,
     Query(OfShow { show_id }): Query<OfShow>,
     IfMatch(only_if): IfMatch,
+    idempotency: IdempotencyKey,
+    OptionalJson(body): OptionalJson<CancelSeats>,
 ) -> Result<Tagged<ChangedBooking>, Problem> {
-    let change = state.change(booking_id, show_id, only_if).await?;
-    answer(&caller, state.cancel.submit(change.key(), change).await?)
+    let mut change = state.change(booking_id, show_id, only_if).await?;
+    let number_of_seats = body.number_of_seats;
+    if number_of_seats.is_some() {
+        let operation = "POST /bookings/{id}/cancel";
+        change.claim = idempotency.claim(caller.owner, operation, &(booking_id, body));
+    }
+    let key = change.key();
+    let request = cancel::Request {
+        change,
+        number_of_seats,
+    };
+    answer(&caller, state.cancel.submit(key, request).await?)
 }
 
 /// Request to extend a hold.

@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 use crate::{
     input::{
         caller::{Caller, ReadBookings},
-        name::Name,
+        name::{Name, Reference},
         time::optional_time,
         url::Query,
     },
@@ -48,6 +48,11 @@ pub(crate) struct ListBookings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(inline, example = "Alice")]
     user_name: Option<Name>,
+    /// Only bookings with this reference.
+    #[garde(dive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(inline, example = "order-2026-4711")]
+    reference: Option<Reference>,
     /// Only bookings created after this time: RFC 3339, with `+` as `%2B`.
     #[garde(skip)]
     #[serde(
@@ -105,6 +110,7 @@ pub(crate) async fn list(
         show_id: query.show_id,
         status: query.status,
         user_name: query.user_name.clone().map(|name| name.0),
+        reference: query.reference.clone().map(|reference| reference.0),
         created_after: query.created_after,
         expires_before: query.expires_before,
     };

@@ -1,21 +1,27 @@
-//! Handlers that change a show: edit, pause, resume, archive.
+//! Handlers that change a show: edit, pause, resume, archive, cancel.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::{
+    Json as JsonResponse,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use chrono::{DateTime, Utc};
 use garde::Validate;
 use serde::Deserialize;
 use shared::{
-    booking::MAX_SEATS_PER_BOOKING,
+    booking::{MAX_SEATS_PER_BOOKING, Refusal},
     id::ShowId,
-    postgres::Session,
+    metadata::Metadata,
+    postgres::{self, Session},
     show::{
-        MAX_SEATS,
+        MAX_SEATS, cancellation,
         change::{self, Change, Edit},
     },
 };
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     input::{
@@ -23,13 +29,18 @@ use crate::{
         conditions::{RequiredShowIfMatch, ShowIfMatch},
         integer,
         json::Json,
-        name::Name,
-        optional::not_null,
+        metadata,
+        name::{Name, Reference},
+        optional::{not_null, nullable},
         path::ShowPath,
         time::{some_time, time_or_null},
-        url::Id,
+        url::{Id, Query},
     },
-    output::{problem::Problem, show::ShowView, tagged::Tagged},
+    output::{
+        problem::Problem,
+        show::{CancellationPreviewView, ShowView},
+        tagged::Tagged,
+    },
     state::AppState,
 };
 
@@ -71,6 +82,12 @@ pub(crate) struct EditShow {
     #[serde(default, deserialize_with = "integer::some")]
     #[schema(nullable = false, examples(10), minimum = 1, maximum = 1000)]
     max_seats_per_booking: Option<i32>,
+    /// Maximum number of seats, held or confirmed, that one user can have after a new booking; null: no
+    /// limit. Bookings that were made while the show had no limit do not count.
+    #[garde(inner(inner(range(min = 1, max = MAX_SEATS))))]
+    #[serde(default, deserialize_with = "integer::nullable")]
+    #[schema(value_type = Option<i32>, examples(20), minimum = 1, maximum = 1_000_000)]
+    max_seats_per_user: Option<Option<i32>>,
     /// Instant from which seats can be taken; null: always.
     #[garde(skip)]
     #[serde(default, deserialize_with = "time_or_null")]
@@ -81,6 +98,17 @@ pub(crate) struct EditShow {
     #[serde(default, deserialize_with = "time_or_null")]
     #[schema(value_type = Option<DateTime<Utc>>, examples("2026-12-10T09:30:00Z"))]
     sales_end: Option<Option<DateTime<Utc>>>,
+    /// Your reference of the show; null: none.
+    #[garde(dive)]
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, examples("hall-2/2026-12-10"), min_length = 1, max_length = 64)]
+    reference: Option<Option<Reference>>,
+    /// Your metadata of the show, in place of what it has: an object of at most 2,048 bytes, and of at
+    /// most 5 levels; null: none.
+    #[garde(skip)]
+    #[serde(default, deserialize_with = "metadata::or_null")]
+    #[schema(inline, value_type = Option<Metadata>)]
+    metadata: Option<Option<Metadata>>,
 }
 
 impl From<EditShow> for Change {
@@ -92,6 +120,9 @@ impl From<EditShow> for Change {
             hold_seconds: edit.hold_seconds,
             max_hold_seconds: edit.max_hold_seconds,
             max_seats_per_booking: edit.max_seats_per_booking,
+            max_seats_per_user: edit.max_seats_per_user,
+            reference: edit.reference.map(|new| new.map(|reference| reference.0)),
+            metadata: edit.metadata,
             sales_start: edit.sales_start,
             sales_end: edit.sales_end,
         }))
@@ -178,7 +209,7 @@ pub(crate) async fn resume(
     path = "/shows/{id}/archive",
     tag = "shows",
     operation_id = "archiveShow",
-    extensions(("x-problems" = json!(["show-not-found", "show-changed"]))),
+    extensions(("x-problems" = json!(["show-not-found", "wrong-show-status", "show-changed"]))),
     security(("apiKey" = ["shows:write"])),
     params(ShowPath, ShowIfMatch),
     responses((status = OK, description = "The show is archived.", body = ShowView, headers(("ETag" = String, description = "Version of the show.")))),
@@ -190,6 +221,50 @@ pub(crate) async fn archive(
     ShowIfMatch(only_if): ShowIfMatch,
 ) -> Result<Tagged<ShowView>, Problem> {
     change(&state, show_id, Change::Archive, only_if).await
+}
+
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CancelShow {
+    /// Changes nothing, and returns what would be cancelled.
+    #[garde(skip)]
+    #[serde(default)]
+    #[param(required = false, example = true)]
+    dry_run: bool,
+}
+
+/// Cancel a show
+///
+/// The performance does not take place: no seats can be taken any more, and a worker cancels all
+/// bookings, held and confirmed. `cancellation` of the show has the progress. Until its turn comes, a
+/// hold can still be confirmed. Safe to retry; there is no way back.
+#[utoipa::path(
+    post,
+    path = "/shows/{id}/cancel",
+    tag = "shows",
+    operation_id = "cancelShow",
+    extensions(("x-problems" = json!(["show-not-found", "show-changed"]))),
+    security(("apiKey" = ["shows:write"])),
+    params(ShowPath, CancelShow, ShowIfMatch),
+    responses((status = ACCEPTED, description = "The show is cancelled, and its bookings are being cancelled.", body = ShowView, headers(("ETag" = String, description = "Version of the show."))),
+        (status = OK, description = "With `dryRun`: what would be cancelled.", body = CancellationPreviewView)),
+)]
+pub(crate) async fn cancel(
+    _: Caller<WriteShows>,
+    State(state): State<Arc<AppState>>,
+    Id(show_id): Id<ShowId>,
+    Query(CancelShow { dry_run }): Query<CancelShow>,
+    ShowIfMatch(only_if): ShowIfMatch,
+) -> Result<Response, Problem> {
+    if dry_run {
+        let preview = postgres::read(|| cancellation::preview(&state.database.pool, show_id))
+            .await?
+            .ok_or(Refusal::ShowNotFound { show_id })?;
+        return Ok(JsonResponse(CancellationPreviewView::from(preview)).into_response());
+    }
+    let show = change(&state, show_id, Change::Cancel, only_if).await?;
+    Ok((StatusCode::ACCEPTED, show).into_response())
 }
 
 async fn change(

@@ -24,6 +24,8 @@ pub struct Filter {
     pub status: Option<BookingStatus>,
     /// User name of the bookings.
     pub user_name: Option<String>,
+    /// Reference of the bookings.
+    pub reference: Option<String>,
     /// Time after which the bookings were created.
     pub created_after: Option<DateTime<Utc>>,
     /// Time before which the deadline lies; restricts the list to holds.

@@ -9,6 +9,7 @@ use super::row::{Row, by_id};
 use crate::{
     booking::rules::Booking,
     id::{BookingId, ShowId},
+    metadata::Metadata,
     postgres,
     timestamp::Timestamp,
 };
@@ -47,12 +48,14 @@ pub(in crate::booking) async fn lock(
     let rows = sqlx::query_as!(
         Row,
         r#"WITH locked AS MATERIALIZED (
-               SELECT id, show_id, batch_id, user_name, number_of_seats, status, expires_at, is_extended, extendable_until, created_at, resolved_at
+               SELECT id, show_id, batch_id, user_name, number_of_seats, status, expires_at, is_extended, extendable_until, created_at, resolved_at,
+                      released_seats, from_id, reference, metadata
                FROM bookings WHERE id = ANY($1) AND ($2::bigint IS NULL OR show_id = $2)
                ORDER BY id FOR NO KEY UPDATE)
            SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
                   expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
-                  resolved_at AS "resolved_at: Timestamp", clock_timestamp() AS "read_at!"
+                  resolved_at AS "resolved_at: Timestamp", released_seats, from_id AS "from_id: BookingId",
+                  reference, metadata::text AS "metadata: Metadata", clock_timestamp() AS "read_at!"
            FROM locked"#,
         ids as &[BookingId],
         show_id as Option<ShowId>,
@@ -75,13 +78,14 @@ pub(in crate::booking) async fn lock_free(
         Row,
         r#"WITH locked AS MATERIALIZED (
                SELECT bookings.id, bookings.show_id, batch_id, user_name, number_of_seats, status, bookings.expires_at, is_extended,
-                      extendable_until, created_at, resolved_at
+                      extendable_until, created_at, resolved_at, released_seats, from_id, reference, metadata
                FROM bookings JOIN batches ON batches.show_id = bookings.show_id AND batches.id = batch_id AND NOT is_extension
                WHERE bookings.id = ANY($1) AND ($2::bigint IS NULL OR bookings.show_id = $2)
                ORDER BY bookings.id FOR NO KEY UPDATE SKIP LOCKED)
            SELECT id AS "id: BookingId", show_id AS "show_id: ShowId", batch_id AS "batch_id: BookingId", user_name, number_of_seats, status,
                   expires_at AS "expires_at: Timestamp", is_extended, extendable_until AS "extendable_until: Timestamp", created_at AS "created_at: Timestamp",
-                  resolved_at AS "resolved_at: Timestamp", clock_timestamp() AS "read_at!"
+                  resolved_at AS "resolved_at: Timestamp", released_seats, from_id AS "from_id: BookingId",
+                  reference, metadata::text AS "metadata: Metadata", clock_timestamp() AS "read_at!"
            FROM locked"#,
         ids as &[BookingId],
         show_id as Option<ShowId>,

@@ -8,6 +8,7 @@ use sqlx::FromRow;
 use crate::{
     booking::rules::Booking,
     id::{BookingId, ShowId},
+    metadata::Metadata,
     postgres,
     timestamp::Timestamp,
 };
@@ -26,6 +27,10 @@ pub(super) struct Row {
     pub extendable_until: Timestamp,
     pub created_at: Timestamp,
     pub resolved_at: Option<Timestamp>,
+    pub released_seats: Option<i32>,
+    pub from_id: Option<BookingId>,
+    pub reference: Option<String>,
+    pub metadata: Option<Metadata>,
     /// The database's clock, read when the statement began or when this row was locked.
     pub read_at: DateTime<Utc>,
 }
@@ -40,6 +45,10 @@ impl TryFrom<Row> for Booking {
             batch_id: row.batch_id,
             user_name: row.user_name,
             number_of_seats: row.number_of_seats,
+            released_seats: row.released_seats,
+            from: row.from_id,
+            reference: row.reference,
+            metadata: row.metadata,
             status: row
                 .status
                 .parse()

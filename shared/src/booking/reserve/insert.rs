@@ -10,10 +10,12 @@ use crate::{
     booking::{
         rules::{Booking, seats_by_show},
         status::BookingStatus,
+        user_name,
     },
     id::{BookingId, ShowId},
     idempotency::{self, Claim},
     jobs::{ExpireBookings, NewJob},
+    metadata::Metadata,
     postgres::{self, Engine},
     show::{self, Hold},
 };
@@ -22,8 +24,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct New<'r> {
     bookings: Vec<Booking>,
-    /// For each booking, whether its show limits the seats of a user.
-    counts_per_user: Vec<bool>,
+    /// For each booking, the user's name as it counts, if the show limits the seats of a user.
+    counted_as: Vec<Option<String>>,
     /// Claims of the bookings requested with a key, with the position of the booking.
     claims: Vec<(usize, &'r Claim)>,
 }
@@ -40,6 +42,10 @@ impl<'r> New<'r> {
             batch_id: BookingId(0),
             user_name: request.user_name.clone(),
             number_of_seats: request.number_of_seats,
+            released_seats: None,
+            from: None,
+            reference: request.reference.clone(),
+            metadata: request.metadata.clone(),
             status: BookingStatus::Pending,
             expires_at: hold.expires_at,
             is_extended: false,
@@ -48,7 +54,10 @@ impl<'r> New<'r> {
             resolved_at: None,
             read_at: now,
         });
-        self.counts_per_user.push(hold.counts_per_user);
+        let counted_as = hold
+            .counts_per_user
+            .then(|| user_name::comparable(&request.user_name));
+        self.counted_as.push(counted_as);
     }
 
     /// Writes the bookings, all or none, and returns them with their ids.
@@ -105,7 +114,7 @@ impl<'r> New<'r> {
             &new.number_of_seats,
             &new.expires_at,
             &new.extendable_until,
-            &new.counts_per_user,
+            &new.counted_as as &[Option<String>],
             &shows as &[ShowId],
             &seats,
             &locked.generations(&shows),
@@ -116,6 +125,8 @@ impl<'r> New<'r> {
             job.max_attempts,
             job.run_at,
             job.traceparent,
+            &new.reference as &[Option<String>],
+            &new.metadata as &[Option<Metadata>],
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -173,11 +184,13 @@ impl<'r> New<'r> {
         // `SELECT`, not `VALUES`: see `postgres::citus`.
         let inserted = sqlx::query!(
             "INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
-                                   counts_per_user, created_at) OVERRIDING SYSTEM VALUE
-             SELECT id, batch_id, show_id, user_name, number_of_seats, 'PENDING', expires_at, extendable_until, counts_per_user, $9
+                                   counts_per_user, counted_as, reference, metadata, created_at) OVERRIDING SYSTEM VALUE
+             SELECT id, batch_id, show_id, user_name, number_of_seats, 'PENDING', expires_at, extendable_until,
+                    counted_as IS NOT NULL, counted_as, reference, metadata::json, $9
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::integer[], $6::timestamptz[], $7::timestamptz[],
-                         $8::boolean[])
-                  AS new (id, batch_id, show_id, user_name, number_of_seats, expires_at, extendable_until, counts_per_user)",
+                         $8::text[], $10::text[], $11::text[])
+                  AS new (id, batch_id, show_id, user_name, number_of_seats, expires_at, extendable_until, counted_as, reference,
+                          metadata)",
             &ids as &[BookingId],
             &batch_ids as &[BookingId],
             &new.show_id as &[ShowId],
@@ -185,8 +198,10 @@ impl<'r> New<'r> {
             &new.number_of_seats,
             &new.expires_at,
             &new.extendable_until,
-            &new.counts_per_user,
+            &new.counted_as as &[Option<String>],
             now,
+            &new.reference as &[Option<String>],
+            &new.metadata as &[Option<Metadata>],
         )
         .execute(&mut *tx)
         .await?;
@@ -224,10 +239,13 @@ impl<'r> New<'r> {
             number_of_seats: new().map(|b| b.number_of_seats).collect(),
             expires_at: new().map(|b| b.expires_at).collect(),
             extendable_until: new().map(|b| b.extendable_until).collect(),
-            counts_per_user: order
-                .iter()
-                .map(|&position| self.counts_per_user[position])
-                .collect(),
+            counted_as: of_some(
+                order
+                    .iter()
+                    .map(|&position| self.counted_as[position].clone()),
+            ),
+            reference: of_some(new().map(|b| b.reference.clone())),
+            metadata: of_some(new().map(|b| b.metadata.clone())),
         }
     }
 
@@ -245,7 +263,19 @@ struct Columns {
     number_of_seats: Vec<i32>,
     expires_at: Vec<DateTime<Utc>>,
     extendable_until: Vec<DateTime<Utc>>,
-    counts_per_user: Vec<bool>,
+    counted_as: Vec<Option<String>>,
+    reference: Vec<Option<String>>,
+    metadata: Vec<Option<Metadata>>,
+}
+
+/// Collects a column that most bookings do not have: none of its values if all are missing.
+///
+/// `unnest` fills a shorter array up with NULL.
+fn of_some<T>(values: impl Iterator<Item = Option<T>> + Clone) -> Vec<Option<T>> {
+    if values.clone().all(|value| value.is_none()) {
+        return Vec::new();
+    }
+    values.collect()
 }
 
 /// Returns, for each of these ascending ids, the last one of the consecutive ids that it is among.

@@ -1,7 +1,8 @@
 -- Writes new bookings and their batches, takes their seats from the counters of the shows, and enqueues the job that expires them.
 --
 -- Parameters, in groups of arrays of equal length:
---     bookings, of one show after the other   $1 show_id  $2 user_name  $3 number_of_seats  $4 expires_at  $5 extendable_until  $6 counts_per_user
+--     bookings, of one show after the other   $1 show_id  $2 user_name  $3 number_of_seats  $4 expires_at  $5 extendable_until
+--                                           $6 counted_as  $17 reference  $18 metadata: each empty if no booking has one
 --     counters   $7 show_id  $8 seats  $9 generation
 -- and single values:
 --     $10 created_at  $11 the only show, if there is one
@@ -15,17 +16,19 @@ WITH counted AS (
     RETURNING id),
 new AS MATERIALIZED (
     SELECT nextval('bookings_id_seq') AS id, requested.*
-    FROM (SELECT * FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::boolean[])
-               WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, extendable_until, counts_per_user,
-                                       position)
+    FROM (SELECT * FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::text[],
+                               $17::text[], $18::text[])
+               WITH ORDINALITY AS new (show_id, user_name, number_of_seats, expires_at, extendable_until, counted_as, reference,
+                                       metadata, position)
           ORDER BY position) AS requested),
 booked AS (
     INSERT INTO bookings (id, batch_id, show_id, user_name, number_of_seats, status, expires_at, extendable_until,
-                          counts_per_user, created_at, clock_high) OVERRIDING SYSTEM VALUE
+                          counts_per_user, counted_as, reference, metadata, created_at, clock_high) OVERRIDING SYSTEM VALUE
     SELECT id,
            -- Where another transaction took an id in between, the difference changes.
            max(id) OVER (PARTITION BY show_id, id - position),
-           show_id, user_name, number_of_seats, 'PENDING', expires_at, extendable_until, counts_per_user,
+           show_id, user_name, number_of_seats, 'PENDING', expires_at, extendable_until,
+           counted_as IS NOT NULL, counted_as, reference, metadata::json,
            $10::timestamptz,
            -- If the clock was set back: the latest time of the bookings before. Concurrent transactions may differ
            -- by less than a second.

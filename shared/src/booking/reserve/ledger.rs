@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::request::Request;
 use crate::{
-    booking::{refusal::Refusal, rules::Booking},
+    booking::{refusal::Refusal, rules::Booking, user_name},
     id::ShowId,
     idempotency::{Claim, Key},
     show::{self, Hold},
@@ -34,7 +34,8 @@ pub(super) struct Ledger {
     pub(super) shows: show::Locked,
     /// Bookings that earlier requests with the same keys made.
     pub(super) earlier: BTreeMap<Key, Earlier>,
-    /// Number of seats that each user has, in shows that limit it.
+    /// Number of seats that each user has, by the form in which names are compared, in shows that limit
+    /// it.
     pub(super) taken: BTreeMap<(ShowId, String), i64>,
 }
 
@@ -98,7 +99,7 @@ impl Ledger {
             .get_mut(&show_id)
             .ok_or(Refusal::ShowNotFound { show_id })?;
         let hold = if show.max_seats_per_user.is_some() {
-            let user = (show_id, request.user_name.clone());
+            let user = (show_id, user_name::comparable(&request.user_name));
             let taken = self.taken.entry(user).or_default();
             let hold = show.take(request.number_of_seats, *taken, now)?;
             *taken += i64::from(request.number_of_seats);

@@ -13,6 +13,10 @@ fn booking(status: BookingStatus) -> Booking {
         batch_id: BookingId(50),
         user_name: "Alice".to_owned(),
         number_of_seats: 2,
+        released_seats: None,
+        from: None,
+        reference: None,
+        metadata: None,
         status,
         expires_at: at(120),
         is_extended: false,
@@ -46,7 +50,11 @@ fn confirm_by_state_and_time() {
         (Cancelled, 119, Err(CANCELLED)),
     ] {
         let mut booking = booking(status);
-        assert_eq!(booking.confirm(at(now)), expected, "{status} at {now}");
+        assert_eq!(
+            booking.confirm(None, at(now)),
+            expected,
+            "{status} at {now}"
+        );
         if expected.is_ok() {
             assert_eq!(booking.status, Confirmed);
         }
@@ -67,10 +75,65 @@ fn cancel_by_state_and_time() {
         (Cancelled, 500, Ok(Unchanged)),
     ] {
         let mut booking = booking(status);
-        assert_eq!(booking.cancel(at(now)), expected, "{status} at {now}");
+        assert_eq!(booking.cancel(None, at(now)), expected, "{status} at {now}");
         if expected.is_ok() {
             assert_eq!(booking.status, Cancelled);
         }
+    }
+}
+
+#[test]
+fn a_part_is_cancelled_or_confirmed_by_state_and_time() {
+    use BookingStatus::*;
+    use Effect::*;
+    let fewer = |requested| Refusal::FewerSeatsBooked {
+        booking_id: BookingId(50),
+        requested,
+        booked: 2,
+    };
+    let confirmed = Refusal::BookingConfirmed {
+        booking_id: BookingId(50),
+    };
+    // Status, seats, time; then the outcome, and the status and seats afterwards.
+    for (status, seats, now, expected, after) in [
+        (Pending, 1, 119, Ok(Changed), (Pending, 1, Some(1))),
+        (Pending, 2, 119, Ok(Changed), (Cancelled, 2, None)),
+        (Pending, 3, 119, Err(fewer(3)), (Pending, 2, None)),
+        (Pending, 1, 120, Err(EXPIRED), (Pending, 2, None)),
+        (Confirmed, 1, 500, Ok(Changed), (Confirmed, 1, Some(1))),
+        (Confirmed, 2, 500, Ok(Changed), (Cancelled, 2, None)),
+        (Failed, 1, 119, Err(EXPIRED), (Failed, 2, None)),
+        (Cancelled, 1, 119, Err(CANCELLED), (Cancelled, 2, None)),
+        (Cancelled, 2, 119, Err(CANCELLED), (Cancelled, 2, None)),
+    ] {
+        let mut booking = booking(status);
+        let cancelled = booking.cancel(Some(seats), at(now));
+        assert_eq!(cancelled, expected, "cancel {seats} of {status} at {now}");
+        let is = (
+            booking.status,
+            booking.number_of_seats,
+            booking.released_seats,
+        );
+        assert_eq!(is, after, "cancel {seats} of {status} at {now}");
+    }
+    for (status, seats, now, expected, after) in [
+        (Pending, 1, 119, Ok(Changed), (Confirmed, 1, Some(1))),
+        (Pending, 2, 119, Ok(Changed), (Confirmed, 2, None)),
+        (Pending, 3, 119, Err(fewer(3)), (Pending, 2, None)),
+        (Pending, 1, 120, Err(EXPIRED), (Pending, 2, None)),
+        (Confirmed, 2, 500, Ok(Unchanged), (Confirmed, 2, None)),
+        (Confirmed, 1, 500, Err(confirmed), (Confirmed, 2, None)),
+        (Cancelled, 1, 119, Err(CANCELLED), (Cancelled, 2, None)),
+    ] {
+        let mut booking = booking(status);
+        let result = booking.confirm(Some(seats), at(now));
+        assert_eq!(result, expected, "confirm {seats} of {status} at {now}");
+        let is = (
+            booking.status,
+            booking.number_of_seats,
+            booking.released_seats,
+        );
+        assert_eq!(is, after, "confirm {seats} of {status} at {now}");
     }
 }
 
@@ -115,12 +178,17 @@ fn each_change_makes_another_version() {
     let mut versions = vec![held.version()];
     held.extend(300, at(1)).unwrap();
     versions.push(held.version());
+    for _ in 0..2 {
+        held.number_of_seats += 1;
+        held.cancel(Some(1), at(2)).unwrap();
+        versions.push(held.version());
+    }
     let mut failed = held.clone();
     failed.expire(at(500));
     versions.push(failed.as_of(at(501)).version());
-    held.confirm(at(2)).unwrap();
+    held.confirm(None, at(2)).unwrap();
     versions.push(held.version());
-    held.cancel(at(3)).unwrap();
+    held.cancel(None, at(3)).unwrap();
     versions.push(held.version());
     let mut distinct = versions.clone();
     distinct.sort();
@@ -179,16 +247,27 @@ fn every_status_has_its_word() {
 
 #[derive(Debug, Clone, Copy)]
 enum Request {
-    Confirm,
-    Cancel,
+    Confirm(Option<i32>),
+    Cancel(Option<i32>),
     Expire,
+}
+
+impl Request {
+    fn apply(self, booking: &mut Booking, now: DateTime<Utc>) -> Result<Effect, Refusal> {
+        match self {
+            Self::Confirm(seats) => booking.confirm(seats, now),
+            Self::Cancel(seats) => booking.cancel(seats, now),
+            Self::Expire => Ok(booking.expire(now)),
+        }
+    }
 }
 
 /// Generates requests at times on both sides of the deadline at second 120.
 fn requests_at_any_time() -> impl Strategy<Value = Vec<(Request, i64)>> {
+    let seats = proptest::option::of(1..8_i32);
     let request = prop_oneof![
-        Just(Request::Confirm),
-        Just(Request::Cancel),
+        seats.clone().prop_map(Request::Confirm),
+        seats.prop_map(Request::Cancel),
         Just(Request::Expire)
     ];
     proptest::collection::vec((request, 0..240_i64), 1..12)
@@ -210,12 +289,9 @@ proptest! {
         booking.created_at = at(60);
         let mut last = booking.created_at;
         for (request, now) in history {
-            let effect = match request {
-                Request::Confirm => booking.confirm(at(now)),
-                Request::Cancel => booking.cancel(at(now)),
-                Request::Expire => Ok(booking.expire(at(now))),
-            };
-            if effect == Ok(Effect::Changed) {
+            let before = booking.status;
+            let effect = request.apply(&mut booking, at(now));
+            if effect == Ok(Effect::Changed) && booking.status != before {
                 let resolved_at = booking.resolved_at.unwrap();
                 prop_assert!(resolved_at >= last && resolved_at >= at(now));
                 last = resolved_at;
@@ -225,34 +301,41 @@ proptest! {
         }
     }
 
-    /// Invariant 2 holds for every history of requests.
+    /// Invariant 2 holds for every history of requests, and no seat comes back twice.
     #[test]
     fn a_booking_leaves_pending_once_and_at_the_right_time(history in requests()) {
         let mut booking = booking(BookingStatus::Pending);
-        let mut seats_given_back = 0;
+        booking.number_of_seats = 5;
+        let mut given_back = 0;
         for (request, now) in history {
             let before = booking.clone();
-            let effect = match request {
-                Request::Confirm => booking.confirm(at(now)),
-                Request::Cancel => booking.cancel(at(now)),
-                Request::Expire => Ok(booking.expire(at(now))),
-            };
+            let effect = request.apply(&mut booking, at(now));
             if effect != Ok(Effect::Changed) {
                 prop_assert_eq!(&booking, &before, "a refused or repeated request changes nothing");
                 continue;
             }
-            prop_assert_eq!(booking.resolved_at, Some(at(now)));
+            prop_assert_ne!(booking.version(), before.version());
             match (before.status, booking.status) {
                 (BookingStatus::Pending, BookingStatus::Confirmed) => prop_assert!(now < 120),
                 (BookingStatus::Pending, BookingStatus::Failed) => prop_assert!(now >= 120),
                 (BookingStatus::Pending, BookingStatus::Cancelled) => prop_assert!(now < 120),
                 (BookingStatus::Confirmed, BookingStatus::Cancelled) => {}
+                (BookingStatus::Pending | BookingStatus::Confirmed, same) if same == before.status => {
+                    prop_assert!(matches!(request, Request::Cancel(Some(_))));
+                    prop_assert!(booking.number_of_seats < before.number_of_seats);
+                }
                 (from, to) => prop_assert!(false, "{} -> {}", from, to),
             }
-            if matches!(booking.status, BookingStatus::Failed | BookingStatus::Cancelled) {
-                seats_given_back += booking.number_of_seats;
+            if booking.status != before.status {
+                prop_assert_eq!(booking.resolved_at, Some(at(now)));
             }
+            let freed = before.seats_in_use() - booking.seats_in_use();
+            prop_assert!(freed >= 0);
+            given_back += freed;
+            prop_assert!(booking.number_of_seats >= 1);
+            let has_had = booking.number_of_seats + booking.released_seats.unwrap_or_default();
+            prop_assert_eq!(has_had, 5, "no seat is lost");
+            prop_assert_eq!(given_back + booking.seats_in_use(), 5, "each comes back once at most");
         }
-        prop_assert!(seats_given_back <= booking.number_of_seats, "seats come back once at most");
     }
 }

@@ -49,7 +49,8 @@ struct QueueRow {
     done_last_minute: i64,
 }
 
-/// Returns all queues: those of this program, those in which a job waits, and paused ones.
+/// Returns all queues: those of this program in their order, then those in which a job waits, and
+/// paused ones.
 ///
 /// # Errors
 ///
@@ -83,7 +84,7 @@ pub async fn queues(pool: &PgPool) -> Result<Vec<Queue>, Error> {
          FROM queue LEFT JOIN queue_pauses ON queue = name
          LEFT JOIN LATERAL (SELECT id, run_at FROM apalis.jobs WHERE job_type = name AND {due}
                             ORDER BY run_at LIMIT 1) AS oldest ON true
-         ORDER BY name"
+         ORDER BY array_position($1::text[], name), name"
     );
     let rows: Vec<QueueRow> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(jobs::QUEUES.map(str::to_owned))

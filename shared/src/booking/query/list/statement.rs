@@ -7,7 +7,7 @@ use crate::{booking::status::BookingStatus, postgres::Engine};
 
 const COLUMNS: &str =
     "bookings.id, bookings.show_id, batch_id, user_name, number_of_seats, status, bookings.expires_at, is_extended,
-    extendable_until, created_at, resolved_at, now() AS read_at";
+    extendable_until, created_at, resolved_at, released_seats, from_id, reference, metadata::text, now() AS read_at";
 
 /// Maximum number of overdue holds in a list of failed bookings: it has the oldest ones.
 ///
@@ -44,7 +44,7 @@ pub(super) struct Statement<'f> {
 impl Statement<'_> {
     /// Selects holds, the earliest deadline first.
     pub(super) fn holds_by_deadline(&self, after: Option<Cursor>) -> QueryBuilder<Postgres> {
-        let (from, deadline, order) = if self.is_of_user() {
+        let (from, deadline, order) = if self.has_few() {
             (
                 "bookings WHERE status = 'PENDING'".to_owned(),
                 "expires_at",
@@ -100,7 +100,7 @@ impl Statement<'_> {
             Some(BookingStatus::Failed) => ("has_failed", "status = 'FAILED'"),
         };
         let is_of_all = self.filter.status.is_none() && self.filter.show_id.is_none();
-        if is_of_all || self.is_of_user() {
+        if is_of_all || self.has_few() {
             sql.push(format!("SELECT {COLUMNS} FROM bookings WHERE {has}"));
             self.restrict_by_id(sql, after);
             self.end(sql, "id");
@@ -120,7 +120,7 @@ impl Statement<'_> {
 
     /// Selects the holds that are overdue.
     fn overdue(&self, sql: &mut QueryBuilder<Postgres>, after: Option<i64>) {
-        let overdue = if self.is_of_user() {
+        let overdue = if self.has_few() {
             "status = 'PENDING' AND expires_at <= now()".to_owned()
         } else {
             format!(
@@ -135,9 +135,10 @@ impl Statement<'_> {
         self.end(sql, "id");
     }
 
-    /// Returns whether the list is of one user, who has few bookings: no other index is needed.
-    fn is_of_user(&self) -> bool {
-        self.filter.user_name.is_some()
+    /// Returns whether the list is of one user or one reference, which have few bookings: no other
+    /// index is needed.
+    fn has_few(&self) -> bool {
+        self.filter.user_name.is_some() || self.filter.reference.is_some()
     }
 
     /// Returns holds with the batches that have their deadlines, for `FROM`.
@@ -174,6 +175,9 @@ impl Statement<'_> {
         }
         if let Some(user_name) = &self.filter.user_name {
             sql.push(" AND user_name = ").push_bind(user_name.clone());
+        }
+        if let Some(reference) = &self.filter.reference {
+            sql.push(" AND reference = ").push_bind(reference.clone());
         }
         if let Some(created_after) = self.filter.created_after {
             sql.push(" AND created_at > ").push_bind(created_after);

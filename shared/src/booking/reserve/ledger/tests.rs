@@ -7,12 +7,7 @@ fn now() -> DateTime<Utc> {
 }
 
 fn request(show_id: i64, number_of_seats: i32) -> Request {
-    Request {
-        show_id: ShowId(show_id),
-        user_name: "Alice".to_owned(),
-        number_of_seats,
-        claim: None,
-    }
+    Request::new(ShowId(show_id), "Alice", number_of_seats)
 }
 
 /// Creates a request of this user with this key.
@@ -118,7 +113,7 @@ fn limits_of_a_show_are_checked_before_its_seats() {
     let show = ledger.shows.inventories.get_mut(&ShowId(1)).unwrap();
     show.max_seats_per_booking = 4;
     show.max_seats_per_user = Some(5);
-    ledger.taken.insert((ShowId(1), "Alice".to_owned()), 4);
+    ledger.taken.insert((ShowId(1), "alice".to_owned()), 4);
     let requests = [request(1, 5), request(1, 2), request(1, 1), request(1, 1)];
     let limit = |requested, taken| {
         Err(Refusal::UserLimitReached {
