@@ -22,7 +22,7 @@ pub mod transfer;
 mod user_name;
 
 pub use self::{
-    change::Change,
+    change::{Change, PartialChange},
     refusal::Refusal,
     rules::{Booking, Effect, MAX_SEATS_PER_BOOKING},
     status::{BookingStatus, UnknownStatus},

@@ -63,7 +63,7 @@ pub struct Show {
     pub cancellation: Option<Cancellation>,
     /// Text by which the client's system knows the show.
     pub reference: Option<String>,
-    /// What the client's system keeps with the show.
+    /// Metadata of the client's system.
     pub metadata: Option<Metadata>,
     /// Number of times that people changed the show, from 1. Sales do not change it.
     pub edition: i64,
@@ -166,7 +166,7 @@ pub struct NewShow {
     pub sale: Sale,
     /// Text by which the client's system knows the show: 1 to 64 characters.
     pub reference: Option<String>,
-    /// What the client's system keeps with the show.
+    /// Metadata of the client's system.
     pub metadata: Option<Metadata>,
 }
 

@@ -2,7 +2,7 @@
 
 use shared::{
     batch::Batch,
-    booking::{BookingStatus, Change, Refusal, cancel, confirm},
+    booking::{BookingStatus, Change, PartialChange, Refusal, cancel, confirm},
 };
 use testing::{
     TestDatabase, a_hold, a_show, assert_seats_conserved, available_seats, change, recount,
@@ -121,7 +121,7 @@ async fn a_booking_of_another_show_than_was_named_is_not_found() {
         a_hold(&db.pool, &show, 3).await,
     );
     let named = |booking_id, show_id| {
-        cancel::Request::from(Change {
+        PartialChange::from(Change {
             show_id: Some(show_id),
             ..change(booking_id)
         })

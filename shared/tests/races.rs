@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use shared::{
     batch::Batch,
     booking::{
-        Booking, cancel, confirm, expire, query,
+        Booking, PartialChange, cancel, confirm, expire, query,
         reserve::{self},
     },
     id::BookingId,
@@ -188,7 +188,7 @@ async fn whoever_gives_seats_back_and_takes_them_at_the_same_time_is_never_in_a_
                         expire::expire(&mut session, &job(&ids)).await.map(drop)
                     }
                     4..8 => {
-                        let mut batch: Vec<cancel::Request> =
+                        let mut batch: Vec<PartialChange> =
                             holds.iter().map(|id| change(*id)).collect();
                         batch.rotate_left(client);
                         cancel::cancel(&mut session, &mut Batch::of(batch))

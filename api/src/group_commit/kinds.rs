@@ -3,7 +3,7 @@
 use shared::{
     batch::Batch,
     booking::{
-        Booking, Refusal, cancel, confirm, extend,
+        Booking, PartialChange, Refusal, cancel, confirm, extend,
         locks::{HeldLocks, held_locks, held_show_locks},
         query, reserve,
     },
@@ -43,20 +43,20 @@ impl Kind for Reserve {
 pub(crate) struct Confirm;
 
 impl Kind for Confirm {
-    type Request = confirm::Request;
+    type Request = PartialChange;
     type Answer = Answer;
     const NAME: &'static str = "confirm";
 
     async fn run(
         session: &mut Session,
-        batch: &mut Batch<'_, confirm::Request>,
+        batch: &mut Batch<'_, PartialChange>,
     ) -> Result<Vec<Answer>, Error> {
         confirm::confirm(session, batch).await
     }
 
     async fn find_held_locks(
         session: &mut Session,
-        requests: &[confirm::Request],
+        requests: &[PartialChange],
     ) -> Result<HeldLocks, Error> {
         held_locks(session, requests, |request| {
             request.number_of_seats.is_some()
@@ -69,20 +69,20 @@ impl Kind for Confirm {
 pub(crate) struct Cancel;
 
 impl Kind for Cancel {
-    type Request = cancel::Request;
+    type Request = PartialChange;
     type Answer = Answer;
     const NAME: &'static str = "cancel";
 
     async fn run(
         session: &mut Session,
-        batch: &mut Batch<'_, cancel::Request>,
+        batch: &mut Batch<'_, PartialChange>,
     ) -> Result<Vec<Answer>, Error> {
         cancel::cancel(session, batch).await
     }
 
     async fn find_held_locks(
         session: &mut Session,
-        requests: &[cancel::Request],
+        requests: &[PartialChange],
     ) -> Result<HeldLocks, Error> {
         held_locks(session, requests, |_| true).await
     }

@@ -37,8 +37,8 @@ where
 
 /// A decoded and validated JSON body, or the default if there is none.
 ///
-/// These requests once had no body, and any was ignored. A body that is not declared to be JSON still
-/// is, and so are members that `T` does not have, if it allows them.
+/// Earlier versions ignored any body of these requests. A body that is not declared to be JSON is
+/// still ignored, and so are members that `T` does not have, if it allows them.
 pub(crate) struct OptionalJson<T>(pub(crate) T);
 
 impl<S, T> FromRequest<S> for OptionalJson<T>

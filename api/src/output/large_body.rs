@@ -98,7 +98,7 @@ struct PacedBody<P> {
     _permit: P,
 }
 
-/// What a client must read within [`READ_TIMEOUT`].
+/// Part of a body that a client must read within [`READ_TIMEOUT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
     /// The whole body.

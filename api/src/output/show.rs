@@ -136,7 +136,7 @@ impl From<Cancellation> for CancellationView {
     }
 }
 
-/// What cancelling a show would cancel.
+/// Preview of a cancellation: the bookings that it would cancel.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = CancellationPreview)]

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::{
-    change::{self, Change, Decisions},
+    change::{self, Decisions, PartialChange},
     query,
     refusal::Refusal,
     rules::Booking,
@@ -17,31 +17,6 @@ use crate::{
     show,
 };
 
-/// Request to cancel a booking, or a part of it.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Booking to cancel. Its claim makes cancelling a part safe to retry.
-    pub change: Change,
-    /// Number of seats to cancel: at least 1; `None`: all.
-    pub number_of_seats: Option<i32>,
-}
-
-impl From<Change> for Request {
-    /// Returns a request for all seats of the booking.
-    fn from(change: Change) -> Self {
-        Self {
-            change,
-            number_of_seats: None,
-        }
-    }
-}
-
-impl AsRef<Change> for Request {
-    fn as_ref(&self) -> &Change {
-        &self.change
-    }
-}
-
 /// Cancels bookings in one transaction. Returns an answer to each request, in the same order.
 ///
 /// Requests are decided in order. An answer is the booking without these seats, or why they can't be
@@ -53,7 +28,7 @@ impl AsRef<Change> for Request {
 /// [`postgres::Error::OutcomeUnknown`].
 pub async fn cancel(
     session: &mut Session,
-    batch: &mut Batch<'_, Request>,
+    batch: &mut Batch<'_, PartialChange>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     let decisions = session.transact(Cancel(batch.members())).await?;
     BOOKINGS.cancelled.inc_by(decisions.changed.len() as u64);
@@ -61,7 +36,7 @@ pub async fn cancel(
 }
 
 /// Transaction that cancels the bookings of these requests.
-struct Cancel<'r>(&'r [Request]);
+struct Cancel<'r>(&'r [PartialChange]);
 
 impl Work for Cancel<'_> {
     type Output = Decisions;

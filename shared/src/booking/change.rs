@@ -29,6 +29,31 @@ pub struct Change {
     pub claim: Option<Claim>,
 }
 
+/// Request to change a booking, or a part of its seats: to confirm or to cancel them.
+#[derive(Debug, Clone)]
+pub struct PartialChange {
+    /// Booking to change.
+    pub change: Change,
+    /// Number of its seats to confirm or to cancel: at least 1; `None`: all.
+    pub number_of_seats: Option<i32>,
+}
+
+impl From<Change> for PartialChange {
+    /// Returns a request for all seats of the booking.
+    fn from(change: Change) -> Self {
+        Self {
+            change,
+            number_of_seats: None,
+        }
+    }
+}
+
+impl AsRef<Change> for PartialChange {
+    fn as_ref(&self) -> &Change {
+        &self.change
+    }
+}
+
 impl AsRef<Self> for Change {
     fn as_ref(&self) -> &Self {
         self

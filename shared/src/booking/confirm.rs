@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 
 use super::{
-    change::{self, Change, Decisions},
+    change::{self, Decisions, PartialChange},
     query,
     refusal::Refusal,
     rules::Booking,
@@ -17,31 +17,6 @@ use crate::{
     postgres::{self, Session, Work},
     show,
 };
-
-/// Request to confirm a hold, or a part of it.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Booking to confirm.
-    pub change: Change,
-    /// Number of seats to confirm: at least 1; `None`: all. The others go back on sale.
-    pub number_of_seats: Option<i32>,
-}
-
-impl From<Change> for Request {
-    /// Returns a request for all seats of the booking.
-    fn from(change: Change) -> Self {
-        Self {
-            change,
-            number_of_seats: None,
-        }
-    }
-}
-
-impl AsRef<Change> for Request {
-    fn as_ref(&self) -> &Change {
-        &self.change
-    }
-}
 
 /// Confirms bookings in one transaction. Returns an answer to each request, in the same order.
 ///
@@ -56,7 +31,7 @@ impl AsRef<Change> for Request {
 /// [`postgres::Error::OutcomeUnknown`].
 pub async fn confirm(
     session: &mut Session,
-    batch: &mut Batch<'_, Request>,
+    batch: &mut Batch<'_, PartialChange>,
 ) -> Result<Vec<Result<Booking, Refusal>>, postgres::Error> {
     let decisions = session.transact(Confirm(batch.members())).await?;
     BOOKINGS.confirmed.inc_by(decisions.changed.len() as u64);
@@ -64,7 +39,7 @@ pub async fn confirm(
 }
 
 /// Transaction that confirms the bookings of these requests.
-struct Confirm<'r>(&'r [Request]);
+struct Confirm<'r>(&'r [PartialChange]);
 
 impl Work for Confirm<'_> {
     type Output = Decisions;

@@ -32,7 +32,7 @@ pub struct Booking {
     pub from: Option<BookingId>,
     /// Text by which the client's system knows the booking.
     pub reference: Option<String>,
-    /// What the client's system keeps with the booking.
+    /// Metadata of the client's system.
     pub metadata: Option<Metadata>,
     /// Status of the booking.
     pub status: BookingStatus,

@@ -37,7 +37,7 @@ pub struct Request {
     pub number_of_seats: Option<i32>,
     /// Text by which the client's system knows the new booking: 1 to 64 characters.
     pub reference: Option<String>,
-    /// What the client's system keeps with the new booking.
+    /// Metadata of the client's system for the new booking.
     pub metadata: Option<Metadata>,
     /// Idempotency key that makes the request safe to retry, if it has one.
     pub claim: Option<Claim>,

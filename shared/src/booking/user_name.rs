@@ -6,8 +6,8 @@ use unicode_security::confusable_detection::skeleton;
 /// Returns a name in the form in which names are compared: two ways to write the same name have the
 /// same form.
 ///
-/// These make no difference: upper and lower case, accents of Latin, Greek and Cyrillic letters,
-/// forms of a letter such as full-width ones, spaces, punctuation and symbols, and letters that look
+/// Names may differ in upper and lower case, in accents of Latin, Greek and Cyrillic letters, in forms
+/// of a letter such as full-width ones, in spaces, punctuation and symbols, and in letters that look
 /// alike in different scripts ([UTS 39](https://www.unicode.org/reports/tr39/)). A name that has
 /// nothing else is compared as it is written.
 ///

@@ -20,7 +20,7 @@ pub struct Cancellation {
     pub remaining_seats: i32,
 }
 
-/// What cancelling a show would cancel.
+/// Preview of a cancellation: the bookings that it would cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preview {
     /// Number of holds.

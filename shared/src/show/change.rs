@@ -51,7 +51,7 @@ pub struct Edit {
     pub sales_end: Option<Option<DateTime<Utc>>>,
     /// Text by which the client's system knows the show; `Some(None)`: none.
     pub reference: Option<Option<String>>,
-    /// What the client's system keeps with the show; `Some(None)`: nothing.
+    /// Metadata of the client's system; `Some(None)`: none.
     pub metadata: Option<Option<Metadata>>,
 }
 
@@ -99,10 +99,7 @@ impl Work for Request {
             Ok(after) => after,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if after.sale.status == ShowStatus::Cancelled
-            && matches!(self.change, Change::Cancel)
-            && before.available_seats < before.seats
-        {
+        if matches!(self.change, Change::Cancel) && before.available_seats < before.seats {
             cancellation::enqueue(tx, show_id, now).await?;
         }
         if after == before {

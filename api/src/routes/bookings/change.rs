@@ -6,7 +6,7 @@ use axum::extract::State;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use shared::{
-    booking::{Booking, MAX_SEATS_PER_BOOKING, Refusal, cancel, confirm, extend},
+    booking::{Booking, MAX_SEATS_PER_BOOKING, PartialChange, Refusal, extend},
     id::BookingId,
 };
 use utoipa::ToSchema;
@@ -62,7 +62,7 @@ pub(crate) async fn confirm(
 ) -> Result<Tagged<ChangedBooking>, Problem> {
     let change = state.change(booking_id, show_id, only_if).await?;
     let key = change.key();
-    let request = confirm::Request {
+    let request = PartialChange {
         change,
         number_of_seats,
     };
@@ -112,7 +112,7 @@ pub(crate) async fn cancel(
         change.claim = idempotency.claim(caller.owner, operation, &(booking_id, body));
     }
     let key = change.key();
-    let request = cancel::Request {
+    let request = PartialChange {
         change,
         number_of_seats,
     };

@@ -13,7 +13,7 @@ pub struct Request {
     pub number_of_seats: i32,
     /// Text by which the client's system knows the booking: 1 to 64 characters.
     pub reference: Option<String>,
-    /// What the client's system keeps with the booking.
+    /// Metadata of the client's system.
     pub metadata: Option<Metadata>,
     /// Idempotency key that makes the request safe to retry, if it has one.
     pub claim: Option<Claim>,
